@@ -1,0 +1,114 @@
+"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tai_engine.errors import UserError
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full; free some space or choose another place, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another place, then run the same command again",
+    errno.EACCES: "permission is denied; choose a folder that you may write to",
+    errno.EPERM: "permission is denied; choose a folder that you may write to",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.EISDIR: "it is a folder; give the name of a file",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another place",
+    errno.EEXIST: "a file of that name is in the way; choose another name",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.EFBIG: "the file system allows no file of this size; choose another place",
+    errno.EIO: "the device reports an input/output error; check the disk",
+}
+
+
+def write_error(path: str | os.PathLike[str], error: OSError) -> UserError:
+    """The sentence for a failed write to ``path``: what the operating system said, and what to do."""
+    cause = _CAUSES.get(error.errno or 0, f"{error.strerror or error}; check the place and try again")
+    return UserError(f"Cannot write {os.fspath(path)}: {cause}.")
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in ``folder`` durable; file systems that cannot sync a folder are left alone."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], *, sync_folder: bool = True) -> Iterator[Path]:
+    """A temporary name beside ``path`` for the body to write a file to; renamed to ``path`` when the body ends well.
+
+    The file is fsynced before the rename and its folder after it. If the body raises, the temporary file goes and
+    whatever was at ``path`` stays as it was. Missing parent folders are made. A symbolic link at ``path`` stays a link:
+    the file that it names is replaced.
+
+    Args:
+        path: the final name.
+        sync_folder: False leaves the fsync of the folder to the caller, who writes many files there.
+
+    Raises:
+        UserError: when the file system refuses: full, not writable, a folder of that name, ...
+    """
+    final = Path(os.path.realpath(path))
+    # The temporary name does not contain the final one, which may already be as long as the file system allows.
+    temporary = final.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        if final.exists() and not final.is_file():
+            kind = errno.EISDIR if final.is_dir() else errno.EEXIST
+            raise OSError(kind, os.strerror(kind))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(final)
+        if sync_folder:
+            sync_directory(final.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        # The body may also read: an error about another file is not a failed write and passes as it is.
+        places = {None, os.fspath(temporary), os.fspath(final), *map(os.fspath, final.parents)}
+        if isinstance(error, OSError) and error.filename in places:
+            raise write_error(path, error) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_open(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """A file open for writing that appears at ``path`` whole, or not at all (see `atomic_path`).
+
+    Args:
+        path: the final name.
+        mode: ``"w"`` for UTF-8 text with plain newlines, ``"wb"`` for bytes.
+
+    Raises:
+        UserError: when the file system refuses.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"mode is {mode!r}, expected 'w' or 'wb'")
+    text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+    with atomic_path(path) as temporary, temporary.open(mode, **text) as file:
+        yield file
+
+
+def write_atomically(
+    path: str | os.PathLike[str], data: str | bytes | bytearray | memoryview, *, sync_folder: bool = True
+) -> None:
+    """Write ``data`` (text as UTF-8) to ``path`` whole, or not at all (see `atomic_path`).
+
+    Raises:
+        UserError: when the file system refuses.
+    """
+    with atomic_path(path, sync_folder=sync_folder) as temporary:
+        temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)

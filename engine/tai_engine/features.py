@@ -1,0 +1,288 @@
+"""The one type: a coarse vector and a bag of fine vectors per item, be it a photo or a sentence.
+
+Shape legend: N items, T fine rows of all items together, L fine rows per item, D embedding size, C classes,
+M scores that were kept, K scores kept per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tai_engine.errors import UserError
+
+# A unit vector rounded to p bits of mantissa has length 1 within about 2^-p; the slack covers the sum over D.
+_NORM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
+
+
+def _check_rows(name: str, rows: Tensor, shape: tuple[int | None, int]) -> None:
+    if rows.ndim != 2 or rows.shape[1] != shape[1] or (shape[0] is not None and rows.shape[0] != shape[0]):
+        raise ValueError(
+            f"{name} has shape {tuple(rows.shape)}, expected {tuple('any' if s is None else s for s in shape)}"
+        )
+    if rows.dtype not in _NORM_TOLERANCE:
+        raise ValueError(f"{name} has dtype {rows.dtype}, expected one of {[str(d) for d in _NORM_TOLERANCE]}")
+    if rows.numel() == 0:
+        return
+    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+    wrong = ~((norms - 1).abs() <= _NORM_TOLERANCE[rows.dtype])  # a NaN compares false, so it is caught as well
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name} row {first} has length {float(norms[first]):.6g}; rows must be finite and of unit length"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBatch:
+    """Features of N items of one embedding space; validated once, here.
+
+    Item ``n`` owns rows ``offsets[n]:offsets[n+1]`` of ``fine``. Images of one size have the same count each, sentences
+    do not and are never padded. A coarse-only batch has no fine rows at all.
+
+    Attributes:
+        ids: N names, unique within the batch.
+        coarse: [N, D] unit rows, any float dtype.
+        fine: [T, D] unit rows of the same dtype; T may be 0.
+        offsets: [N + 1] int64, from 0 to T, never falling.
+        space_key: architecture, tokenizer and weights that the vectors come from; only one space is scored together.
+        coarse_clip: [N, D] unit rows or None: CLIP's own image vector where it differs from ``coarse`` (ResNet towers,
+            whose attention pool TaI-DPT runs without the positional embedding).
+
+    Raises:
+        ValueError: for shapes, dtypes, offsets or row lengths that do not fit.
+    """
+
+    ids: tuple[str, ...]
+    coarse: Tensor
+    fine: Tensor
+    offsets: Tensor
+    space_key: str
+    coarse_clip: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("ids are not unique within the batch")
+        if self.coarse.ndim != 2:
+            raise ValueError(f"coarse has shape {tuple(self.coarse.shape)}, expected [N, D]")
+        n, d = len(self.ids), self.coarse.shape[1]
+        _check_rows("coarse", self.coarse, (n, d))
+        _check_rows("fine", self.fine, (None, d))
+        if self.coarse_clip is not None:
+            _check_rows("coarse_clip", self.coarse_clip, (n, d))
+        if self.offsets.dtype != torch.int64 or self.offsets.shape != (n + 1,):
+            raise ValueError(f"offsets are {self.offsets.dtype} {tuple(self.offsets.shape)}, expected int64 ({n + 1},)")
+        if int(self.offsets[0]) != 0 or int(self.offsets[-1]) != self.fine.shape[0] or bool((self.counts < 0).any()):
+            raise ValueError(f"offsets must rise from 0 to {self.fine.shape[0]}, the number of fine rows")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dim(self) -> int:
+        """D, the size of the joint embedding."""
+        return int(self.coarse.shape[1])
+
+    @property
+    def counts(self) -> Tensor:
+        """[N] int64: fine rows per item."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    def dense(self) -> Tensor:
+        """The fine rows as a view [N, L, D], without a copy.
+
+        Raises:
+            ValueError: if the items have unequal counts (sentences): those are never padded.
+        """
+        if len(self) == 0:
+            return self.fine.view(0, 0, self.dim)
+        counts = self.counts
+        if bool((counts != counts[0]).any()):
+            raise ValueError(f"items have between {int(counts.min())} and {int(counts.max())} fine rows: no dense view")
+        return self.fine.view(len(self), int(counts[0]), self.dim)
+
+    def __getitem__(self, items: slice) -> FeatureBatch:
+        """Items of a slice with step 1, sharing memory with this batch."""
+        start, stop, step = items.indices(len(self))
+        if step != 1:
+            raise ValueError("only slices with step 1 share memory; use select() for others")
+        stop = max(start, stop)
+        offsets = self.offsets[start : stop + 1]
+        return FeatureBatch(
+            ids=self.ids[start:stop],
+            coarse=self.coarse[start:stop],
+            fine=self.fine[int(offsets[0]) : int(offsets[-1])],
+            offsets=offsets - offsets[0],
+            space_key=self.space_key,
+            coarse_clip=None if self.coarse_clip is None else self.coarse_clip[start:stop],
+        )
+
+    def select(self, indices: Sequence[int]) -> FeatureBatch:
+        """The items at ``indices`` in that order, copied."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        counts = self.counts[index]
+        offsets = torch.zeros(len(index) + 1, dtype=torch.int64)
+        torch.cumsum(counts, 0, out=offsets[1:])
+        # Row t of the result lies (t - its item's new start) rows after that item's old start.
+        shift = torch.repeat_interleave(self.offsets[:-1][index] - offsets[:-1], counts)
+        return FeatureBatch(
+            ids=tuple(self.ids[i] for i in index.tolist()),
+            coarse=self.coarse[index],
+            fine=self.fine[torch.arange(int(offsets[-1])) + shift],
+            offsets=offsets,
+            space_key=self.space_key,
+            coarse_clip=None if self.coarse_clip is None else self.coarse_clip[index],
+        )
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> FeatureBatch:
+        """The same batch on another device and in another float dtype (offsets stay int64)."""
+        return replace(
+            self,
+            coarse=self.coarse.to(device=device, dtype=dtype),
+            fine=self.fine.to(device=device, dtype=dtype),
+            offsets=self.offsets.to(device=device),
+            coarse_clip=None if self.coarse_clip is None else self.coarse_clip.to(device=device, dtype=dtype),
+        )
+
+    @staticmethod
+    def concatenate(batches: Sequence[FeatureBatch]) -> FeatureBatch:
+        """One batch of all items in order.
+
+        Raises:
+            ValueError: for an empty sequence, or when only some batches carry ``coarse_clip``.
+            UserError: when the batches come from different spaces (names both).
+        """
+        if not batches:
+            raise ValueError("nothing to concatenate")
+        first = batches[0]
+        for other in batches[1:]:
+            require_same_space(first.space_key, other.space_key, "a batch", "another batch")
+        clip_rows = [b.coarse_clip for b in batches if b.coarse_clip is not None]
+        if len(clip_rows) not in (0, len(batches)):
+            raise ValueError("only some of the batches carry coarse_clip")
+        counts = torch.cat([b.counts for b in batches])
+        return FeatureBatch(
+            ids=tuple(i for b in batches for i in b.ids),
+            coarse=torch.cat([b.coarse for b in batches]),
+            fine=torch.cat([b.fine for b in batches]),
+            offsets=offsets_from_counts(counts),
+            space_key=first.space_key,
+            coarse_clip=torch.cat(clip_rows) if clip_rows else None,
+        )
+
+
+def offsets_from_counts(counts: Tensor) -> Tensor:
+    """[N + 1] int64 offsets of bags with ``counts`` [N] rows each."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64, device=counts.device), counts.to(torch.int64).cumsum(0)])
+
+
+def require_same_space(first_key: str, second_key: str, first: str, second: str) -> None:
+    """Refuse to mix embedding spaces.
+
+    Raises:
+        UserError: naming both keys, when they differ.
+    """
+    if first_key != second_key:
+        raise UserError(
+            f"{first} is of the embedding space {first_key!r} but {second} is of {second_key!r}: "
+            "features and prompts are only comparable within one space; make both with the same model and weights."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreBatch:
+    """Scores of every class for every item.
+
+    Attributes:
+        ids: N names.
+        class_names: C names.
+        scores: [N, C] fp32, no NaN.
+
+    Raises:
+        ValueError: for a shape or dtype that does not fit, or NaN.
+    """
+
+    ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    scores: Tensor
+
+    def __post_init__(self) -> None:
+        if self.scores.shape != (len(self.ids), len(self.class_names)) or self.scores.dtype != torch.float32:
+            raise ValueError(
+                f"scores are {self.scores.dtype} {tuple(self.scores.shape)}, "
+                f"expected float32 ({len(self.ids)}, {len(self.class_names)})"
+            )
+        if bool(self.scores.isnan().any()):
+            raise ValueError("scores hold NaN")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def centred(self) -> ScoreBatch:
+        """Scores minus each item's own mean over the classes.
+
+        It takes out what makes an item score high or low on everything, so that items can be ranked against each other.
+        """
+        return replace(self, scores=self.scores - self.scores.mean(dim=1, keepdim=True))
+
+    def top_k(self, k: int, minimum: Tensor | float | None = None) -> SparseScoreBatch:
+        """The ``k`` best classes of each item, best first, equal scores in class order.
+
+        Args:
+            k: at most so many per item; more than C means all of them.
+            minimum: one score or one per class [C]; what lies below is left out.
+        """
+        if k < 0:
+            raise ValueError(f"k is {k}, expected 0 or more")
+        kept = min(k, len(self.class_names))
+        # topk leaves the order of ties open; a stable sort does not.
+        scores_NK, classes_NK = (x[:, :kept] for x in self.scores.sort(dim=1, descending=True, stable=True))
+        if minimum is None:
+            keep_NK = torch.ones_like(scores_NK, dtype=torch.bool)
+        else:
+            minimum_C = torch.as_tensor(minimum, dtype=torch.float32).expand(len(self.class_names))
+            keep_NK = scores_NK >= minimum_C[classes_NK]
+        return SparseScoreBatch(
+            ids=self.ids,
+            class_names=self.class_names,
+            class_indices=classes_NK[keep_NK],
+            scores=scores_NK[keep_NK],
+            offsets=offsets_from_counts(keep_NK.sum(dim=1)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SparseScoreBatch:
+    """The scores that were kept: item ``n`` owns entries ``offsets[n]:offsets[n+1]``, best first.
+
+    Attributes:
+        ids: N names.
+        class_names: C names.
+        class_indices: [M] int64 into ``class_names``.
+        scores: [M] fp32.
+        offsets: [N + 1] int64.
+
+    Raises:
+        ValueError: for shapes, offsets or indices that do not fit.
+    """
+
+    ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    class_indices: Tensor
+    scores: Tensor
+    offsets: Tensor
+
+    def __post_init__(self) -> None:
+        m = self.scores.shape[0]
+        if self.scores.shape != (m,) or self.class_indices.shape != (m,) or self.offsets.shape != (len(self.ids) + 1,):
+            raise ValueError("scores, class_indices and offsets do not fit together")
+        if int(self.offsets[0]) != 0 or int(self.offsets[-1]) != m or bool((self.offsets.diff() < 0).any()):
+            raise ValueError(f"offsets must rise from 0 to {m}, the number of scores")
+        if m and not 0 <= int(self.class_indices.min()) <= int(self.class_indices.max()) < len(self.class_names):
+            raise ValueError(f"class_indices reach outside the {len(self.class_names)} classes")
+
+    def __len__(self) -> int:
+        return len(self.ids)

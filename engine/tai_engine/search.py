@@ -1,0 +1,21 @@
+"""The one place where FAISS is imported, after torch.
+
+``faiss-gpu`` carries CUDA libraries of its own beside torch's. Loaded first, it can make torch bind to them and crash on a GPU,
+so everything that needs FAISS takes it from here.
+"""
+
+from importlib.metadata import distributions
+
+import torch  # isort: skip
+import faiss  # isort: skip
+
+
+def faiss_distributions() -> list[str]:
+    """Installed distributions that provide ``faiss``, as ``"name version"``; more than one overwrite each other's files."""
+    known = {"faiss", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12"}
+    return sorted({f"{d.name} {d.version}" for d in distributions() if d.name and d.name.lower() in known})
+
+
+def gpu_is_usable() -> bool:
+    """Whether torch sees a CUDA device and this FAISS build can use one."""
+    return torch.cuda.is_available() and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0

@@ -1,0 +1,159 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tai_engine.errors import UserError, unknown_choice
+from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch, offsets_from_counts
+
+
+def unit_rows(count: int, dim: int = 4, seed: int = 0) -> torch.Tensor:
+    rows = torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
+def make_batch(counts: list[int], space_key: str = "space", clip: bool = False, seed: int = 0) -> FeatureBatch:
+    n = len(counts)
+    return FeatureBatch(
+        ids=tuple(f"{seed}/{i}" for i in range(n)),
+        coarse=unit_rows(n, seed=seed),
+        fine=unit_rows(sum(counts), seed=seed + 1),
+        offsets=offsets_from_counts(torch.tensor(counts, dtype=torch.int64)),
+        space_key=space_key,
+        coarse_clip=unit_rows(n, seed=seed + 2) if clip else None,
+    )
+
+
+def assert_same(a: FeatureBatch, b: FeatureBatch) -> None:
+    assert a.ids == b.ids
+    assert a.space_key == b.space_key
+    assert torch.equal(a.coarse, b.coarse)
+    assert torch.equal(a.fine, b.fine)
+    assert torch.equal(a.offsets, b.offsets)
+    assert (a.coarse_clip is None) == (b.coarse_clip is None)
+    if a.coarse_clip is not None and b.coarse_clip is not None:
+        assert torch.equal(a.coarse_clip, b.coarse_clip)
+
+
+def test_slice_shares_memory_and_owns_the_right_rows():
+    batch = make_batch([2, 0, 3, 1])
+    part = batch[1:3]
+    assert part.ids == ("0/1", "0/2")
+    assert part.offsets.tolist() == [0, 0, 3]
+    assert torch.equal(part.fine, batch.fine[2:5])
+    assert part.fine.data_ptr() == batch.fine[2:].data_ptr()
+
+
+def test_select_reorders_rows_with_their_items():
+    batch = make_batch([2, 0, 3, 1], clip=True)
+    chosen = batch.select([3, 0, 1])
+    assert chosen.ids == ("0/3", "0/0", "0/1")
+    assert chosen.offsets.tolist() == [0, 1, 3, 3]
+    assert torch.equal(chosen.fine, torch.cat([batch.fine[5:6], batch.fine[0:2]]))
+    assert torch.equal(chosen.coarse_clip, batch.coarse_clip[[3, 0, 1]])
+
+
+def test_dense_view_is_free_for_equal_counts_and_refused_otherwise():
+    equal = make_batch([3, 3])
+    assert equal.dense().shape == (2, 3, 4)
+    assert equal.dense().data_ptr() == equal.fine.data_ptr()
+    assert torch.equal(equal.dense()[1], equal.fine[3:])
+    with pytest.raises(ValueError, match="between 1 and 3"):
+        make_batch([3, 1]).dense()
+
+
+def test_empty_and_coarse_only_batches():
+    empty = make_batch([])
+    assert len(empty) == 0
+    assert empty.dense().shape == (0, 0, 4)
+    coarse_only = make_batch([0, 0])
+    assert coarse_only.dense().shape == (2, 0, 4)
+    assert_same(FeatureBatch.concatenate([empty, coarse_only]), coarse_only)
+
+
+@given(st.lists(st.integers(0, 5), max_size=8), st.data())
+def test_concatenating_the_slices_gives_the_batch_back(counts: list[int], data: st.DataObject):
+    batch = make_batch(counts, clip=True)
+    cut = data.draw(st.integers(0, len(counts)))
+    assert_same(FeatureBatch.concatenate([batch[:cut], batch[cut:]]), batch)
+    assert_same(batch.select(range(len(counts))), batch)
+
+
+def test_batches_of_two_spaces_are_not_mixed_and_the_error_names_both():
+    with pytest.raises(UserError, match=r"rn50:aaa.*vitb32:bbb"):
+        FeatureBatch.concatenate([make_batch([1], "rn50:aaa"), make_batch([1], "vitb32:bbb", seed=5)])
+
+
+def test_half_precision_rows_keep_their_dtype():
+    half = make_batch([2, 1]).to(dtype=torch.float16)
+    assert half.fine.dtype == half.coarse.dtype == torch.float16
+    assert half.offsets.dtype == torch.int64
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.5])
+@pytest.mark.parametrize("which", ["coarse", "fine"])
+def test_rows_must_be_finite_and_of_unit_length(which: str, bad: float):
+    rows = {"coarse": unit_rows(2), "fine": unit_rows(3)}
+    rows[which][1] *= bad
+    with pytest.raises(ValueError, match=f"{which} row 1"):
+        FeatureBatch(("a", "b"), rows["coarse"], rows["fine"], torch.tensor([0, 1, 3]), "space")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [([0, 2, 1], "rise"), ([1, 2, 3], "rise"), ([0, 1, 2], "rise"), ([0, 3], "expected int64"), ([0, 4, 3], "rise")],
+)
+def test_offsets_must_describe_the_rows(offsets: list[int], message: str):
+    with pytest.raises(ValueError, match=message):
+        FeatureBatch(("a", "b"), unit_rows(2), unit_rows(3), torch.tensor(offsets), "space")
+
+
+def test_ids_shapes_and_dtypes_are_checked():
+    offsets = torch.tensor([0, 1, 3])
+    with pytest.raises(ValueError, match="unique"):
+        FeatureBatch(("a", "a"), unit_rows(2), unit_rows(3), offsets, "space")
+    with pytest.raises(ValueError, match="coarse has shape"):
+        FeatureBatch(("a",), unit_rows(2), unit_rows(3), torch.tensor([0, 3]), "space")
+    with pytest.raises(ValueError, match="fine has shape"):
+        FeatureBatch(("a", "b"), unit_rows(2), unit_rows(3, dim=5), offsets, "space")
+    with pytest.raises(ValueError, match="dtype"):
+        FeatureBatch(("a", "b"), unit_rows(2).to(torch.int8), unit_rows(3), offsets, "space")
+
+
+def test_top_k_is_best_first_with_ties_in_class_order():
+    scores = torch.tensor([[0.1, 0.7, 0.7, -2.0], [3.0, 1.0, 2.0, 4.0]])
+    best = ScoreBatch(("a", "b"), ("w", "x", "y", "z"), scores).top_k(3)
+    assert best.class_indices.tolist() == [1, 2, 0, 3, 0, 2]
+    assert best.offsets.tolist() == [0, 3, 6]
+    assert torch.equal(best.scores, torch.tensor([0.7, 0.7, 0.1, 4.0, 3.0, 2.0]))
+
+
+def test_top_k_with_minima_per_class():
+    scores = torch.tensor([[0.1, 0.7, 0.5], [0.9, 0.1, 0.1]])
+    batch = ScoreBatch(("a", "b"), ("x", "y", "z"), scores)
+    assert batch.top_k(5, minimum=0.5).class_indices.tolist() == [1, 2, 0]
+    kept = batch.top_k(5, minimum=torch.tensor([1.0, 0.6, 0.6]))
+    assert kept.class_indices.tolist() == [1]
+    assert kept.offsets.tolist() == [0, 1, 1]
+    assert batch.top_k(0).scores.numel() == 0
+
+
+def test_centring_takes_out_each_items_mean():
+    batch = ScoreBatch(("a", "b"), ("x", "y"), torch.tensor([[1.0, 3.0], [-5.0, 5.0]]))
+    assert torch.equal(batch.centred().scores, torch.tensor([[-1.0, 1.0], [-5.0, 5.0]]))
+
+
+def test_scores_are_checked():
+    with pytest.raises(ValueError, match="NaN"):
+        ScoreBatch(("a",), ("x",), torch.tensor([[math.nan]]))
+    with pytest.raises(ValueError, match="expected float32"):
+        ScoreBatch(("a",), ("x", "y"), torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="outside the 2 classes"):
+        SparseScoreBatch(("a",), ("x", "y"), torch.tensor([2]), torch.tensor([0.0]), torch.tensor([0, 1]))
+
+
+def test_unknown_choice_lists_close_names_first_or_all():
+    assert "did you mean 'coco80'" in str(unknown_choice("vocabulary", "coco8O", ["coco80", "voc20"]))
+    assert str(unknown_choice("mode", "zzz", ["b", "a"])) == "Unknown mode 'zzz'; choose one of 'a', 'b'."
