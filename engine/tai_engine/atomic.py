@@ -33,6 +33,15 @@ def write_error(path: str | os.PathLike[str], error: OSError) -> UserError:
     return UserError(f"Cannot write {os.fspath(path)}: {cause}.")
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(folder: Path) -> None:
     """Make the names in ``folder`` durable; file systems that cannot sync a folder are left alone."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -46,7 +55,7 @@ def sync_directory(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str], *, sync_folder: bool = True) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` for the body to write a file to; renamed to ``path`` when the body ends well.
 
     The file is fsynced before the rename and its folder after it. If the body raises, the temporary file goes and
@@ -55,7 +64,6 @@ def atomic_path(path: str | os.PathLike[str], *, sync_folder: bool = True) -> It
 
     Args:
         path: the final name.
-        sync_folder: False leaves the fsync of the folder to the caller, who writes many files there.
 
     Raises:
         UserError: when the file system refuses: full, not writable, a folder of that name, ...
@@ -69,11 +77,9 @@ def atomic_path(path: str | os.PathLike[str], *, sync_folder: bool = True) -> It
             raise OSError(kind, os.strerror(kind))
         final.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync_file(temporary)
         temporary.replace(final)
-        if sync_folder:
-            sync_directory(final.parent)
+        sync_directory(final.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -102,13 +108,11 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
         yield file
 
 
-def write_atomically(
-    path: str | os.PathLike[str], data: str | bytes | bytearray | memoryview, *, sync_folder: bool = True
-) -> None:
+def write_atomically(path: str | os.PathLike[str], data: str | bytes | bytearray | memoryview) -> None:
     """Write ``data`` (text as UTF-8) to ``path`` whole, or not at all (see `atomic_path`).
 
     Raises:
         UserError: when the file system refuses.
     """
-    with atomic_path(path, sync_folder=sync_folder) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)

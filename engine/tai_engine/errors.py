@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+MANY = 12
+"""So many names are listed in full."""
+
 
 class UserError(ValueError):
     """A mistake that the user can mend: bad input, a missing file, options that do not fit.
@@ -22,9 +25,9 @@ def unknown_choice(what: str, given: str, allowed: Iterable[str]) -> UserError:
     """
     names = sorted(allowed)
     close = difflib.get_close_matches(given, names, n=5, cutoff=0.5)
-    if close:
-        rest = len(names) - len(close)
-        more = f" ({rest} more exist)" if rest else ""
-        return UserError(f"Unknown {what} {given!r}; did you mean {', '.join(map(repr, close))}?{more}")
-    shown = ", ".join(map(repr, names[:30])) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
-    return UserError(f"Unknown {what} {given!r}; choose one of {shown}.")
+    if close and len(names) > MANY:
+        listed, rest = ", ".join(map(repr, close)), len(names) - len(close)
+        return UserError(f"Unknown {what} {given!r}; did you mean {listed}? ({rest} more exist)")
+    hint = f"did you mean {close[0]!r}? Choose" if close else "choose"
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return UserError(f"Unknown {what} {given!r}; {hint} one of {', '.join(map(repr, names[:MANY]))}{more}.")

@@ -1,7 +1,7 @@
 """The one place where FAISS is imported, after torch.
 
-``faiss-gpu`` carries CUDA libraries of its own beside torch's. Loaded first, it can make torch bind to them and crash on a GPU,
-so everything that needs FAISS takes it from here.
+``faiss-gpu`` carries CUDA libraries of its own beside torch's. Loaded first, it can make torch bind to them and crash on
+a GPU, so everything that needs FAISS takes it from here.
 """
 
 from importlib.metadata import distributions
@@ -11,7 +11,7 @@ import faiss  # isort: skip
 
 
 def faiss_distributions() -> list[str]:
-    """Installed distributions that provide ``faiss``, as ``"name version"``; more than one overwrite each other's files."""
+    """Installed distributions of ``faiss``, as ``"name version"``; two of them overwrite each other's files."""
     known = {"faiss", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12"}
     return sorted({f"{d.name} {d.version}" for d in distributions() if d.name and d.name.lower() in known})
 

@@ -155,5 +155,9 @@ def test_scores_are_checked():
 
 
 def test_unknown_choice_lists_close_names_first_or_all():
-    assert "did you mean 'coco80'" in str(unknown_choice("vocabulary", "coco8O", ["coco80", "voc20"]))
+    close = unknown_choice("vocabulary", "coco8O", ["coco80", "voc20"])
+    assert str(close) == "Unknown vocabulary 'coco8O'; did you mean 'coco80'? Choose one of 'coco80', 'voc20'."
+    many = unknown_choice("model", "RN5", [f"RN{n}" for n in range(10, 90)])
+    assert str(many).startswith("Unknown model 'RN5'; did you mean 'RN")
+    assert str(many).endswith("(75 more exist)")
     assert str(unknown_choice("mode", "zzz", ["b", "a"])) == "Unknown mode 'zzz'; choose one of 'a', 'b'."

@@ -1,0 +1,136 @@
+"""``tai bench``: measurements of this machine, side by side with the published code and the fastest torch.
+
+A new benchmark is a function here with its own options and ``@app.command``; ``_report`` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tai_engine.cli.output import print_table, remarks
+from tai_engine.errors import UserError
+
+if TYPE_CHECKING:
+    from tai_benchmarks.protocol import Row
+
+app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Within a minute: fewer and smaller cases. Not recorded.")]
+Rounds = Annotated[
+    int, typer.Option("--rounds", min=0, help="Samples of each candidate; 0 means 15, or 5 with --quick.")
+]
+Threads = Annotated[int, typer.Option("--threads", min=0, help="torch's CPU threads; 0 leaves them as they are.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object a row on stdout instead of a table.")]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        "--results",
+        help="Record the rows in this folder, newer ones replacing older ones. A full run in a checkout records in "
+        "its benchmarks/results.",
+    ),
+]
+NoRecord = Annotated[bool, typer.Option("--no-record", help="Record nothing.")]
+
+
+@app.callback()
+def _benchmarks() -> None:
+    """Measure this machine."""
+
+
+@app.command("score")
+def score(
+    cases: Annotated[str, typer.Option(help="Comma-separated: rn50-224,rn50-448,vit-b16-224,vit-b16-448.")] = "",
+    classes: Annotated[str, typer.Option(help="Comma-separated numbers of classes, e.g. 20,80,4585.")] = "",
+    pooling: Annotated[str, typer.Option(help="Comma-separated: softmax,max.")] = "",
+    rows: Annotated[str, typer.Option(help="Comma-separated row dtypes: fp32,bf16,fp16,int8.")] = "",
+    rounds: Rounds = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    results: Results = None,
+    no_record: NoRecord = False,
+) -> None:
+    """Scoring cached features: images a second, share of bandwidth and of matrix-product rate, memory.
+
+    Every candidate is checked against fp64 before it is timed. Ratios above 1 mean better than the baseline.
+    """
+    from tai_benchmarks import bench_score
+
+    _set_threads(threads)
+    wanted: dict[str, Any] = {
+        "cases": _names(cases),
+        "classes": _numbers("--classes", classes),
+        "poolings": _names(pooling),
+        "row_dtypes": _names(rows),
+        "rounds": rounds,
+    }
+    given = {name: value for name, value in wanted.items() if value}
+    config = bench_score.configure(quick=quick, device=device, **given)
+    folder = None if no_record else results or (None if quick else _checkout_results())
+    _report(bench_score.run(config, _remark), as_json, folder, bench_score.TABLE)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError as error:
+        raise UserError(f"The value of {option} is {text!r}; give whole numbers separated by commas.") from error
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _remark(text: str) -> None:
+    remarks.print(text, markup=False, highlight=False)
+
+
+def _checkout_results() -> Path | None:
+    """``benchmarks/results`` of the checkout that the package runs from, None when it is installed elsewhere."""
+    import tai_benchmarks
+
+    root = Path(tai_benchmarks.__file__).parents[1]
+    return root / "results" if (root.parent / "pyproject.toml").is_file() else None
+
+
+def _report(
+    rows: Iterable[Row], as_json: bool, folder: Path | None, columns: dict[str, Callable[[Row], object]]
+) -> None:
+    """Print rows as they come (JSON) or as one table a bench at the end, and record what was measured.
+
+    A run that is cut short or fails half-way has printed, and records, the rows that it finished.
+    """
+    from tai_benchmarks.machine import slug
+    from tai_benchmarks.protocol import json_line, record
+
+    done: list[Row] = []
+    try:
+        for row in rows:
+            done.append(row)
+            if as_json:
+                typer.echo(json_line(row.as_dict()), nl=False)
+    finally:
+        benches = list(dict.fromkeys(row.bench for row in done))
+        for bench in benches:
+            own = [row for row in done if row.bench == bench]
+            if not as_json:
+                print_table(
+                    f"{bench}, {own[0].unit}",
+                    tuple(columns),
+                    [tuple(cell(row) for cell in columns.values()) for row in own],
+                )
+            if folder is not None:
+                _remark(f"recorded in {record(own, folder, slug(str(own[0].extra['device'])))}")

@@ -1,0 +1,48 @@
+"""``tai info``: what a store holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tai_engine.cli.options import AsJson
+from tai_engine.cli.output import human_bytes, print_json, print_table, results
+from tai_engine.store import FeatureStore
+
+
+def info(
+    store: Annotated[Path, typer.Argument(help="A store.")],
+    failed: Annotated[bool, typer.Option("--failed", help="List every failed item with its reason.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a store holds, which model and recipe made it, and what failed."""
+    features = FeatureStore.open(store)
+    if failed:
+        entries = ({"id": e.id, "reason": e.reason} for e in features.ledger() if e.status == "failed")
+        if as_json:
+            print_json(list(entries))
+        else:
+            for entry in entries:
+                results.print(f"{entry['id']}\t{entry['reason']}", highlight=False, markup=False)
+        return
+    counts = features.counts()
+    size = sum(path.stat().st_size for path in Path(store).rglob("*") if path.is_file())
+    facts: dict[str, object] = {
+        "path": str(store),
+        "kind": features.spec.kind,
+        **counts,
+        "bytes": size,
+        "dim": features.spec.dim,
+        "row_dtype": features.spec.row_dtype,
+        "fine_features": features.spec.has_fine,
+        "space_key": features.spec.space_key,
+        "recipe_key": features.spec.recipe_key,
+        **{f"provenance.{key}": value for key, value in sorted(features.spec.provenance.items())},
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        facts["bytes"] = human_bytes(size)
+        print_table("", ("", "value"), [(name, str(value)) for name, value in facts.items()])

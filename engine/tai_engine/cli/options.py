@@ -1,0 +1,84 @@
+"""Options that several commands share, and how a model's name becomes an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tai_engine.encoders import Encoder, load_encoder
+from tai_engine.errors import UserError
+from tai_engine.store import FeatureStore
+
+# What the shell sees; everything done is 0.
+SOME_ITEMS_FAILED = 1
+USAGE_OR_ENVIRONMENT = 2
+INTERRUPTED = 130
+
+DEFAULT_MODEL = "RN50"
+DEFAULT_PRETRAINED = "openai"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="A model of open_clip, 'hf-hub:OWNER/REPOSITORY', 'local-dir:FOLDER', or 'demo' (the embedded toy).",
+    ),
+]
+Pretrained = Annotated[str, typer.Option("--pretrained", help="open_clip's tag of the weights.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=0, help="Items per encoder call; 0 finds one that fits.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Decoding workers; 0 means one per core.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+
+
+def resolve_model(model: str) -> str:
+    """The name that open_clip understands: ``demo`` stands for the folder of the embedded model."""
+    if model == "demo":
+        from tai_engine.demo import MODEL_FOLDER
+
+        return f"local-dir:{MODEL_FOLDER}"
+    return model
+
+
+def open_encoder(model: str, pretrained: str, **options: Any) -> Encoder:
+    """Load the encoder that the options name; what the user wrote goes into its provenance."""
+    encoder = load_encoder(resolve_model(model), pretrained, **options)
+    # A store must say `demo`, not where the package lay on the machine that made it.
+    encoder.provenance["model"] = model
+    return encoder
+
+
+def encoder_of_store(store: FeatureStore, device: str, precision: str) -> Encoder:
+    """The encoder whose features a store holds, for its text tower.
+
+    Raises:
+        UserError: if the weights that are found now are not those of the store.
+    """
+    provenance = store.spec.provenance
+    model, pretrained = str(provenance.get("model", "")), str(provenance.get("pretrained", ""))
+    if not model:
+        raise UserError(
+            f"The store '{store.path}' does not say which model made it: name one with --model and --pretrained."
+        )
+    encoder = open_encoder(model, pretrained, device=device, precision=precision)
+    if encoder.space_key != store.spec.space_key:
+        raise UserError(
+            f"The store '{store.path}' is of the embedding space {store.spec.space_key!r}, but {model!r} "
+            f"{pretrained!r} now gives {encoder.space_key!r}: name the weights that made the store with --model and --pretrained."
+        )
+    return encoder
+
+
+def existing_path(path: str, what: str) -> Path:
+    """The path, if something lies there.
+
+    Raises:
+        UserError: otherwise.
+    """
+    found = Path(path)
+    if not found.exists():
+        raise UserError(f"There is no {what} at '{path}': check the path.")
+    return found

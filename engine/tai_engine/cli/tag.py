@@ -1,0 +1,109 @@
+"""``tai tag``: a store and a vocabulary become a file of tags."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tai_engine.cli.options import AsJson, Device, Precision, encoder_of_store, open_encoder
+from tai_engine.cli.output import print_json, progress_bar, results
+from tai_engine.errors import UserError
+from tai_engine.prompts import PromptSet, zero_shot_prompts
+from tai_engine.scoring import ScoringConfig, default_scoring
+from tai_engine.store import FeatureStore
+from tai_engine.tagging import Selection, TagReport, tag_store
+from tai_engine.vocabulary import DEFAULT_TEMPLATE, imagenet_templates, load_vocabulary
+
+
+def tag(
+    store: Annotated[Path, typer.Argument(help="A store that `tai cache images` made.")],
+    out: Annotated[Path, typer.Option("--out", help="The file of tags; its suffix chooses the format.")],
+    vocabulary: Annotated[
+        str | None,
+        typer.Option("--vocabulary", help="voc20, coco80, nuswide81, a TOML file, or a text file with a name a line."),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="A saved prompt set in place of zero-shot.")] = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option("--template", help="Zero-shot template with {} for the name; repeat for several; 'imagenet80'."),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="At most so many tags per picture; default all.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="The least score of a tag.")] = None,
+    which: Annotated[
+        str | None,
+        typer.Option("--score", help="coarse, fine or merged; default merged where features allow it."),
+    ] = None,
+    pooling: Annotated[str | None, typer.Option("--pooling", help="Over patches: softmax or max.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="Of the softmax over patches.")] = None,
+    mix: Annotated[float | None, typer.Option("--mix", help="Share of the coarse score in the merged one.")] = None,
+    centre: Annotated[bool, typer.Option("--centre", help="Subtract each picture's mean score.")] = False,
+    format_: Annotated[str | None, typer.Option("--format", help="parquet or jsonl, against the suffix.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="For the text tower; default the store's own.")] = None,
+    pretrained: Annotated[str, typer.Option("--pretrained", help="Weights of --model.")] = "",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Tag every picture of a store with your own words, without decoding a single one again."""
+    features = FeatureStore.open(store)
+    if prompts is not None:
+        if vocabulary is not None:
+            raise UserError("--prompts already holds its vocabulary: leave --vocabulary out, or leave --prompts out.")
+        prompt_set = PromptSet.load(prompts)
+    elif vocabulary is None:
+        raise UserError("Say what to tag with: --vocabulary (your words) or --prompts (a saved prompt set).")
+    else:
+        words = load_vocabulary(vocabulary)
+        encoder = (
+            open_encoder(model, pretrained, device=device, precision=precision)
+            if model
+            else encoder_of_store(features, device, precision)
+        )
+        prompt_set = zero_shot_prompts(encoder, words, _templates(templates))
+    scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, centre)
+    with progress_bar("Tagging") as bar:
+        report = tag_store(
+            features, prompt_set, out, scoring, Selection(top_k, threshold), format=format_, progress=bar.update
+        )
+    if as_json:
+        print_json({**asdict(report), "items_per_second": report.items_per_second})
+    else:
+        results.print(describe(report), highlight=False)
+
+
+def describe(report: TagReport) -> str:
+    """The outcome in a sentence or two."""
+    text = (
+        f"{report.items:,} pictures, {report.tags:,} tags in {report.seconds:.1f} s "
+        f"({report.items_per_second:,.0f} pictures/s) -> {report.path}"
+    )
+    if report.resumed_items:
+        text += f"\n{report.resumed_items:,} of them were already tagged by the run before."
+    if report.items_without_features:
+        text += f"\n{report.items_without_features:,} pictures have no features; `tai info --failed` says why."
+    return text
+
+
+def _templates(given: list[str] | None) -> list[str]:
+    if not given:
+        return [DEFAULT_TEMPLATE]
+    return [text for name in given for text in (imagenet_templates() if name == "imagenet80" else (name,))]
+
+
+def _scoring(
+    prompts: PromptSet,
+    has_fine: bool,
+    which: str | None,
+    pooling: str | None,
+    temperature: float | None,
+    mix: float | None,
+    centre: bool,
+) -> ScoringConfig:
+    """The prompt set's own constants, changed where the user says so."""
+    given = {"which": which, "pooling": pooling, "temperature": temperature, "mix": mix}
+    changes = {name: value for name, value in given.items() if value is not None}
+    base = default_scoring(prompts, "merged" if has_fine else "coarse")
+    return replace(base, centre=centre, **changes)  # type: ignore[arg-type]  # names are checked where the config is made

@@ -1,0 +1,157 @@
+"""What works on this machine, what does not, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+State = Literal["ok", "note", "missing"]
+PACKAGES = ("torch", "open_clip_torch", "zarr", "numpy", "triton", "pyarrow", "pillow")
+LOW_DISK_BYTES = 10e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what was looked at.
+        state: ``"ok"``; ``"note"`` for what works with less; ``"missing"`` for what a real job would stumble on.
+        detail: what was found.
+        remedy: the command or step that mends it, or "".
+    """
+
+    subject: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def examine(model: str, pretrained: str, folder: Path) -> Iterator[Finding]:
+    """Look at everything a job of ``model`` with results in ``folder`` needs; no network is used."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        _packages,
+        _devices,
+        _faiss,
+        _kernels,
+        _compiler,
+        lambda: _disk(folder),
+        lambda: _weights(model, pretrained),
+        _demo_model,
+    )
+    for check in checks:
+        yield from check()
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding(name, "ok", version(name))
+        except PackageNotFoundError:
+            if name == "triton" and sys.platform != "linux":
+                yield Finding(name, "note", "not available on this system; scoring takes the CPU path")
+            else:
+                yield Finding(name, "missing", "not installed", f"pip install {name}")
+
+
+def _devices() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads, vectors = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    yield Finding("cpu", "ok", f"{cores} cores, torch uses {threads} threads and {vectors}")
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "note", f"torch {torch.__version__} sees no CUDA device; all runs on the CPU, slower")
+        return
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        capability = f"sm_{properties.major}{properties.minor}"
+        yield Finding(f"gpu {index}", "ok", f"{properties.name}, {properties.total_memory / 1e9:.0f} GB, {capability}")
+
+
+def _faiss() -> Iterator[Finding]:
+    try:
+        from tai_engine import search
+    except ImportError as error:
+        yield Finding("faiss", "missing", f"cannot be imported ({error})", "pip install --force-reinstall faiss-cpu")
+        return
+    found = search.faiss_distributions()
+    backend = "GPU" if search.gpu_is_usable() else "CPU"
+    if len(found) > 1:
+        extra = found[0].split()[0]
+        yield Finding(
+            "faiss",
+            "missing",
+            f"{' and '.join(found)} are installed over each other",
+            f"pip uninstall {extra} && pip install --force-reinstall {found[-1].split()[0]}",
+        )
+    else:
+        yield Finding("faiss", "ok", f"{found[0] if found else 'unknown build'}, searches on the {backend}")
+
+
+def _kernels() -> Iterator[Finding]:
+    from tai_kernels import ops
+
+    for backend in ops.describe_backends():
+        used = f"in use on {' and '.join(backend.in_use)}: " if backend.in_use else ""
+        yield Finding(f"kernel {backend.name}", "ok" if backend.available else "note", used + backend.detail)
+
+
+def _compiler() -> Iterator[Finding]:
+    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    if compiler:
+        yield Finding("compiler", "ok", compiler)
+    else:
+        yield Finding("compiler", "note", "no C++ compiler, so no compiled CPU kernel", "install g++ or clang++")
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    for name, place in (("disk here", folder), ("temporary disk", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(place).free
+        state: State = "ok" if free >= LOW_DISK_BYTES else "note"
+        room = f"{free / 1e9:.0f} GB free, room for about {free / 104_000:,.0f} pictures of RN50 at 224 px"
+        yield Finding(name, state, room, "" if state == "ok" else "free some space, or use --coarse-only")
+
+
+def _weights(model: str, pretrained: str) -> Iterator[Finding]:
+    from tai_engine.encoders import find_weights
+
+    place = find_weights(model, pretrained)
+    if place is not None:
+        yield Finding(f"weights of {model} {pretrained}", "ok", str(place))
+        return
+    yield Finding(
+        f"weights of {model} {pretrained}",
+        "missing",
+        "not in the local cache; the first job downloads them",
+        "with a network, run any job of this model once; without, copy a folder with open_clip_config.json and "
+        "open_clip_model.safetensors here and take --model local-dir:FOLDER",
+    )
+
+
+def _demo_model() -> Iterator[Finding]:
+    from tai_engine.demo import MODEL_FOLDER
+
+    weights = MODEL_FOLDER / "open_clip_model.safetensors"
+    if weights.is_file():
+        yield Finding("embedded demo model", "ok", f"{weights.stat().st_size / 1e6:.1f} MB")
+    else:
+        yield Finding(
+            "embedded demo model",
+            "missing",
+            "the installation is not whole",
+            "pip install --force-reinstall tai-engine",
+        )

@@ -1,0 +1,221 @@
+"""How good scores are against the truth: average precision, and precision and recall of chosen tags.
+
+Shape legend: N items, C classes.
+
+Labels are +1 (there), -1 (not there) and 0 (difficult: there, but hardly to be seen), or plain booleans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from tai_engine.errors import unknown_choice
+
+DIFFICULT_RULES = ("as-negative", "ignore")
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePrecisions:
+    """Average precision of every class.
+
+    Attributes:
+        class_names: C names.
+        values: [C] float64 between 0 and 1; NaN where the class has no positive.
+        positives: [C] int64, items that hold the class.
+        items: N.
+        difficult: the rule by which difficult labels were read.
+    """
+
+    class_names: tuple[str, ...]
+    values: NDArray[np.float64]
+    positives: NDArray[np.int64]
+    items: int
+    difficult: str
+
+    @property
+    def mean(self) -> float:
+        """mAP: the mean over the classes that have positives; NaN if none has."""
+        known = ~np.isnan(self.values)
+        return float(self.values[known].mean()) if known.any() else float("nan")
+
+    @property
+    def per_class(self) -> tuple[tuple[str, float, int], ...]:
+        """Name, average precision and positives of the classes that have positives."""
+        rows = zip(self.class_names, self.values.tolist(), self.positives.tolist(), strict=True)
+        return tuple(row for row in rows if row[2])
+
+    @property
+    def without_positives(self) -> tuple[str, ...]:
+        """Classes that the mean leaves out, because no item holds them."""
+        return tuple(n for n, count in zip(self.class_names, self.positives.tolist(), strict=True) if not count)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision, recall and their harmonic mean, each between 0 and 1; 0 where the ratio has no denominator."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def average_precision(scores_N: ArrayLike | Tensor, positives_N: ArrayLike | Tensor) -> float:
+    """Mean of the precision at each positive, without interpolation.
+
+    Equal scores share one rank: the precision at each of them is that of the whole group. This is scikit-learn's
+    ``average_precision_score``, and does not depend on the order of the items.
+
+    Args:
+        scores_N: [N] float32 or float64 (or integers).
+        positives_N: [N] bool.
+
+    Returns:
+        A number from 0 to 1; NaN if there is no positive.
+
+    Raises:
+        ValueError: for shapes that do not fit, NaN, or half-precision scores, whose rounding makes ties that were none.
+    """
+    scores = _scores(scores_N, ndim=1)
+    positives = _array(positives_N)
+    if positives.dtype != np.bool_ or positives.shape != scores.shape:
+        raise ValueError(f"positives are {positives.dtype} {positives.shape}, expected bool {scores.shape}")
+    return _average_precision(scores, positives)
+
+
+def mean_average_precision(
+    scores_NC: ArrayLike | Tensor,
+    labels_NC: ArrayLike | Tensor,
+    class_names: Sequence[str] | None = None,
+    *,
+    difficult: str = "as-negative",
+) -> AveragePrecisions:
+    """Average precision per class over all items; see `average_precision`.
+
+    Args:
+        scores_NC: [N, C] float32 or float64.
+        labels_NC: [N, C] bool, or integers +1, 0 and -1.
+        class_names: C names; by default the column numbers.
+        difficult: ``"as-negative"`` counts labels of 0 as negatives, as the published code does; ``"ignore"`` takes
+            such items out of their class, which is the official rule of PASCAL VOC.
+
+    Raises:
+        ValueError: for shapes that do not fit, NaN, half precision, other labels, or labels of 0 and 1 alone with
+            ``"ignore"`` (no negative would be left).
+        UserError: for an unknown rule.
+    """
+    scores, labels = _scores(scores_NC, ndim=2), _labels(labels_NC)
+    if labels.shape != scores.shape:
+        raise ValueError(f"labels have shape {labels.shape} but scores {scores.shape}")
+    if difficult not in DIFFICULT_RULES:
+        raise unknown_choice("rule for difficult labels", difficult, DIFFICULT_RULES)
+    if difficult == "ignore" and (labels == 0).any() and not (labels == -1).any():
+        raise ValueError("labels hold 0 and no -1: with 'ignore' 0 means difficult, so negatives must be -1")
+    names = tuple(class_names) if class_names is not None else tuple(map(str, range(scores.shape[1])))
+    if len(names) != scores.shape[1]:
+        raise ValueError(f"{len(names)} class names for {scores.shape[1]} columns of scores")
+    values = np.empty(len(names))
+    for c in range(len(names)):
+        counted = labels[:, c] != 0 if difficult == "ignore" else slice(None)
+        values[c] = _average_precision(scores[counted, c], labels[counted, c] == 1)
+    return AveragePrecisions(names, values, (labels == 1).sum(axis=0, dtype=np.int64), len(scores), difficult)
+
+
+def precision_recall(
+    predicted_NC: ArrayLike | Tensor, positives_NC: ArrayLike | Tensor, average: str = "micro"
+) -> PrecisionRecall:
+    """How many of the chosen tags are right, and how many of the right ones were chosen.
+
+    Args:
+        predicted_NC: [N, C] bool, the chosen tags: ``scores >= thresholds``, or `top_k_predictions`.
+        positives_NC: [N, C] bool.
+        average: ``"micro"`` counts all tags together, ``"macro"`` is the mean of the classes' own numbers.
+
+    Raises:
+        ValueError: for shapes or dtypes that do not fit.
+        UserError: for an unknown average.
+    """
+    predicted, positives = _array(predicted_NC), _array(positives_NC)
+    if (
+        predicted.ndim != 2
+        or predicted.shape != positives.shape
+        or {predicted.dtype, positives.dtype} != {np.dtype(bool)}
+    ):
+        raise ValueError(
+            f"predicted are {predicted.dtype} {predicted.shape} and positives {positives.dtype} {positives.shape}, "
+            "expected bool [N, C] both"
+        )
+    right, chosen, there = ((predicted & positives).sum(0), predicted.sum(0), positives.sum(0))
+    if average == "micro":
+        right, chosen, there = right.sum(keepdims=True), chosen.sum(keepdims=True), there.sum(keepdims=True)
+    elif average != "macro":
+        raise unknown_choice("average", average, ("micro", "macro"))
+    precision, recall, f1 = (_ratio(right, chosen), _ratio(right, there), _ratio(2 * right, chosen + there))
+    return PrecisionRecall(*(float(x.mean()) if x.size else 0.0 for x in (precision, recall, f1)))
+
+
+def top_k_predictions(scores_NC: ArrayLike | Tensor, k: int) -> NDArray[np.bool_]:
+    """[N, C] bool: the ``k`` best classes of each item; of equal scores the earlier classes.
+
+    Raises:
+        ValueError: for a negative ``k``, NaN or half precision.
+    """
+    scores = _scores(scores_NC, ndim=2)
+    if k < 0:
+        raise ValueError(f"k is {k}, expected 0 or more")
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    predicted = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(predicted, best, True, axis=1)
+    return predicted
+
+
+def _average_precision(scores: NDArray[np.float64], positives: NDArray[np.bool_]) -> float:
+    total = int(positives.sum())
+    if total == 0:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    hits = np.cumsum(positives[order])
+    # The last rank of each group of equal scores, where precision and recall of the group are known.
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    gained = np.diff(hits[last], prepend=0)
+    return float((gained * (hits[last] / (last + 1))).sum() / total)
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        if values.dtype == torch.bfloat16:
+            raise ValueError("bfloat16 is too coarse to rank by: score in float32")
+        return values.numpy()
+    return np.asarray(values)
+
+
+def _scores(values: ArrayLike | Tensor, ndim: int) -> NDArray[np.float64]:
+    scores = _array(values)
+    if scores.dtype == np.float16:
+        raise ValueError("float16 is too coarse to rank by: score in float32")
+    if scores.ndim != ndim or scores.dtype.kind not in "fiu":
+        raise ValueError(f"scores are {scores.dtype} {scores.shape}, expected numbers in {ndim} dimension(s)")
+    if np.isnan(scores).any():
+        raise ValueError("scores hold NaN")
+    return scores.astype(np.float64, copy=False)
+
+
+def _labels(values: ArrayLike | Tensor) -> NDArray[np.int8]:
+    labels = _array(values)
+    if labels.dtype == np.bool_:
+        return np.where(labels, 1, -1).astype(np.int8)
+    if labels.dtype.kind not in "iu" or not np.isin(labels, (-1, 0, 1)).all():
+        raise ValueError(f"labels are {labels.dtype} with other values than -1, 0 and 1, or booleans")
+    return labels.astype(np.int8)

@@ -1,0 +1,30 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from golden_set import write_golden_model
+
+
+@pytest.fixture(scope="session")
+def golden_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The golden model's ``local-dir:`` name."""
+    return write_golden_model(tmp_path_factory.mktemp("golden-model"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Outside data, which is never part of the project."""
+    folder = os.environ.get("TAI_DATA")
+    if not folder:
+        pytest.skip("needs outside data: set TAI_DATA to its folder")
+    return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

@@ -1,0 +1,135 @@
+"""From pictures to tags through the commands, on a tiny model with random weights."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tai_engine.store import FeatureStore
+
+GOOD = {"0.png", "1.png", "2.png", "sub/3.png", "sub/4.png"}
+BAD = {"broken.jpg", "empty.jpg", "truncated.png"}
+
+
+def write_words(path: Path) -> Path:
+    path.write_text("cat\ndog\nred bus\n")
+    return path
+
+
+def test_caching_enters_every_file_as_done_or_failed(tai, picture_folder, tiny_model, tmp_path):
+    store = tmp_path / "s.zarr"
+    first = tai("cache", "images", picture_folder, store, "--model", tiny_model, "--json")
+    assert first.status == 1
+    report = first.json()[0]
+    assert (report["items"], report["done"], report["failed"], report["skipped"]) == (8, 5, 3, 0)
+    assert "3 failed" in first.stderr
+    ledger = {entry.id: entry.status for entry in FeatureStore.open(store).ledger()}
+    assert {name for name, status in ledger.items() if status == "done"} == GOOD
+    assert {name for name, status in ledger.items() if status == "failed"} == {
+        "broken.jpg",
+        "empty.jpg",
+        "truncated.png",
+    }
+    again = tai("cache", "images", picture_folder, store, "--model", tiny_model, "--json")
+    assert again.status == 0  # nothing failed in this run: there was nothing to do
+    assert (again.json()[0]["skipped"], again.json()[0]["done"]) == (8, 0)
+
+
+def test_info_counts_and_lists_the_failures(tai, filled_store):
+    facts = tai("info", filled_store, "--json").json()[0]
+    assert (facts["done"], facts["failed"], facts["kind"], facts["fine_features"]) == (5, 3, "images", True)
+    failed = {row["id"]: row["reason"] for row in tai("info", filled_store, "--failed", "--json").json()}
+    assert set(failed) == BAD
+    assert failed["empty.jpg"].startswith("empty")
+    assert "empty.jpg" in tai("info", filled_store, "--failed").stdout
+
+
+def test_tagging_and_evaluating(tai, filled_store, tmp_path):
+    words, tags = write_words(tmp_path / "words.txt"), tmp_path / "tags.parquet"
+    outcome = tai("tag", filled_store, "--vocabulary", words, "--out", tags, "--json")
+    assert outcome.status == 0
+    assert outcome.json()[0]["tags"] == 15
+    rows = pq.read_table(tags).to_pylist()
+    assert {r["id"] for r in rows} == GOOD
+    assert {r["tag"] for r in rows} == {"cat", "dog", "red bus"}
+    # The truth is made of the best tag of each picture, so every class in it has an average precision of its own rank.
+    best = {}
+    for row in rows:
+        best.setdefault(row["id"], row["tag"])
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text("".join(json.dumps({"file_name": n, "labels": [t]}) + "\n" for n, t in best.items()))
+    result = tai("evaluate", tags, "--truth", truth, "--json").json()[0]
+    assert result["items"] == 5
+    for name, entry in result["classes"].items():
+        ranked = sorted((r for r in rows if r["tag"] == name), key=lambda r: -r["score"])
+        hits = [rank for rank, row in enumerate(ranked, 1) if best[row["id"]] == name]
+        expected = sum((i + 1) / rank for i, rank in enumerate(hits)) / len(hits)
+        assert entry["ap"] == pytest.approx(expected)
+        assert entry["positives"] == len(hits)
+    assert "mAP" in tai("evaluate", tags, "--truth", truth).stdout
+
+
+def test_options_reach_the_scores(tai, filled_store, tmp_path):
+    words = write_words(tmp_path / "words.txt")
+
+    def tagged(*options):
+        out = tmp_path / "t.parquet"
+        assert tai("tag", filled_store, "--vocabulary", words, "--out", out, *options).status == 0
+        return pq.read_table(out).to_pylist(), pq.read_schema(out).metadata
+
+    rows, metadata = tagged("--score", "fine", "--pooling", "max", "--top-k", "1", "--centre")
+    assert len(rows) == 5
+    settings = json.loads(metadata[b"tai_engine.scoring"])
+    assert (settings["which"], settings["pooling"], settings["centre"]) == ("fine", "max", True)
+    rows, metadata = tagged("--template", "a {}.", "--template", "the {}", "--threshold", "1000")
+    assert rows == []
+    assert json.loads(json.loads(metadata[b"tai_engine.prompts"])["templates"]) == ["a {}.", "the {}"]
+    _, metadata = tagged("--template", "imagenet80")
+    assert len(json.loads(json.loads(metadata[b"tai_engine.prompts"])["templates"])) == 80
+
+
+def test_coarse_only_and_other_sizes(tai, picture_folder, tiny_model, tmp_path):
+    store, tags = tmp_path / "s.zarr", tmp_path / "t.jsonl"
+    tai("cache", "images", picture_folder, store, "--model", tiny_model, "--coarse-only", "--image-size", "96")
+    assert tai("info", store, "--json").json()[0]["fine_features"] is False
+    assert tai("tag", store, "--vocabulary", write_words(tmp_path / "w.txt"), "--out", tags).status == 0
+    assert {json.loads(line)["id"] for line in tags.read_text().splitlines()} == GOOD
+
+
+def test_sentences_are_cached_like_pictures(tai, tiny_model, tmp_path):
+    sentences = tmp_path / "s.txt"
+    sentences.write_text("a dog\n\na cat on a mat\n")
+    outcome = tai("cache", "texts", sentences, tmp_path / "s.zarr", "--model", tiny_model, "--json")
+    assert outcome.status == 0
+    batch = FeatureStore.open(tmp_path / "s.zarr").read_group(0)
+    assert batch.counts.tolist() == [4, 7]  # start and end of text among them
+
+
+def test_doctor_says_what_is_missing(tai, tiny_model, monkeypatch, tmp_path):
+    found = tai("doctor", "--model", tiny_model, "--json")
+    states = {row["subject"]: row["state"] for row in found.json()}
+    assert {"python", "torch", "faiss", "cpu", "disk here"} <= set(states)
+    assert states[f"weights of {tiny_model} openai"] == "ok"
+    missing = tai("doctor", "--model", f"local-dir:{tmp_path / 'absent'}", "--json")
+    row = next(row for row in missing.json() if row["subject"].startswith("weights of"))
+    assert row["state"] == "missing"
+    assert "local-dir:" in row["remedy"]
+    assert missing.status == 2
+
+
+def test_version_and_help(tai):
+    assert tai("--version").stdout.startswith("tai-engine ")
+    assert "Tag large picture collections" in tai("--help").stdout
+
+
+def test_names_that_are_not_utf8_are_kept_apart(tai, tiny_model, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"caf\xe8.png"):
+        Image.new("RGB", (8, 8)).save(folder / os.fsdecode(name))
+    outcome = tai("cache", "images", folder, tmp_path / "s.zarr", "--model", tiny_model, "--json")
+    assert outcome.status == 0
+    assert len({entry.id for entry in FeatureStore.open(tmp_path / "s.zarr").ledger()}) == 2

@@ -1,0 +1,90 @@
+"""The golden set: a tiny CLIP and what the published code computed with it (see golden/README.md).
+
+``TAI_GOLDEN=<folder>`` names another set, of other sizes and settings: nothing here or in the tests assumes this one.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FOLDER = Path(os.environ.get("TAI_GOLDEN") or Path(__file__).parent / "golden")
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """The expected values by name (golden/README.md) and the settings they were computed with."""
+
+    values: dict[str, Tensor]
+    image_size: int
+    n_ctx: int
+    class_specific_contexts: bool
+    k: float
+    tau_image: float
+    tau_text: float
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.values[name]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118  (not a dict)
+
+
+@cache
+def golden_set() -> GoldenSet:
+    values, settings = _read(FOLDER / "expected.safetensors")
+    return GoldenSet(
+        values=values,
+        image_size=int(settings["image_size"]),
+        n_ctx=int(settings["n_ctx"]),
+        class_specific_contexts=settings["class_specific_contexts"] == "true",
+        k=float(settings["k"]),
+        tau_image=float(settings["tau_image"]),
+        tau_text=float(settings["tau_text"]),
+    )
+
+
+def golden_state_dict() -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The model's weights with the token embedding in full, and the file's settings."""
+    state, settings = _read(FOLDER / "clip_rn_tiny.safetensors")
+    rows, values = state.pop("token_embedding.rows"), state.pop("token_embedding.values")
+    embedding = torch.zeros(49408, values.shape[1])
+    embedding[rows] = values
+    state["token_embedding.weight"] = embedding
+    return state, settings
+
+
+def write_golden_model(folder: Path) -> str:
+    """Write the golden model as open_clip keeps one in a folder; returns its name, ``local-dir:<folder>``."""
+    state, settings = golden_state_dict()
+    text_width = state["ln_final.weight"].shape[0]
+    layers = [len({k.split(".")[2] for k in state if k.startswith(f"visual.layer{i}.")}) for i in (1, 2, 3, 4)]
+    config = {
+        "embed_dim": state["text_projection"].shape[1],
+        "quick_gelu": settings["quick_gelu"] == "true",
+        "vision_cfg": {
+            "image_size": int(settings["image_size"]),
+            "layers": layers,
+            "width": state["visual.layer1.0.conv1.weight"].shape[0],
+        },
+        "text_cfg": {
+            "context_length": state["positional_embedding"].shape[0],
+            "vocab_size": state["token_embedding.weight"].shape[0],
+            "width": text_width,
+            "heads": max(1, text_width // 64),
+            "layers": len({k.split(".")[2] for k in state if k.startswith("transformer.resblocks.")}),
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    return f"local-dir:{folder}"
