@@ -1,0 +1,193 @@
+"""What a feature store is made of: its identity, its sizes, and where a commit group lies in its arrays.
+
+The format is described in STORE_FORMAT.md. Legend: D embedding size, L most fine rows that one item can have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from tai_engine.errors import UserError
+from tai_engine.features import require_same_space
+
+SCHEMA_VERSION = 1
+ATTRIBUTE = "tai_engine"
+KINDS = ("images", "sentences")
+ROW_DTYPES = {"float16": 2, "float32": 4}
+"""Row types and their bytes per number."""
+
+DEFAULT_GROUP_ITEMS = 1024
+DEFAULT_CHUNK_ITEMS = 64
+SENTENCE_CHUNK_ROWS = 4096
+_CHECKSUM_BYTES = 4
+_ID_BYTES = 80  # a guess for estimates: ids are paths
+
+STATUS_PENDING, STATUS_DONE, STATUS_FAILED, STATUS_DELETED = 0, 1, 2, 3
+STATUS_NAMES = ("pending", "done", "failed", "deleted")
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Identity and sizes of a store; they never change once it is made.
+
+    Attributes:
+        kind: ``"images"`` or ``"sentences"``.
+        space_key: architecture, tokenizer and weights of the vectors.
+        recipe_key: how inputs became vectors (preprocessing, size, dense and coarse recipe, decoding options).
+        dim: D.
+        rows_per_item_max: L; 0 for a store of coarse vectors alone.
+        row_dtype: ``"float16"`` or ``"float32"``.
+        has_coarse_clip: whether CLIP's own image vector is kept beside the coarse one.
+        group_items: item slots of a commit group.
+        chunk_items: items per chunk of coarse rows, and of fine rows for images; divides ``group_items``.
+        provenance: where the vectors come from (model, weights hash, precision, versions); not identity.
+        recipe: what ``recipe_key`` is the key of.
+
+    Raises:
+        ValueError: for values that do not fit together.
+    """
+
+    kind: str
+    space_key: str
+    recipe_key: str
+    dim: int
+    rows_per_item_max: int
+    row_dtype: str = "float16"
+    has_coarse_clip: bool = False
+    group_items: int = DEFAULT_GROUP_ITEMS
+    chunk_items: int = DEFAULT_CHUNK_ITEMS
+    provenance: Mapping[str, str | int | float] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind!r}, expected one of {KINDS}")
+        if self.row_dtype not in ROW_DTYPES:
+            raise ValueError(f"row_dtype is {self.row_dtype!r}, expected one of {tuple(ROW_DTYPES)}")
+        if self.dim < 1 or self.rows_per_item_max < 0:
+            raise ValueError(f"dim is {self.dim} and rows_per_item_max {self.rows_per_item_max}: too small")
+        if self.chunk_items < 1 or self.group_items < 1 or self.group_items % self.chunk_items:
+            raise ValueError(f"group_items ({self.group_items}) is not a multiple of chunk_items ({self.chunk_items})")
+
+    @property
+    def has_fine(self) -> bool:
+        """Whether fine rows are kept at all."""
+        return self.rows_per_item_max > 0
+
+    @property
+    def fine_chunk_rows(self) -> int:
+        """Rows of a chunk of ``fine``: those of ``chunk_items`` images, or 4096 of sentences (0 without fine rows)."""
+        if not self.has_fine:
+            return 0
+        return self.chunk_items * self.rows_per_item_max if self.kind == "images" else SENTENCE_CHUNK_ROWS
+
+    @property
+    def group_rows(self) -> int:
+        """Fine rows set aside for a commit group: the most that its items can have, in whole chunks."""
+        if not self.has_fine:
+            return 0
+        return math.ceil(self.group_items * self.rows_per_item_max / self.fine_chunk_rows) * self.fine_chunk_rows
+
+    def estimate_bytes(self, items: int, rows_per_item: float | None = None) -> int:
+        """Bytes on disk that ``items`` more items take, in whole groups and chunks (metadata and file system aside).
+
+        Args:
+            items: how many.
+            rows_per_item: mean fine rows of an item; by default the most there can be, which is exact for images.
+        """
+        rows_per_item = self.rows_per_item_max if rows_per_item is None else rows_per_item
+        groups, rest = divmod(items, self.group_items)
+        return groups * self._group_bytes(self.group_items, rows_per_item) + self._group_bytes(rest, rows_per_item)
+
+    def _group_bytes(self, items: int, rows_per_item: float) -> int:
+        if items == 0:
+            return 0
+        vector = self.dim * ROW_DTYPES[self.row_dtype]
+        coarse = math.ceil(items / self.chunk_items) * (self.chunk_items * vector + _CHECKSUM_BYTES)
+        fine = 0
+        if self.has_fine:
+            fine = math.ceil(items * rows_per_item / self.fine_chunk_rows) * (
+                self.fine_chunk_rows * vector + _CHECKSUM_BYTES
+            )
+        # status, count, size and modified_ns are chunks of a whole group.
+        per_item = items * (_ID_BYTES + 4) + self.group_items * (1 + 4 + 8 + 8)
+        return per_item + coarse * (2 if self.has_coarse_clip else 1) + fine
+
+    def to_attributes(self) -> dict[str, Any]:
+        """The spec as JSON, for the attributes of the Zarr group."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "has_fine": self.has_fine}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any] | None, path: object) -> StoreSpec:
+        """The spec of the store at ``path`` from its attributes.
+
+        Raises:
+            UserError: for a newer schema, or attributes that make no sense.
+        """
+        version = None if attributes is None else attributes.get("schema_version")
+        if attributes is None or not isinstance(version, int) or version < 1:
+            raise UserError(
+                f"The Zarr group at {path} is not a feature store (its attributes lack {ATTRIBUTE}.schema_version); "
+                "give the path of a store that `tai cache` made."
+            )
+        if version > SCHEMA_VERSION:
+            raise UserError(
+                f"The store {path} has schema version {version}, and this tai-engine reads versions up to "
+                f"{SCHEMA_VERSION}; upgrade tai-engine to read it."
+            )
+        try:
+            return cls(**{f.name: attributes[f.name] for f in fields(cls)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"The attributes in {path}/zarr.json are damaged ({error}); restore that file or make the store again."
+            ) from error
+
+    def require_compatible(self, wanted: StoreSpec, path: object) -> None:
+        """Refuse to go on filling the store at ``path``, which has this spec, with features of the ``wanted`` one.
+
+        Raises:
+            UserError: naming what differs, both ways.
+        """
+        if self.kind != wanted.kind:
+            raise UserError(f"The store {path} holds {self.kind}, not {wanted.kind}; choose another store.")
+        require_same_space(self.space_key, wanted.space_key, f"The store {path}", "the encoder")
+        if self.recipe_key != wanted.recipe_key:
+            raise UserError(
+                f"The store {path} was made with the recipe {self.recipe_key!r}, but this run has "
+                f"{wanted.recipe_key!r}: a store holds one recipe; give the same options as before or choose another "
+                "store."
+            )
+        for name, word in (
+            ("dim", "numbers per row"),
+            ("rows_per_item_max", "fine rows per item"),
+            ("row_dtype", "row type"),
+            ("has_coarse_clip", "second coarse vector"),
+        ):
+            old, new = getattr(self, name), getattr(wanted, name)
+            if old != new:
+                raise UserError(
+                    f"The store {path} has {word} {old}, but this run has {new}; "
+                    "give the same options as before or choose another store."
+                )
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """What a store says of an input beside its vectors.
+
+    Attributes:
+        id: its name, UTF-8.
+        status: ``"done"``, ``"failed"``, ``"deleted"`` or ``"pending"``.
+        reason: why it failed.
+        size: bytes of the input when it was read, None if not known.
+        modified_ns: modification time of the input in nanoseconds since 1970, None if not known.
+    """
+
+    id: str
+    status: str = "done"
+    reason: str | None = None
+    size: int | None = None
+    modified_ns: int | None = None
