@@ -1,0 +1,324 @@
+"""The encoder: pictures and sentences to features of one embedding space.
+
+Shape legend: N items, C classes, L fine rows per image, T fine rows of all items, D embedding size, S pixels a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
+from PIL import Image
+from torch import Tensor
+
+from tai_engine.encoders import devices, keys
+from tai_engine.encoders.dense import ImageVectors, image_recipe
+from tai_engine.encoders.loading import LoadedModel, load_model
+from tai_engine.encoders.positions import resize_image_tower
+from tai_engine.encoders.preprocessing import Preprocess
+from tai_engine.encoders.sentences import text_tower
+from tai_engine.encoders.weights import ModelFiles, find_model
+from tai_engine.errors import UserError
+from tai_engine.features import FeatureBatch, offsets_from_counts
+
+
+def load_encoder(
+    model: str = "RN50",
+    pretrained: str | None = "openai",
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    image_size: int | None = None,
+    dense: str = "auto",
+    coarse: str = "auto",
+    batch_size: int = 0,
+    cache_dir: str | Path | None = None,
+    decoding: Mapping[str, Any] | None = None,
+) -> Encoder:
+    """Load a model of open_clip as an encoder.
+
+    Args:
+        model: an open_clip name (``RN50``), ``hf-hub:org/repo`` or ``local-dir:/path``.
+        pretrained: open_clip's tag of the weights (``openai``); ignored for the two prefixed forms.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` (fp16 on CUDA, else fp32), ``fp32``, ``bf16`` or ``fp16``. Features are fp32 in any case.
+        image_size: pixels a side; None is the model's own. Positional embeddings are interpolated for another one.
+        dense: patches by the recipe of the tower (``auto``), by the value path (``value``), or ``none``.
+        coarse: ``auto`` is TaI-DPT's image vector for ResNets; ``clip`` is CLIP's own for all.
+        batch_size: items at a time; 0 is automatic. Halved when memory runs out.
+        cache_dir: folder of downloaded weights; None is the Hugging Face cache.
+        decoding: how pictures are decoded before they come here, to be part of the recipe.
+
+    Raises:
+        UserError: for an unknown or missing model, weights, device, precision, image size or recipe.
+    """
+    # What can be wrong without reading gigabytes comes first.
+    torch_device = devices.resolve_device(device)
+    resolved_precision = devices.resolve_precision(precision, torch_device)
+    files = find_model(model, pretrained, cache_dir)
+    loaded = load_model(files, cache_dir)
+    digest = keys.weights_digest(loaded.model)
+    size = loaded.image_size if image_size is None else image_size
+    resize_image_tower(loaded.model.visual, size)
+    return Encoder(
+        loaded,
+        files,
+        digest,
+        device=torch_device,
+        precision=resolved_precision,
+        image_size=size,
+        dense=dense,
+        coarse=coarse,
+        batch_size=batch_size,
+        decoding=decoding or {},
+    )
+
+
+class Encoder:
+    """One model on one device. Made by :func:`load_encoder`.
+
+    All features leave on the CPU in fp32 with rows of unit length. Memory: the items and features of one call and the
+    activations of one batch; callers stream large collections through it in pieces.
+
+    Attributes:
+        model: the open_clip model itself, in ``precision`` on ``device``.
+        space_key: of the embedding space (architecture, tokenizer, weights).
+        recipe, recipe_key: how images become features.
+        sentence_recipe, sentence_recipe_key: how sentences do.
+        dim: D.
+        image_size: S, pixels.
+        rows_per_image: L, or 0 without patches.
+        context_length: tokens of the longest sentence, 77 for CLIP.
+        has_coarse_clip: whether image features carry CLIP's own vector beside TaI-DPT's.
+        has_fine_sentences: whether sentence features have token rows.
+        device: where it computes.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        logit_scale: CLIP's learned factor before the softmax, e.g. 100.
+        provenance: model, weights, precision and versions, for the record.
+        preprocess: PIL picture (RGB) to uint8 [3, S, S]; picklable.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        files: ModelFiles,
+        weights_digest: str,
+        *,
+        device: torch.device,
+        precision: str,
+        image_size: int,
+        dense: str,
+        coarse: str,
+        batch_size: int,
+        decoding: Mapping[str, Any],
+    ) -> None:
+        visual = loaded.model.visual
+        self._recipe = image_recipe(visual, image_size, dense, coarse)
+        self._image_batch = devices.image_batch(batch_size, device, image_size)
+        self._sentence_batch = devices.sentence_batch(batch_size, device)
+        self._dtype = devices.PRECISIONS[precision]
+        self._tokenizer = loaded.tokenizer
+        self.preprocess = Preprocess(files.preprocess, image_size)
+        self.device = device
+        self.precision = precision
+        self.image_size = image_size
+        self.dim = int(loaded.config["embed_dim"])
+        self.context_length = loaded.context_length
+        self.rows_per_image = self._recipe.rows_per_image
+        self.has_coarse_clip = self._recipe.coarse == "no-position"
+        self.logit_scale = float(loaded.model.logit_scale.exp().max())
+        self.space_key = keys.space_key(loaded.config, weights_digest)
+        self.model = loaded.model.to(device=device, dtype=self._dtype)
+        if isinstance(visual, ModifiedResNet):
+            visual.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike
+        self._tower = text_tower(self.model, loaded.padding_id, loaded.padding_ends_sentence)
+        self.has_fine_sentences = self._tower.has_fine
+        self.recipe: dict[str, Any] = {
+            **self.preprocess.recipe,
+            "dense": self._recipe.dense,
+            "coarse": self._recipe.coarse,
+            "decoding": dict(decoding),
+        }
+        self.recipe_key = keys.recipe_key(self.recipe)
+        self.sentence_recipe: dict[str, Any] = {
+            "context_length": self.context_length,
+            "dense": self._tower.name if self.has_fine_sentences else "none",
+            "coarse": "clip",
+        }
+        self.sentence_recipe_key = keys.recipe_key(self.sentence_recipe)
+        self.provenance: dict[str, str | int | float] = {
+            "model": files.name,
+            "pretrained": files.pretrained,
+            "weights_file": files.weights.name,
+            "weights_fp16_sha256": weights_digest,
+            "precision": precision,
+            "device": str(device),
+            "torch": torch.__version__,
+            "open_clip": open_clip.__version__,
+        }
+
+    # Images
+
+    def encode_images(self, images: Sequence[Image.Image], ids: Sequence[str]) -> FeatureBatch:
+        """Features of decoded RGB pictures of any size.
+
+        Raises:
+            UserError: when not even one picture fits into memory.
+        """
+        return self._encode(len(images), ids, lambda start, stop: self._stack(images[start:stop]))
+
+    def encode_pixels(self, pixels_NCHW: Tensor, ids: Sequence[str]) -> FeatureBatch:
+        """Features of pictures that went through ``preprocess``: [N, 3, S, S] uint8.
+
+        Raises:
+            ValueError: for another shape or dtype.
+        """
+        self._check_pixels(pixels_NCHW, floating=False)
+        return self._encode(len(pixels_NCHW), ids, lambda start, stop: self._normalised(pixels_NCHW[start:stop]))
+
+    def encode_normalised(self, pixels_NCHW: Tensor, ids: Sequence[str]) -> FeatureBatch:
+        """Features of pictures already normalised for the model: [N, 3, S, S] of a float dtype.
+
+        Raises:
+            ValueError: for another shape or dtype.
+        """
+        self._check_pixels(pixels_NCHW, floating=True)
+        return self._encode(len(pixels_NCHW), ids, lambda start, stop: pixels_NCHW[start:stop].to(self.device))
+
+    def image_vectors(self, pixels_NCHW: Tensor) -> ImageVectors:
+        """What the tower gives for one batch of normalised pictures, on the device and before normalisation.
+
+        For those who want more than a :class:`FeatureBatch`; no batching, no back-off.
+        """
+        with torch.no_grad(), devices.exact_arithmetic(self.device, self.precision):
+            return self._recipe.compute(pixels_NCHW.to(self.device, self._dtype))
+
+    def _stack(self, images: Sequence[Image.Image]) -> Tensor:
+        return self._normalised(torch.stack([self.preprocess(image) for image in images]))
+
+    def _normalised(self, pixels_NCHW: Tensor) -> Tensor:
+        return self.preprocess.normalise(pixels_NCHW.to(self.device, non_blocking=True))
+
+    def _encode(self, total: int, ids: Sequence[str], pixels_of: Callable[[int, int], Tensor]) -> FeatureBatch:
+        """Features of ``total`` pictures; ``pixels_of(start, stop)`` gives those of one batch, normalised."""
+        _check_ids(total, ids)
+
+        def one_batch(start: int, stop: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+            vectors = self.image_vectors(pixels_of(start, stop))
+            fine = vectors.fine.flatten(0, 1) if vectors.fine is not None else None
+            return self._unit_rows(vectors.coarse), self._unit_rows(fine), self._unit_rows(vectors.coarse_clip)
+
+        coarse, fine, clip = self._joined(list(self._image_batch.map(one_batch, total)))
+        return FeatureBatch(
+            ids=tuple(ids),
+            coarse=coarse,
+            fine=fine,
+            offsets=torch.arange(total + 1, dtype=torch.int64) * self.rows_per_image,
+            space_key=self.space_key,
+            coarse_clip=clip if self.has_coarse_clip else None,
+        )
+
+    def _check_pixels(self, pixels_NCHW: Tensor, floating: bool) -> None:
+        right_dtype = pixels_NCHW.is_floating_point() if floating else pixels_NCHW.dtype == torch.uint8
+        size = self.image_size
+        if not right_dtype or pixels_NCHW.ndim != 4 or pixels_NCHW.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"pixels are {pixels_NCHW.dtype} {tuple(pixels_NCHW.shape)}, "
+                f"expected {'a float dtype' if floating else 'uint8'} (N, 3, {size}, {size})"
+            )
+
+    # Sentences
+
+    def tokenize(self, sentences: Sequence[str]) -> Tensor:
+        """[N, context_length] int64; what does not fit is cut off before the end-of-text token."""
+        if not sentences:
+            return torch.zeros(0, self.context_length, dtype=torch.int64)
+        return self._tokenizer(list(sentences))
+
+    def encode_sentences(self, sentences: Sequence[str], ids: Sequence[str]) -> FeatureBatch:
+        """Features of sentences: coarse at the end of text, fine rows of all tokens from start to end, packed."""
+        return self.encode_tokens(self.tokenize(sentences), ids)
+
+    def encode_tokens(self, tokens_NL: Tensor, ids: Sequence[str]) -> FeatureBatch:
+        """The same for sentences already tokenised: [N, context_length] int64.
+
+        Raises:
+            ValueError: for another shape or dtype, or ids outside the vocabulary.
+        """
+        _check_ids(len(tokens_NL), ids)
+        coarse, fine, lengths_N = self._encode_text(tokens_NL, wants_fine=True)
+        return FeatureBatch(
+            ids=tuple(ids),
+            coarse=coarse,
+            fine=fine,
+            offsets=offsets_from_counts(lengths_N if self.has_fine_sentences else torch.zeros_like(lengths_N)),
+            space_key=self.space_key,
+        )
+
+    def encode_class_texts(self, texts: Sequence[str]) -> Tensor:
+        """[C, D] fp32 unit rows: one vector per text, such as "a photo of a dog."."""
+        return self._encode_text(self.tokenize(texts), wants_fine=False)[0]
+
+    def _encode_text(self, tokens_NL: Tensor, wants_fine: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Coarse [N, D], fine [T, D] (T = 0 if not wanted) and lengths [N], in the order given."""
+        self._check_tokens(tokens_NL)
+        lengths_N = self._tower.lengths(tokens_NL)
+        # Sentences of like length go together: little is computed beyond the end of the shorter ones.
+        order_N = lengths_N.argsort(stable=True)
+
+        def one_batch(start: int, stop: int) -> tuple[Tensor, Tensor | None, None]:
+            chosen = order_N[start:stop]
+            with torch.no_grad(), devices.exact_arithmetic(self.device, self.precision):
+                coarse, fine = self._tower.compute(tokens_NL[chosen].to(self.device), lengths_N[chosen], wants_fine)
+            return self._unit_rows(coarse), self._unit_rows(fine), None
+
+        coarse, fine, _ = self._joined(list(self._sentence_batch.map(one_batch, len(tokens_NL))))
+        back_N = order_N.argsort()
+        if len(fine):
+            sorted_fine = fine.split(lengths_N[order_N].tolist())
+            fine = torch.cat([sorted_fine[i] for i in back_N.tolist()])
+        return coarse[back_N], fine, lengths_N
+
+    def _check_tokens(self, tokens_NL: Tensor) -> None:
+        if tokens_NL.dtype != torch.int64 or tokens_NL.ndim != 2 or tokens_NL.shape[1] != self.context_length:
+            raise ValueError(
+                f"tokens are {tokens_NL.dtype} {tuple(tokens_NL.shape)}, expected int64 (N, {self.context_length})"
+            )
+        vocabulary = int(getattr(getattr(self.model, "text", self.model), "vocab_size", 0))
+        if len(tokens_NL) and vocabulary and not 0 <= int(tokens_NL.min()) <= int(tokens_NL.max()) < vocabulary:
+            raise ValueError(f"token ids reach outside the model's vocabulary of {vocabulary}")
+
+    # Both
+
+    def _unit_rows(self, rows: Tensor | None) -> Any:
+        """Rows of length 1 in fp32 on the CPU; None stays None.
+
+        Raises:
+            UserError: when numbers overflowed, as they may in fp16.
+        """
+        if rows is None:
+            return None
+        rows = F.normalize(rows.float(), dim=-1).cpu()
+        if not bool(rows.isfinite().all()):
+            raise UserError(
+                f"The model gave numbers that are not finite in {self.precision}; use --precision fp32 or bf16, or "
+                "other weights if it is fp32 already."
+            )
+        return rows
+
+    def _joined(self, batches: list[tuple[Tensor, Tensor | None, Tensor | None]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Each of the three kinds of rows in one tensor; [0, D] for what there is none of."""
+        columns = zip(*batches, strict=True) if batches else [()] * 3
+        kept = [[rows for rows in column if rows is not None] for column in columns]
+        coarse, fine, clip = (torch.cat(rows) if rows else torch.zeros(0, self.dim) for rows in kept)
+        return coarse, fine, clip
+
+
+def _check_ids(total: int, ids: Sequence[str]) -> None:
+    if len(ids) != total:
+        raise ValueError(f"there are {total} items but {len(ids)} ids")
