@@ -15,6 +15,8 @@ from typing import Literal
 
 import torch
 
+from tai_engine.errors import UserError
+
 State = Literal["ok", "note", "missing"]
 PACKAGES = ("torch", "open_clip_torch", "zarr", "numpy", "triton", "pyarrow", "pillow")
 LOW_DISK_BYTES = 10e9
@@ -127,16 +129,20 @@ def _disk(folder: Path) -> Iterator[Finding]:
 
 
 def _weights(model: str, pretrained: str) -> Iterator[Finding]:
-    from tai_engine.encoders import find_weights
+    from tai_engine.encoders import cached_weights
 
-    place = find_weights(model, pretrained)
+    try:
+        place = cached_weights(model, pretrained)
+        detail = "not in the local cache; the first job downloads them"
+    except UserError as error:
+        place, detail = None, str(error)
     if place is not None:
         yield Finding(f"weights of {model} {pretrained}", "ok", str(place))
         return
     yield Finding(
         f"weights of {model} {pretrained}",
         "missing",
-        "not in the local cache; the first job downloads them",
+        detail,
         "with a network, run any job of this model once; without, copy a folder with open_clip_config.json and "
         "open_clip_model.safetensors here and take --model local-dir:FOLDER",
     )

@@ -7,7 +7,7 @@ M scores that were kept, K scores kept per item.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,13 +18,16 @@ from tai_engine.errors import UserError
 _NORM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
 
 
-def _check_rows(name: str, rows: Tensor, shape: tuple[int | None, int]) -> None:
+def _check_shape(name: str, rows: Tensor, shape: tuple[int | None, int]) -> None:
     if rows.ndim != 2 or rows.shape[1] != shape[1] or (shape[0] is not None and rows.shape[0] != shape[0]):
         raise ValueError(
             f"{name} has shape {tuple(rows.shape)}, expected {tuple('any' if s is None else s for s in shape)}"
         )
     if rows.dtype not in _NORM_TOLERANCE:
         raise ValueError(f"{name} has dtype {rows.dtype}, expected one of {[str(d) for d in _NORM_TOLERANCE]}")
+
+
+def _check_lengths(name: str, rows: Tensor) -> None:
     if rows.numel() == 0:
         return
     norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
@@ -51,6 +54,8 @@ class FeatureBatch:
         space_key: architecture, tokenizer and weights that the vectors come from; only one space is scored together.
         coarse_clip: [N, D] unit rows or None: CLIP's own image vector where it differs from ``coarse`` (ResNet towers,
             whose attention pool TaI-DPT runs without the positional embedding).
+        check_fine: whether the lengths of fine rows are checked, which reads every number. False is for rows that were
+            checked before: parts of another batch, or rows of a store, checked when written and under a checksum.
 
     Raises:
         ValueError: for shapes, dtypes, offsets or row lengths that do not fit.
@@ -62,17 +67,22 @@ class FeatureBatch:
     offsets: Tensor
     space_key: str
     coarse_clip: Tensor | None = None
+    check_fine: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, check_fine: bool) -> None:
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("ids are not unique within the batch")
         if self.coarse.ndim != 2:
             raise ValueError(f"coarse has shape {tuple(self.coarse.shape)}, expected [N, D]")
         n, d = len(self.ids), self.coarse.shape[1]
-        _check_rows("coarse", self.coarse, (n, d))
-        _check_rows("fine", self.fine, (None, d))
+        _check_shape("coarse", self.coarse, (n, d))
+        _check_shape("fine", self.fine, (None, d))
         if self.coarse_clip is not None:
-            _check_rows("coarse_clip", self.coarse_clip, (n, d))
+            _check_shape("coarse_clip", self.coarse_clip, (n, d))
+            _check_lengths("coarse_clip", self.coarse_clip)
+        _check_lengths("coarse", self.coarse)
+        if check_fine:
+            _check_lengths("fine", self.fine)
         if self.offsets.dtype != torch.int64 or self.offsets.shape != (n + 1,):
             raise ValueError(f"offsets are {self.offsets.dtype} {tuple(self.offsets.shape)}, expected int64 ({n + 1},)")
         if int(self.offsets[0]) != 0 or int(self.offsets[-1]) != self.fine.shape[0] or bool((self.counts < 0).any()):
@@ -118,6 +128,7 @@ class FeatureBatch:
             offsets=offsets - offsets[0],
             space_key=self.space_key,
             coarse_clip=None if self.coarse_clip is None else self.coarse_clip[start:stop],
+            check_fine=False,
         )
 
     def select(self, indices: Sequence[int]) -> FeatureBatch:
@@ -135,6 +146,7 @@ class FeatureBatch:
             offsets=offsets,
             space_key=self.space_key,
             coarse_clip=None if self.coarse_clip is None else self.coarse_clip[index],
+            check_fine=False,
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> FeatureBatch:
@@ -145,6 +157,7 @@ class FeatureBatch:
             fine=self.fine.to(device=device, dtype=dtype),
             offsets=self.offsets.to(device=device),
             coarse_clip=None if self.coarse_clip is None else self.coarse_clip.to(device=device, dtype=dtype),
+            check_fine=False,
         )
 
     @staticmethod
@@ -171,6 +184,7 @@ class FeatureBatch:
             offsets=offsets_from_counts(counts),
             space_key=first.space_key,
             coarse_clip=torch.cat(clip_rows) if clip_rows else None,
+            check_fine=False,
         )
 
 

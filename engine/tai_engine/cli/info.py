@@ -28,12 +28,11 @@ def info(
                 results.print(f"{entry['id']}\t{entry['reason']}", highlight=False, markup=False)
         return
     counts = features.counts()
-    size = sum(path.stat().st_size for path in Path(store).rglob("*") if path.is_file())
     facts: dict[str, object] = {
         "path": str(store),
         "kind": features.spec.kind,
         **counts,
-        "bytes": size,
+        "bytes": features.nbytes,
         "dim": features.spec.dim,
         "row_dtype": features.spec.row_dtype,
         "fine_features": features.spec.has_fine,
@@ -44,5 +43,5 @@ def info(
     if as_json:
         print_json(facts)
     else:
-        facts["bytes"] = human_bytes(size)
+        facts["bytes"] = human_bytes(features.nbytes)
         print_table("", ("", "value"), [(name, str(value)) for name, value in facts.items()])

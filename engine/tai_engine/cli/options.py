@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -67,18 +66,7 @@ def encoder_of_store(store: FeatureStore, device: str, precision: str) -> Encode
     if encoder.space_key != store.spec.space_key:
         raise UserError(
             f"The store '{store.path}' is of the embedding space {store.spec.space_key!r}, but {model!r} "
-            f"{pretrained!r} now gives {encoder.space_key!r}: name the weights that made the store with --model and --pretrained."
+            f"{pretrained!r} now gives {encoder.space_key!r}: name the weights that made the store with --model and "
+            "--pretrained."
         )
     return encoder
-
-
-def existing_path(path: str, what: str) -> Path:
-    """The path, if something lies there.
-
-    Raises:
-        UserError: otherwise.
-    """
-    found = Path(path)
-    if not found.exists():
-        raise UserError(f"There is no {what} at '{path}': check the path.")
-    return found

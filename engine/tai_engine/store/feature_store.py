@@ -230,6 +230,7 @@ class FeatureStore:
                         offsets=offsets_from_counts(torch.from_numpy(counts[done])),
                         space_key=self.spec.space_key,
                         coarse_clip=clip_ND,
+                        check_fine=False,
                     )
                 except ValueError as error:
                     raise damaged_group(self.path, group, str(error)) from error
