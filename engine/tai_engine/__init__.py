@@ -6,18 +6,23 @@ The stable Python API; everything else may change between minor versions::
     prompts = tai_engine.zero_shot_prompts(encoder, tai_engine.load_vocabulary("coco80"))
     batch = encoder.encode_images(pictures, ids)
     scores = tai_engine.score(batch, prompts)
+
+Names are imported when they are first used: open_clip alone takes seconds, which ``tai --help`` should not.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from tai_engine.encoders import Encoder, load_encoder
-from tai_engine.errors import UserError
-from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch
-from tai_engine.prompts import PromptSet, zero_shot_prompts
-from tai_engine.scoring import ScoringConfig, score
-from tai_engine.store import FeatureStore
-from tai_engine.tagging import Selection, tag_batch, tag_store
-from tai_engine.vocabulary import Vocabulary, load_vocabulary
+if TYPE_CHECKING:
+    from tai_engine.encoders import Encoder, load_encoder
+    from tai_engine.errors import UserError
+    from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch
+    from tai_engine.prompts import PromptSet, zero_shot_prompts
+    from tai_engine.scoring import ScoringConfig, score
+    from tai_engine.store import FeatureStore
+    from tai_engine.tagging import Selection, tag_batch, tag_store
+    from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
 __version__ = version("tai-engine")
 
@@ -39,3 +44,21 @@ __all__ = [
     "tag_store",
     "zero_shot_prompts",
 ]
+
+_HOMES = {
+    "encoders": ("Encoder", "load_encoder"),
+    "errors": ("UserError",),
+    "features": ("FeatureBatch", "ScoreBatch", "SparseScoreBatch"),
+    "prompts": ("PromptSet", "zero_shot_prompts"),
+    "scoring": ("ScoringConfig", "score"),
+    "store": ("FeatureStore",),
+    "tagging": ("Selection", "tag_batch", "tag_store"),
+    "vocabulary": ("Vocabulary", "load_vocabulary"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tai_engine' has no attribute {name!r}")
+    return getattr(import_module(f"tai_engine.{_HOME_OF[name]}"), name)

@@ -9,7 +9,6 @@ import typer
 
 from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, remarks, results
-from tai_engine.tag_evaluation import evaluate_tags
 
 
 def evaluate(
@@ -21,6 +20,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Average precision per class, and its mean."""
+    from tai_engine.tag_evaluation import evaluate_tags
+
     evaluation = evaluate_tags(tags, truth, difficult)
     precisions = evaluation.precisions
     if as_json:

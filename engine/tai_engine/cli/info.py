@@ -9,7 +9,6 @@ import typer
 
 from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import human_bytes, print_json, print_table, results
-from tai_engine.store import FeatureStore
 
 
 def info(
@@ -18,6 +17,8 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """What a store holds, which model and recipe made it, and what failed."""
+    from tai_engine.store import FeatureStore
+
     features = FeatureStore.open(store)
     if failed:
         entries = ({"id": e.id, "reason": e.reason} for e in features.ledger() if e.status == "failed")

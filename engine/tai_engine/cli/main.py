@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from tai_engine.cli import cache, demo, doctor, evaluate, info, tag
+from tai_engine.cli import bench, cache, demo, doctor, evaluate, info, tag
 from tai_engine.cli.options import INTERRUPTED, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import remarks
 from tai_engine.errors import UserError
@@ -27,6 +27,7 @@ app.command("tag")(tag.tag)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

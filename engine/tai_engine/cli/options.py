@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.errors import UserError
-from tai_engine.store import FeatureStore
+
+if TYPE_CHECKING:
+    from tai_engine.encoders import Encoder
+    from tai_engine.store import FeatureStore
 
 # What the shell sees; everything done is 0.
 SOME_ITEMS_FAILED = 1
@@ -44,6 +46,8 @@ def resolve_model(model: str) -> str:
 
 def open_encoder(model: str, pretrained: str, **options: Any) -> Encoder:
     """Load the encoder that the options name; what the user wrote goes into its provenance."""
+    from tai_engine.encoders import load_encoder
+
     encoder = load_encoder(resolve_model(model), pretrained, **options)
     # A store must say `demo`, not where the package lay on the machine that made it.
     encoder.provenance["model"] = model

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tai_engine.cli.options import AsJson, Device, Precision, encoder_of_store, open_encoder
 from tai_engine.cli.output import print_json, progress_bar, results
 from tai_engine.errors import UserError
-from tai_engine.prompts import PromptSet, zero_shot_prompts
-from tai_engine.scoring import ScoringConfig, default_scoring
-from tai_engine.store import FeatureStore
-from tai_engine.tagging import Selection, TagReport, tag_store
-from tai_engine.vocabulary import DEFAULT_TEMPLATE, imagenet_templates, load_vocabulary
+
+if TYPE_CHECKING:
+    from tai_engine.prompts import PromptSet
+    from tai_engine.scoring import ScoringConfig
+    from tai_engine.tagging import TagReport
+    from tai_engine.vocabulary import Vocabulary
 
 
 def tag(
@@ -48,6 +49,11 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Tag every picture of a store with your own words, without decoding a single one again."""
+    from tai_engine.prompts import PromptSet, zero_shot_prompts
+    from tai_engine.store import FeatureStore
+    from tai_engine.tagging import Selection, tag_store
+    from tai_engine.vocabulary import load_vocabulary
+
     features = FeatureStore.open(store)
     if prompts is not None:
         if vocabulary is not None:
@@ -62,7 +68,7 @@ def tag(
             if model
             else encoder_of_store(features, device, precision)
         )
-        prompt_set = zero_shot_prompts(encoder, words, _templates(templates))
+        prompt_set = zero_shot_prompts(encoder, words, _templates(templates, words))
     scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, centre)
     with progress_bar("Tagging") as bar:
         report = tag_store(
@@ -87,9 +93,12 @@ def describe(report: TagReport) -> str:
     return text
 
 
-def _templates(given: list[str] | None) -> list[str]:
+def _templates(given: list[str] | None, words: Vocabulary) -> list[str]:
+    """What the user gave, else what the vocabulary brings, else CLIP's plain template."""
+    from tai_engine.vocabulary import DEFAULT_TEMPLATE, imagenet_templates
+
     if not given:
-        return [DEFAULT_TEMPLATE]
+        return list(words.templates) or [DEFAULT_TEMPLATE]
     return [text for name in given for text in (imagenet_templates() if name == "imagenet80" else (name,))]
 
 
@@ -103,6 +112,8 @@ def _scoring(
     centre: bool,
 ) -> ScoringConfig:
     """The prompt set's own constants, changed where the user says so."""
+    from tai_engine.scoring import default_scoring
+
     given = {"which": which, "pooling": pooling, "temperature": temperature, "mix": mix}
     changes = {name: value for name, value in given.items() if value is not None}
     base = default_scoring(prompts, "merged" if has_fine else "coarse")
