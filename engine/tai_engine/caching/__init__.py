@@ -6,6 +6,14 @@ the last committed group; the same call goes on from there and skips what is in 
 
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions, CacheProgress, CacheReport, ProgressCallback
-from tai_engine.caching.sentences import cache_sentences
+from tai_engine.caching.sentences import SentenceInput, cache_sentences
 
-__all__ = ["CacheOptions", "CacheProgress", "CacheReport", "ProgressCallback", "cache_images", "cache_sentences"]
+__all__ = [
+    "CacheOptions",
+    "CacheProgress",
+    "CacheReport",
+    "ProgressCallback",
+    "SentenceInput",
+    "cache_images",
+    "cache_sentences",
+]

@@ -15,7 +15,7 @@ import torch
 from tai_engine.caching.report import CacheOptions, CacheProgress, CacheReport, ProgressCallback
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.store import FeatureStore, IdSet, StoredItem, StoreSpec
+from tai_engine.store import FeatureStore, IdSet, StoredItem, StoreSpec, content_of
 from tai_engine.store.spec import DEFAULT_CHUNK_ITEMS, DEFAULT_GROUP_ITEMS, ROW_DTYPES
 
 MAX_GROUP_BYTES = 256 * 2**20
@@ -43,14 +43,14 @@ class StoreFiller:
         self,
         path: str | Path,
         spec: StoreSpec,
-        options: CacheOptions,
+        slice_items: int,
         progress: ProgressCallback | None,
         total: int | None,
         rows_per_item: float,
     ) -> None:
         self._begun = time.perf_counter()
         self._path = Path(path)
-        self._options = options
+        self._slice_items = slice_items
         self._progress = progress
         self._total = total
         self._stage_seconds = dict.fromkeys(("decode", "preprocess", "wait", "encode", "write"), 0.0)
@@ -62,6 +62,10 @@ class StoreFiller:
         if self._store is not None:
             self._spec = self._store.spec
         self._known = IdSet() if self._store is None else self._store.known_ids()
+        # Where texts are kept, an input that is in the store already must also be the same.
+        self._contents: IdSet | None = None
+        if self._store is not None and self._spec.has_text:
+            self._contents = self._store.known_contents()
         self._new = IdSet()
         # The group that is being filled.
         self._items: list[StoredItem] = []
@@ -72,10 +76,17 @@ class StoreFiller:
             self._estimated_bytes = self._spec.estimate_bytes(remaining, rows_per_item)
             require_space(self._path, self._spec, remaining, rows_per_item)
 
-    def new_items(self, inputs: Iterable[tuple[str, Input]]) -> Iterator[Input]:
-        """The inputs, named by their ids, that are not in the store yet."""
-        for name, value in inputs:
+    def new_items(self, inputs: Iterable[tuple[StoredItem, Input]]) -> Iterator[Input]:
+        """The inputs that are not in the store yet; what is said of each counts as far as it is known."""
+        for item, value in inputs:
+            name = item.id
             if name in self._known:
+                if self._contents is not None and content_of(name, item.text, item.labels) not in self._contents:
+                    raise UserError(
+                        f"The store {self._path} was made from other sentences: the one with the id {name!r} is "
+                        f"{item.text!r:.60} now, with another text or other labels than before; give the same files in "
+                        "the same order, or choose another store."
+                    )
                 self._skipped += 1
                 if self._skipped % _PROGRESS_EVERY == 0:
                     self._report_progress()
@@ -100,7 +111,7 @@ class StoreFiller:
             slice_.append(one)
             # Slices end where groups end, so that the same inputs always give the same slices.
             is_group_full = len(self._items) + len(slice_) == self._spec.group_items
-            if is_group_full or len(slice_) == self._options.slice_items:
+            if is_group_full or len(slice_) == self._slice_items:
                 self._encode(slice_, encode)
                 slice_ = []
             if is_group_full:

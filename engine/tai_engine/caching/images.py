@@ -27,6 +27,7 @@ from tai_engine.store import StoredItem, StoreSpec
 
 logger = logging.getLogger(__name__)
 
+_SLICE_PICTURES = 128
 _MAX_REASON = 500  # characters
 
 Input = TypeVar("Input")
@@ -122,11 +123,12 @@ def cache_images(
         provenance=dict(encoder.provenance),
         recipe=dict(encoder.recipe),
     )
-    run = StoreFiller(path, spec, options, progress, source.estimate_count(), encoder.rows_per_image)
+    slice_items = options.slice_items or _SLICE_PICTURES
+    run = StoreFiller(path, spec, slice_items, progress, source.estimate_count(), encoder.rows_per_image)
     prepare = functools.partial(_prepare_picture, decode=decode, preprocess=encoder.preprocess)
     workers = options.workers or _available_cpus()
-    new_items = run.new_items((item.id, item) for item in source)
-    with closing(decode_ahead(prepare, new_items, workers, 2 * options.slice_items)) as prepared:
+    new_items = run.new_items((StoredItem(item.id), item) for item in source)
+    with closing(decode_ahead(prepare, new_items, workers, 2 * slice_items)) as prepared:
         return run.fill(prepared, lambda pixels, ids: encoder.encode_pixels(torch.stack(pixels), ids))
 
 

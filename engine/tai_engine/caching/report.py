@@ -17,7 +17,8 @@ class CacheOptions:
         row_dtype: ``"float16"`` or ``"float32"``, fixed when the store is made.
         group_items: items that are committed together, fixed when the store is made; a run that is stopped loses less
             than so many. 0 is automatic: 1024, or fewer so that their rows stay below 256 MiB.
-        slice_items: items handed to the encoder at once, which cuts them further as its memory demands.
+        slice_items: items handed to the encoder at once, which cuts them further as its memory demands. 0 is automatic:
+            128 pictures, or 1024 sentences, so that encoding them sorted by length pays.
         workers: threads that decode; 0 means one per CPU that this process may use.
 
     Raises:
@@ -26,13 +27,13 @@ class CacheOptions:
 
     row_dtype: str = "float16"
     group_items: int = 0
-    slice_items: int = 128
+    slice_items: int = 0
     workers: int = 0
 
     def __post_init__(self) -> None:
         if self.row_dtype not in ROW_DTYPES:
             raise unknown_choice("row type", self.row_dtype, ROW_DTYPES)
-        for name, least in (("group_items", 0), ("slice_items", 1), ("workers", 0)):
+        for name, least in (("group_items", 0), ("slice_items", 0), ("workers", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"The option {name} is {getattr(self, name)}; it must be {least} or more.")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.caching import CacheOptions, CacheProgress, CacheReport, cache_images, cache_sentences
 from tai_engine.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
@@ -25,10 +24,10 @@ from tai_engine.cli.options import (
     open_encoder,
 )
 from tai_engine.cli.output import ProgressBar, human_bytes, print_json, progress_bar, remarks, results
-from tai_engine.decoding import DecodeOptions, decode_image
 from tai_engine.errors import unknown_choice
-from tai_engine.sentences import SentenceOptions, read_sentences
-from tai_engine.sources import open_source
+
+if TYPE_CHECKING:
+    from tai_engine.caching import CacheProgress, CacheReport, SentenceInput
 
 app = typer.Typer(help="Compute features once and keep them in a store.", no_args_is_help=True)
 
@@ -48,8 +47,8 @@ def images(
     coarse_only: Annotated[bool, typer.Option("--coarse-only", help="Keep no patch features: small stores.")] = False,
     rows: Rows = "fp16",
     max_megapixels: Annotated[
-        float, typer.Option("--max-megapixels", help="Larger pictures are entered as failed.")
-    ] = DecodeOptions.max_megapixels,
+        float | None, typer.Option("--max-megapixels", help="Larger pictures are entered as failed; default 128.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     batch_size: BatchSize = 0,
@@ -57,8 +56,12 @@ def images(
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures into a store; what is in it already is skipped."""
+    from tai_engine.caching import CacheOptions, cache_images
+    from tai_engine.decoding import DecodeOptions, decode_image
+    from tai_engine.sources import open_source
+
     pictures = open_source(source)
-    decoding = DecodeOptions(max_megapixels=max_megapixels)
+    decoding = DecodeOptions() if max_megapixels is None else DecodeOptions(max_megapixels=max_megapixels)
     options = CacheOptions(row_dtype=_row_dtype(rows), workers=workers)
     encoder = open_encoder(
         model,
@@ -84,11 +87,40 @@ def images(
 
 @app.command("texts")
 def texts(
-    file: Annotated[Path, typer.Argument(help="Sentences: text, JSONL, CSV, TSV, Parquet or COCO's captions JSON.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="Sentences: text, JSONL, CSV, TSV, Parquet or COCO's captions JSON, also gzipped."
+        ),
+    ],
     store: Store,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option("--vocabulary", help="Keep and label the sentences that name a class: coco80, ..., or a file."),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Code of the sentences' language, or none; default en.")
+    ] = None,
+    templates: Annotated[
+        bool,
+        typer.Option("--templates/--no-templates", help="Add the vocabulary's template sentences, or the paper's 89."),
+    ] = True,
+    limit_per_rarest_class: Annotated[
+        int | None,
+        typer.Option(
+            "--limit-per-rarest-class", min=1, help="A sentence counts for its rarest class, which keeps so many."
+        ),
+    ] = None,
+    exclude_images: Annotated[
+        Path | None, typer.Option("--exclude-images", help="A list of image ids, one a line, not to learn from.")
+    ] = None,
+    sentences_per_image: Annotated[
+        int | None, typer.Option("--sentences-per-image", min=1, help="Keep the first so many of an image.")
+    ] = None,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_PRETRAINED,
     column: Annotated[str | None, typer.Option("--column", help="Column or key of the sentence.")] = None,
+    image_column: Annotated[str | None, typer.Option("--image-column", help="Column or key of the image's id.")] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="Of text files.")] = "utf-8",
     rows: Rows = "fp16",
     device: Device = "auto",
@@ -96,19 +128,59 @@ def texts(
     batch_size: BatchSize = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Encode sentences into a store, to be used as if they were pictures."""
-    sentences = read_sentences(file, SentenceOptions(text_column=column, encoding=encoding))
+    """Encode sentences into a store, labelled with the classes that they name: what prompts are tuned on."""
+    from tai_engine.caching import CacheOptions, cache_sentences
+    from tai_engine.cli.corpus_options import check_files, describe_corpus, label_spec, open_corpus
+    from tai_engine.sentences import SentenceOptions, read_sentences
+    from tai_engine.store import FeatureStore
+
+    reading = SentenceOptions(text_column=column, image_column=image_column, encoding=encoding)
+    corpus = open_corpus(
+        files,
+        vocabulary,
+        reading,
+        language=language,
+        templates=templates,
+        limit_per_rarest_class=limit_per_rarest_class,
+        exclude_images=exclude_images,
+        sentences_per_image=sentences_per_image,
+    )
+    check_files(files, reading)
     options = CacheOptions(row_dtype=_row_dtype(rows))
     encoder = open_encoder(model, pretrained, device=device, precision=precision, dense="none", batch_size=batch_size)
+    sentences: Iterator[SentenceInput]
+    if corpus is None:
+        sentences = ((one.id, one.text, None) for one in read_sentences(files, reading) if one.text)
+    else:
+        sentences = ((one.id, one.text, one.class_indices) for one in corpus)
     with progress_bar("Encoding sentences") as bar:
         report = cache_sentences(
-            ((sentence.id, sentence.text) for sentence in sentences if sentence.text),
+            sentences,
             encoder,
             store,
+            labels=None if corpus is None else label_spec(corpus),
             options=options,
             progress=show(bar),
         )
-    finish(report, store, "sentences", as_json)
+    filled = FeatureStore.open(store)
+    facts: dict[str, Any] = {"data_fingerprint": filled.data_fingerprint}
+    warnings = corpus.report.warnings() if corpus is not None else []
+    if len(filled) > report.items:
+        warnings.append(
+            f"The store holds {len(filled) - report.items:,} sentences that these files and options do not give: they "
+            "come from an earlier run and stay; choose another store to be without them."
+        )
+    if corpus is not None:
+        facts |= {"vocabulary": corpus.vocabulary.name, "corpus": corpus.report.as_dict()}
+    finish(
+        report,
+        store,
+        "sentences",
+        as_json,
+        facts={**facts, "warnings": warnings},
+        lines=describe_corpus(corpus.report) if corpus is not None else (),
+        warnings=warnings,
+    )
 
 
 def show(bar: ProgressBar) -> Callable[[CacheProgress], None]:
@@ -136,12 +208,35 @@ def describe(report: CacheReport, store: Path, what: str) -> str:
     return f"{text}\nSeconds per stage: {stages}"
 
 
-def finish(report: CacheReport, store: Path, what: str, as_json: bool) -> None:
-    """Say what happened; leave with status 1 if items failed."""
+def finish(
+    report: CacheReport,
+    store: Path,
+    what: str,
+    as_json: bool,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    lines: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+) -> None:
+    """Say what happened; leave with status 1 if items failed.
+
+    Args:
+        report: of the run.
+        store: that was filled.
+        what: its items, in the plural.
+        as_json: JSON in place of sentences.
+        facts: more for the JSON.
+        lines: more sentences for people.
+        warnings: sentences for stderr.
+    """
     if as_json:
-        print_json({**asdict(report), "items_per_second": report.items_per_second, "store": str(store)})
+        rate = {"items_per_second": report.items_per_second, "store": str(store)}
+        print_json({**asdict(report), **rate, **(facts or {})})
     else:
-        results.print(describe(report, store, what), highlight=False, markup=False)
+        for line in (describe(report, store, what), *lines):
+            results.print(line, highlight=False, markup=False)
+    for warning in warnings:
+        remarks.print(warning, style="yellow", highlight=False, markup=False)
     if report.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
         remarks.print(

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from tai_engine.cli import bench, cache, demo, doctor, evaluate, info, tag
+from tai_engine.cli import bench, cache, demo, doctor, evaluate, info, tag, tune
 from tai_engine.cli.options import INTERRUPTED, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import remarks
 from tai_engine.errors import UserError
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(cache.app, name="cache")
+app.command("tune")(tune.tune)
 app.command("tag")(tag.tag)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)

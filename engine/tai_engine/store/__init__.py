@@ -2,6 +2,17 @@
 
 from tai_engine.store.feature_store import FeatureStore
 from tai_engine.store.id_set import IdSet
+from tai_engine.store.labels import LabelSpec, content_of
+from tai_engine.store.reading import CoarseBatch
 from tai_engine.store.spec import SCHEMA_VERSION, StoredItem, StoreSpec
 
-__all__ = ["SCHEMA_VERSION", "FeatureStore", "IdSet", "StoreSpec", "StoredItem"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "CoarseBatch",
+    "FeatureStore",
+    "IdSet",
+    "LabelSpec",
+    "StoreSpec",
+    "StoredItem",
+    "content_of",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from zarr.storage import LocalStore
 from tai_engine.atomic import sync_directory, sync_file, write_atomically
 from tai_engine.errors import UserError
 from tai_engine.store.commits import RECORDS, damaged_group
-from tai_engine.store.spec import ATTRIBUTE, StoreSpec
+from tai_engine.store.spec import ATTRIBUTE, CHECKSUM_BYTES, StoreSpec
 
 # Without this, chunks of nothing but zeros are left out, and a lost one could not be told from them.
 _ARRAY_CONFIG: Any = {"write_empty_chunks": True}
@@ -48,6 +49,10 @@ def _layouts(spec: StoreSpec) -> dict[str, _Layout]:
     }
     if spec.has_coarse_clip:
         layouts["coarse_clip"] = vectors
+    if spec.has_text:
+        layouts["text"] = _Layout(per_group, str)
+    if spec.labels is not None:
+        layouts["labels"] = _Layout((spec.group_items, spec.labels.packed_bytes), "uint8")
     if spec.has_fine:
         layouts["fine"] = _Layout((spec.fine_chunk_rows, spec.dim), spec.row_dtype)
     return layouts
@@ -118,6 +123,8 @@ class StoreArrays:
         self._group = group
         self._layouts = _layouts(spec)
         self._arrays = {name: self._open(name) for name in self._layouts}
+        # Chunks whose checksum held, by array and number.
+        self._tested: set[tuple[str, int]] = set()
 
     def _open(self, name: str) -> zarr.Array[Any]:
         layout = self._layouts[name]
@@ -159,6 +166,40 @@ class StoreArrays:
         except Exception as error:  # codecs raise whatever they raise; all of it means damage
             bad = [self._chunk_name(name, index) for index in chunks if not self._is_readable(name, index)]
             what = f"the chunk {', '.join(bad) or name} cannot be read: {error}"
+            raise damaged_group(self._path, group, what) from error
+
+    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+        """Fill ``out`` [n, D] with entries from ``start``, all of them written by one committed group.
+
+        A chunk is plain numbers, so rows are read from their place in its file. The first time that it is touched it is
+        read whole all the same, for its checksum.
+
+        Raises:
+            UserError: naming the chunk that is missing or damaged.
+        """
+        length = self._arrays[name].chunks[0]
+        while len(out):
+            number, place = divmod(start, length)
+            rows = out[: length - place]
+            if (name, number) in self._tested:
+                self._read_plain(name, number, place, rows)
+            else:
+                stop = min((number + 1) * length, self._arrays[name].shape[0])
+                rows[:] = self.read(name, number * length, max(stop, start + len(rows)))[place : place + len(rows)]
+                size = self._chunk_path(name, number).stat().st_size
+                if size == length * rows[0].nbytes + CHECKSUM_BYTES and sys.byteorder == "little":
+                    self._tested.add((name, number))
+            start, out = start + len(rows), out[len(rows) :]
+
+    def _read_plain(self, name: str, number: int, place: int, rows: np.ndarray) -> None:
+        try:
+            with self._chunk_path(name, number).open("rb", buffering=0) as file:
+                file.seek(place * rows[0].nbytes)
+                if file.readinto(rows.data.cast("B")) != rows.nbytes:
+                    raise OSError("it ends too soon")
+        except OSError as error:
+            group = number * self._arrays[name].chunks[0] // self._group_length(name)
+            what = f"the chunk {self._chunk_name(name, number)} cannot be read: {error}"
             raise damaged_group(self._path, group, what) from error
 
     def write(self, name: str, start: int, values: np.ndarray) -> None:

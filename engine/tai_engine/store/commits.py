@@ -27,6 +27,7 @@ class CommitRecord:
         rows: how many there are.
         bytes: size of its chunks.
         failed: slot within the group -> reason; empty in the summaries that a store keeps in memory.
+        digest: of the ids, texts and labels (`tai_engine.store.labels.contents_digest`), None in a store without texts.
     """
 
     group: int
@@ -36,6 +37,7 @@ class CommitRecord:
     rows: int
     bytes: int
     failed: Mapping[int, str]
+    digest: str | None = None
 
 
 def record_path(store: Path, group: int) -> Path:
@@ -55,7 +57,8 @@ def write_record(store: Path, record: CommitRecord) -> None:
     Raises:
         UserError: when the file system refuses.
     """
-    write_atomically(record_path(store, record.group), json.dumps(asdict(record), ensure_ascii=False) + "\n")
+    values = {name: value for name, value in asdict(record).items() if value is not None}
+    write_atomically(record_path(store, record.group), json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def read_record(store: Path, group: int) -> CommitRecord:
@@ -71,9 +74,12 @@ def read_record(store: Path, group: int) -> CommitRecord:
         numbers = {name: int(values[name]) for name in ("group", "items", "done", "first_row", "rows", "bytes")}
         if numbers["group"] != group or numbers["done"] + len(failed) != numbers["items"]:
             raise ValueError("its numbers do not fit together")
+        digest = values.get("digest")
+        if digest is not None and not re.fullmatch(r"[0-9a-f]{32}", digest):
+            raise ValueError("its digest is not one")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"The commit record {path} is damaged ({error}); {_ADVICE.format(record='it')}.") from error
-    return CommitRecord(**numbers, failed=failed)
+    return CommitRecord(**numbers, failed=failed, digest=digest)
 
 
 def read_summaries(store: Path) -> dict[int, CommitRecord]:

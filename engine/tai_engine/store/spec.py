@@ -12,6 +12,7 @@ from typing import Any
 
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
+from tai_engine.store.labels import LabelSpec, require_same_labels
 
 SCHEMA_VERSION = 1
 ATTRIBUTE = "tai_engine"
@@ -22,8 +23,13 @@ ROW_DTYPES = {"float16": 2, "float32": 4}
 DEFAULT_GROUP_ITEMS = 1024
 DEFAULT_CHUNK_ITEMS = 64
 SENTENCE_CHUNK_ROWS = 4096
-_CHECKSUM_BYTES = 4
-_ID_BYTES = 80  # a guess for estimates: ids are paths
+CHECKSUM_BYTES = 4
+# Guesses for estimates: ids are paths, texts are captions.
+_ID_BYTES = 80
+_TEXT_BYTES = 60
+
+# Attributes that came to schema 1 later: stores without them are sound.
+_ADDED = {"has_text", "labels"}
 
 STATUS_PENDING, STATUS_DONE, STATUS_FAILED, STATUS_DELETED = 0, 1, 2, 3
 STATUS_NAMES = ("pending", "done", "failed", "deleted")
@@ -45,6 +51,8 @@ class StoreSpec:
         chunk_items: items per chunk of coarse rows, and of fine rows for images; divides ``group_items``.
         provenance: where the vectors come from (model, weights hash, precision, versions); not identity.
         recipe: what ``recipe_key`` is the key of.
+        has_text: whether the text of every item is kept.
+        labels: what the labels of the items mean; None for a store without labels.
 
     Raises:
         ValueError: for values that do not fit together.
@@ -61,6 +69,8 @@ class StoreSpec:
     chunk_items: int = DEFAULT_CHUNK_ITEMS
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    has_text: bool = False
+    labels: LabelSpec | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -106,19 +116,21 @@ class StoreSpec:
         if items == 0:
             return 0
         vector = self.dim * ROW_DTYPES[self.row_dtype]
-        coarse = math.ceil(items / self.chunk_items) * (self.chunk_items * vector + _CHECKSUM_BYTES)
+        coarse = math.ceil(items / self.chunk_items) * (self.chunk_items * vector + CHECKSUM_BYTES)
         fine = 0
         if self.has_fine:
             fine = math.ceil(items * rows_per_item / self.fine_chunk_rows) * (
-                self.fine_chunk_rows * vector + _CHECKSUM_BYTES
+                self.fine_chunk_rows * vector + CHECKSUM_BYTES
             )
-        # status, count, size and modified_ns are chunks of a whole group.
-        per_item = items * (_ID_BYTES + 4) + self.group_items * (1 + 4 + 8 + 8)
+        # status, count, size, modified_ns and labels are chunks of a whole group.
+        per_slot = 1 + 4 + 8 + 8 + (self.labels.packed_bytes if self.labels else 0)
+        per_item = items * (_ID_BYTES + 4 + (_TEXT_BYTES + 4 if self.has_text else 0)) + self.group_items * per_slot
         return per_item + coarse * (2 if self.has_coarse_clip else 1) + fine
 
     def to_attributes(self) -> dict[str, Any]:
         """The spec as JSON, for the attributes of the Zarr group."""
-        return {"schema_version": SCHEMA_VERSION, **asdict(self), "has_fine": self.has_fine}
+        presence = {"has_fine": self.has_fine, "has_labels": self.labels is not None}
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), **presence}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any] | None, path: object) -> StoreSpec:
@@ -139,7 +151,10 @@ class StoreSpec:
                 f"{SCHEMA_VERSION}; upgrade tai-engine to read it."
             )
         try:
-            return cls(**{f.name: attributes[f.name] for f in fields(cls)})
+            values = {f.name: attributes[f.name] for f in fields(cls) if f.name in attributes or f.name not in _ADDED}
+            if values.get("labels") is not None:
+                values["labels"] = LabelSpec.from_attributes(values["labels"])
+            return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"The attributes in {path}/zarr.json are damaged ({error}); restore that file or make the store again."
@@ -165,6 +180,7 @@ class StoreSpec:
             ("rows_per_item_max", "fine rows per item"),
             ("row_dtype", "row type"),
             ("has_coarse_clip", "second coarse vector"),
+            ("has_text", "texts"),
         ):
             old, new = getattr(self, name), getattr(wanted, name)
             if old != new:
@@ -172,6 +188,13 @@ class StoreSpec:
                     f"The store {path} has {word} {old}, but this run has {new}; "
                     "give the same options as before or choose another store."
                 )
+        require_same_labels(self.labels, wanted.labels, path)
+
+
+def unknown_parts(attributes: Mapping[str, Any]) -> list[str]:
+    """Parts of a store that its attributes announce and this version does not know; it can read past them only."""
+    known = {"has_fine", "has_coarse_clip", "has_text", "has_labels"}
+    return sorted(key.removeprefix("has_") for key in set(attributes) - known if key[:4] == "has_" and attributes[key])
 
 
 @dataclass(frozen=True)
@@ -184,6 +207,8 @@ class StoredItem:
         reason: why it failed.
         size: bytes of the input when it was read, None if not known.
         modified_ns: modification time of the input in nanoseconds since 1970, None if not known.
+        text: the sentence itself; None in a store without texts.
+        labels: indices of its classes, rising; None in a store without labels.
     """
 
     id: str
@@ -191,3 +216,5 @@ class StoredItem:
     reason: str | None = None
     size: int | None = None
     modified_ns: int | None = None
+    text: str | None = None
+    labels: tuple[int, ...] | None = None

@@ -263,7 +263,7 @@ def test_automatic_groups_stay_below_256_mebibytes():
     ("change", "words"),
     [
         ({"row_dtype": "float64"}, "Unknown row type 'float64'.*float32"),
-        ({"slice_items": 0}, "slice_items is 0; it must be 1 or more"),
+        ({"slice_items": -1}, "slice_items is -1; it must be 0 or more"),
         ({"workers": -1}, "workers is -1; it must be 0 or more"),
         ({"group_items": -1}, "group_items is -1"),
     ],

@@ -5,10 +5,19 @@ import torch
 
 from fake_encoders import DictSource, FakeEncoder, png
 from tai_engine.caching import CacheOptions, cache_images, cache_sentences
+from tai_engine.caching.sentences import MAX_TEXT_CHARACTERS
 from tai_engine.errors import UserError
-from tai_engine.store import FeatureStore
+from tai_engine.store import FeatureStore, LabelSpec
 
-SENTENCES = [("1", "a dog"), ("2", "two cats on a sofa"), ("3", "  "), ("4", "rain"), ("ü", "ein Zug fährt")]
+SENTENCES = [
+    ("1", "a dog", None),
+    ("2", "two cats on a sofa", None),
+    ("3", "  ", None),
+    ("4", "rain", None),
+    ("ü", "ein Zug fährt", None),
+]
+CLASSES = LabelSpec(("dog", "cat", "sofa"), "pets", "aaaa", {"language": "en"})
+LABELLED = [("1", "a dog", (0,)), ("2", "two cats on a sofa", [2, 1, 1]), ("4", "rain", ())]
 SMALL = CacheOptions(group_items=4, slice_items=2)
 
 
@@ -23,6 +32,8 @@ def test_sentences_are_packed_in_order(path):
     store = FeatureStore.open(path)
     assert (store.spec.kind, store.spec.recipe_key) == ("sentences", "text16:fake")
     assert (store.spec.rows_per_item_max, store.spec.recipe) == (16, {"context_length": 16})
+    assert (store.spec.has_text, store.spec.labels) == (True, None)
+    assert [i.text for i in store.ledger()] == [text for _, text, _ in SENTENCES]
     assert [(i.id, i.status, i.reason) for i in store.ledger()] == [
         ("1", "done", None),
         ("2", "done", None),
@@ -75,4 +86,93 @@ def test_no_sentences_and_ids_that_come_twice(path):
         cache_sentences([], FakeEncoder(), path)
     assert not path.exists()
     with pytest.raises(UserError, match="The id '1' comes twice"):
-        cache_sentences([("1", "a"), ("1", "b")], FakeEncoder(), path)
+        cache_sentences([("1", "a", None), ("1", "b", None)], FakeEncoder(), path)
+
+
+def test_labels_go_with_their_sentences(path):
+    cache_sentences(LABELLED, FakeEncoder(), path, labels=CLASSES, options=SMALL)
+    store = FeatureStore.open(path)
+    assert store.spec.labels == CLASSES
+    assert [(i.id, i.text, i.labels) for i in store.ledger()] == [
+        ("1", "a dog", (0,)),
+        ("2", "two cats on a sofa", (1, 2)),
+        ("4", "rain", ()),
+    ]
+    assert store.labels(0).tolist() == [[True, False, False], [False, True, True], [False, False, False]]
+
+
+@pytest.mark.parametrize("labels", [None, CLASSES])
+def test_labels_have_to_come_with_their_meaning(path, labels):
+    given = SENTENCES if labels else LABELLED
+    with pytest.raises(ValueError, match="every item needs labels" if labels else "keeps no labels"):
+        cache_sentences(given, FakeEncoder(), path, labels=labels, options=SMALL)
+    assert FeatureStore.open(path).groups() == []
+
+
+def test_other_vocabularies_and_settings_are_refused(path):
+    cache_sentences(LABELLED, FakeEncoder(), path, labels=CLASSES, options=SMALL)
+    encoder = FakeEncoder()
+    for labels, words in (
+        (LabelSpec(CLASSES.class_names, "pets", "bbbb", CLASSES.corpus), "aaaa then, bbbb now"),
+        (LabelSpec(CLASSES.class_names, "pets", "aaaa", {"language": "de"}), "language 'en' then, 'de' now"),
+        (None, "has labels of the vocabulary 'pets'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            cache_sentences(LABELLED, encoder, path, labels=labels, options=SMALL)
+    assert encoder.batches == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("2", "two cats on a mat", (1, 2)),  # another text under an old id: another file
+        ("2", "two cats on a sofa", (1,)),  # other labels
+    ],
+)
+def test_a_store_is_not_gone_on_with_from_other_sentences(path, changed):
+    cache_sentences(LABELLED, FakeEncoder(), path, labels=CLASSES, options=SMALL)
+    before = FeatureStore.open(path).data_fingerprint
+    sentences = [LABELLED[0], changed, ("9", "new", ())]
+    with pytest.raises(UserError, match=r"made from other sentences: .*'2' is 'two cats.*same files"):
+        cache_sentences(sentences, FakeEncoder(), path, labels=CLASSES, options=SMALL)
+    assert FeatureStore.open(path).data_fingerprint == before
+
+
+def test_going_on_gives_the_same_store(path):
+    whole, parts = path / "whole", path / "parts"
+    sentences = [(f"{n}", f"sentence number {n}", (n % 3,)) for n in range(11)]
+    cache_sentences(sentences, FakeEncoder(), whole, labels=CLASSES, options=SMALL)
+
+    class StoppedError(Exception):
+        pass
+
+    def stopping():
+        yield from sentences[:6]
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        cache_sentences(stopping(), FakeEncoder(), parts, labels=CLASSES, options=SMALL)
+    assert len(FeatureStore.open(parts)) == 4
+    report = cache_sentences(sentences, FakeEncoder(), parts, labels=CLASSES, options=SMALL)
+    assert (report.skipped, report.done) == (4, 7)
+    first, second = FeatureStore.open(whole), FeatureStore.open(parts)
+    assert list(first.ledger()) == list(second.ledger())
+    assert first.data_fingerprint == second.data_fingerprint
+    for group in first.groups():
+        assert torch.equal(first.read_group(group).fine, second.read_group(group).fine)
+
+
+def test_slices_are_long_enough_for_sorting_by_length(path):
+    encoder = FakeEncoder()
+    cache_sentences(((f"{n}", "a b", None) for n in range(2500)), encoder, path)
+    assert encoder.batches == [1024, 1024, 452]
+
+
+def test_very_long_texts_are_cut(path):
+    text = "word " * 10_000
+    encoder = FakeEncoder()
+    encoder.context_length = 4000
+    cache_sentences([("1", text, None)], encoder, path, options=SMALL)
+    store = FeatureStore.open(path)
+    assert store.texts(0) == [text[:MAX_TEXT_CHARACTERS]]
+    assert cache_sentences([("1", text, None)], encoder, path, options=SMALL).skipped == 1

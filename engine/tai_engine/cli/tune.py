@@ -1,0 +1,228 @@
+"""``tai tune``: labelled sentences become prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tai_engine.cli.options import AsJson, Device, encoder_of_store, open_encoder
+from tai_engine.cli.output import ProgressBar, print_json, print_table, progress_bar, remarks, results
+from tai_engine.errors import UserError
+
+if TYPE_CHECKING:
+    from tai_engine.tuning import StepProgress, Trial, TuningConfig, TuningResult, TuningTask
+    from tai_engine.tuning.tune import Init
+
+WORST_CLASSES = 5
+
+
+def tune(
+    store: Annotated[Path, typer.Argument(help="A store of labelled sentences, see `tai cache texts --vocabulary`.")],
+    vocabulary: Annotated[str, typer.Option("--vocabulary", help="The vocabulary that labelled the sentences.")],
+    out: Annotated[Path, typer.Option("--out", help="The prompt set, a .safetensors file for `tai tag --prompts`.")],
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Folder of checkpoints, figures and the loss curve; default OUT with .run added."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the sentences; default 20.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--lr", help="Of SGD; default 1e-4.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Sentences a step; default 512.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Default 1.")] = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="ranking (default), asl, bce, focal, ...")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Of the softmax over a sentence's words; default 50.")
+    ] = None,
+    image_temperature: Annotated[
+        float | None, typer.Option("--image-temperature", help="To tag pictures with; default 0.8 of --temperature.")
+    ] = None,
+    find_constants: Annotated[
+        bool,
+        typer.Option(
+            "--find-constants",
+            help="First find learning rate and temperature by short runs, judged on held-out sentences: for models "
+            "other than OpenAI's.",
+        ),
+    ] = False,
+    negatives: Annotated[str | None, typer.Option("--negatives", help="none (default), random or hard.")] = None,
+    negative_share: Annotated[
+        float | None, typer.Option("--negative-share", help="Part of a batch that is mined; default 0.25.")
+    ] = None,
+    refresh: Annotated[
+        int, typer.Option("--refresh", min=0, help="Mine again after so many steps; 0 means every epoch.")
+    ] = 0,
+    contexts: Annotated[int | None, typer.Option("--contexts", help="Learned vectors a prompt; default 16.")] = None,
+    class_specific: Annotated[bool, typer.Option("--class-specific", help="Contexts for each class alone.")] = False,
+    position: Annotated[
+        str | None, typer.Option("--position", help="Of the name: end (default), middle, front.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="Start from words such as 'a photo of a', or from a tuned prompt set.")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option("--held-out", help="Share of the sentences kept from training; default 0.05.")
+    ] = None,
+    keep: Annotated[str | None, typer.Option("--keep", help="last (default) or best epoch, by held-out mAP.")] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", help="Stop after so many epochs without a better held-out mAP.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Whose text tower; default the store's own.")] = None,
+    pretrained: Annotated[str, typer.Option("--pretrained", help="Weights of --model.")] = "",
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="Of the text tower: fp32, bf16 or fp16.")] = "fp32",
+    as_json: AsJson = False,
+) -> None:
+    """Tune prompts on sentences, without a single picture; run it again after an interruption to go on."""
+    from tai_engine import tuning
+    from tai_engine.negatives import NegativeConfig
+    from tai_engine.store import FeatureStore
+    from tai_engine.vocabulary import load_vocabulary
+
+    sentences, words = FeatureStore.open(store), load_vocabulary(vocabulary)
+    tuning.check_store(sentences, words)
+    mining = {"strategy": negatives or "none", "share": negative_share, "seed": seed, "refresh": refresh or None}
+    config = tuning.TuningConfig(
+        class_specific=class_specific,
+        negatives=NegativeConfig(**_given(mining)),
+        **_given(
+            {
+                "epochs": epochs,
+                "learning_rate": learning_rate,
+                "batch_size": batch_size,
+                "seed": seed,
+                "loss": loss,
+                "text_temperature": temperature,
+                "image_temperature": image_temperature,
+                "n_contexts": contexts,
+                "position": position,
+                "held_out": held_out,
+                "keep": keep,
+                "patience": patience,
+            }
+        ),
+    )
+    if negative_share is not None and config.negatives.strategy == "none":
+        raise UserError("--negative-share says how many sentences are mined, but none are: add --negatives hard.")
+    if find_constants and (learning_rate is not None or temperature is not None):
+        raise UserError("--find-constants looks for the values of --lr and --temperature: leave these out, or that.")
+    folder = run or out.with_name(out.name + ".run")
+    encoder = (
+        open_encoder(model, pretrained, device=device, precision=precision)
+        if model
+        else encoder_of_store(sentences, device, precision)
+    )
+    task = tuning.TuningTask.prepare(sentences, encoder, words, config)
+    start = _init(init)
+    if find_constants:
+        config = _find(task, config, start, folder, as_json)
+    with progress_bar("Tuning") as bar:
+        result = tuning.tune_task(task, config, start, folder, _show(bar))
+    result.prompts.save(out)
+    if as_json:
+        print_json(_summary(result, config, out, folder))
+    else:
+        _describe(result, config, out, folder)
+    for remark in result.remarks:
+        remarks.print(remark, highlight=False, markup=False)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _init(text: str | None) -> Init:
+    """A prompt set where a file is named, otherwise words."""
+    from tai_engine.prompts import PromptSet
+
+    if text is not None and (text.endswith(".safetensors") or Path(text).is_file()):
+        return PromptSet.load(text)
+    return text
+
+
+def _find(task: TuningTask, config: TuningConfig, init: Init, folder: Path, as_json: bool) -> TuningConfig:
+    """The recipe with the constants that were found; a run that is gone on with has them already."""
+    from tai_engine import tuning
+
+    def show(done: int, total: int, trial: Trial) -> None:
+        bar.update(done, total, f"lr {trial.learning_rate:g}, temperature {trial.text_temperature:g}")
+
+    with progress_bar("Finding constants") as bar:
+        found = tuning.find_constants(task, config, init=init, folder=folder, progress=show)
+    if not as_json:
+        columns = ("learning rate", "temperature", "mAP % merged", "coarse", "fine")
+        rows = [
+            (t.learning_rate, t.text_temperature, *map(_percent, (t.merged, t.coarse, t.fine))) for t in found.trials
+        ]
+        print_table("Held-out sentences after short runs", columns, rows)
+    remarks.print(found.describe(), highlight=False, markup=False)
+    return found.apply(config)
+
+
+def _show(bar: ProgressBar) -> Callable[[StepProgress], None]:
+    def update(progress: StepProgress) -> None:
+        note = f"epoch {progress.epoch}, loss {progress.loss:.4g}, {progress.steps_per_second:.2f} steps/s"
+        if progress.held_out_map is not None:
+            note += f", held-out mAP {100 * progress.held_out_map:.1f} %"
+        bar.update(progress.step, progress.steps, note)
+
+    return update
+
+
+def _percent(value: float | None) -> object:
+    return "" if value is None else 100 * value
+
+
+def _summary(result: TuningResult, config: TuningConfig, out: Path, folder: Path) -> dict[str, Any]:
+    last = result.history[-1]
+    return {
+        "prompts": str(out),
+        "run": str(folder),
+        "classes": len(result.prompts.class_names),
+        "training_sentences": result.training_sentences,
+        "held_out_sentences": result.held_out_sentences,
+        "epochs": len(result.history),
+        "kept_epoch": result.epoch,
+        "steps": result.steps,
+        "loss": last.loss,
+        "held_out_map": None if result.held_out is None else result.held_out.merged.mean,
+        "held_out_loss": None if result.held_out is None else result.held_out.loss,
+        "steps_per_second": last.steps_per_second,
+        "seconds": result.seconds,
+        "learning_rate": config.learning_rate,
+        "text_temperature": config.text_temperature,
+        "image_temperature": config.temperature_for_images,
+        "remarks": list(result.remarks),
+    }
+
+
+def _describe(result: TuningResult, config: TuningConfig, out: Path, folder: Path) -> None:
+    """The epochs, the worst classes, and the outcome in a sentence or two."""
+    print_table(
+        "Tuning",
+        ("epoch", "loss", "held-out loss", "mAP % merged", "coarse", "fine", "learning rate", "steps/s"),
+        [
+            (
+                m.epoch,
+                m.loss,
+                "" if m.held_out_loss is None else m.held_out_loss,
+                *map(_percent, (m.held_out_map, m.held_out_map_coarse, m.held_out_map_fine)),
+                m.learning_rate,
+                m.steps_per_second,
+            )
+            for m in result.history
+        ],
+    )
+    judged = [row for row in result.per_class if row["ap_merged"] is not None]
+    worst = sorted(judged, key=lambda row: float(str(row["ap_merged"])))[:WORST_CLASSES]
+    if worst:
+        names = ", ".join(f"{row['class']} {100 * float(str(row['ap_merged'])):.0f}" for row in worst)
+        results.print(f"Lowest AP % on held-out sentences: {names}", highlight=False, markup=False)
+    results.print(
+        f"{len(result.prompts.class_names)} classes tuned on {result.training_sentences:,} sentences "
+        f"({result.held_out_sentences:,} held out), {result.steps:,} steps, contexts of epoch {result.epoch} -> {out}\n"
+        f"Pictures are tagged with the temperature {config.temperature_for_images:g}; figures and curve: {folder}",
+        highlight=False,
+        markup=False,
+    )
