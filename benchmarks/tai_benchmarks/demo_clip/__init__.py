@@ -1,0 +1,1 @@
+"""Training and evaluation of the small CLIP that ships with the engine."""
