@@ -1,0 +1,1 @@
+"""Scoring kernels for bags of embeddings; ``tai_kernels.ops`` is the only door."""

@@ -1,0 +1,195 @@
+// Similarities of a tile of rows with the classes by fp32 vector arithmetic, for any row type.
+//
+// Classes are laid out once per call in panels of up to three vectors, [D][width] each. A tile of rows is converted to
+// fp32 in the second-level cache (fp32 rows stay where they are); a panel's slice of the depth stays in the first-level
+// cache while the rows pass by. Blocking after Goto and van de Geijn, "Anatomy of high-performance matrix
+// multiplication" (2008).
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "job.h"
+#include "simd.h"
+
+namespace tai {
+
+// Compilers would rather read a column from memory once per row, and the loads then cost more than the arithmetic.
+#if defined(__x86_64__) && !defined(TAI_LANES)
+#define TAI_KEEP_IN_REGISTER(vec) asm("" : "+v"(vec))
+#else
+#define TAI_KEEP_IN_REGISTER(vec)
+#endif
+
+// Rows whose sums fit in the registers beside one vector of each column and a row's number.
+template <int V>
+constexpr int kMicroRows = (kRegisters - V - 1) / V;
+
+// sums[M][V vectors] (+)= rows[M][depth] . panel[depth][V vectors]
+template <int M, int V>
+inline void multiply_micro(const float* rows, int64_t row_stride, const float* panel, int64_t depth, float* sums,
+                           int64_t sum_stride, bool add) {
+  Vec sum[M][V];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 3
+    for (int v = 0; v < V; ++v) sum[m][v] = add ? load(sums + m * sum_stride + v * kLanes) : Vec{};
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec column[V];
+#pragma GCC unroll 3
+    for (int v = 0; v < V; ++v) {
+      column[v] = load(panel + (k * V + v) * kLanes);
+      TAI_KEEP_IN_REGISTER(column[v]);
+    }
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      const Vec number = splat(rows[m * row_stride + k]);
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) sum[m][v] += number * column[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 3
+    for (int v = 0; v < V; ++v) store(sums + m * sum_stride + v * kLanes, sum[m][v]);
+}
+
+// The last rows of a tile: exactly M of them, found by counting down.
+template <int M, int V>
+inline void multiply_rest(int64_t count, const float* rows, int64_t row_stride, const float* panel, int64_t depth,
+                          float* sums, int64_t sum_stride, bool add) {
+  if constexpr (M > 0) {
+    if (count == M)
+      multiply_micro<M, V>(rows, row_stride, panel, depth, sums, sum_stride, add);
+    else
+      multiply_rest<M - 1, V>(count, rows, row_stride, panel, depth, sums, sum_stride, add);
+  }
+}
+
+template <int V>
+void multiply_panel(int64_t count, const float* rows, int64_t row_stride, const float* panel, int64_t depth,
+                    float* sums, int64_t sum_stride, bool add) {
+  constexpr int M = kMicroRows<V>;
+  int64_t r = 0;
+  for (; r + M <= count; r += M)
+    multiply_micro<M, V>(rows + r * row_stride, row_stride, panel, depth, sums + r * sum_stride, sum_stride, add);
+  multiply_rest<M - 1, V>(count - r, rows + r * row_stride, row_stride, panel, depth, sums + r * sum_stride, sum_stride,
+                          add);
+}
+
+struct Panel {
+  int64_t first_class;
+  int vectors;
+  int64_t start;  // of its numbers in the packed classes
+};
+
+class VectorClasses {
+ public:
+  VectorClasses(const float* classes, int64_t count, int64_t dim) {
+    int64_t left = round_up(count, kLanes) / kLanes;
+    int64_t at = 0;
+    while (left > 0) {
+      // Threes, but never a lone vector at the end when two pairs do: a single vector starves the adders.
+      const int vectors = left == 4 || left == 2 ? 2 : left == 1 ? 1 : 3;
+      panels_.push_back({at, vectors, at * dim});
+      at += vectors * kLanes;
+      left -= vectors;
+    }
+    packed_.reset(new float[at * dim]);
+    for (const Panel& panel : panels_) {
+      const int64_t width = panel.vectors * kLanes;
+      float* target = packed_.get() + panel.start;
+      for (int64_t j = 0; j < width; ++j) {
+        const bool exists = panel.first_class + j < count;
+        const float* source = classes + (panel.first_class + j) * dim;
+        for (int64_t k = 0; k < dim; ++k) target[k * width + j] = exists ? source[k] : 0.0f;
+      }
+    }
+  }
+
+  const std::vector<Panel>& panels() const { return panels_; }
+  const float* numbers(const Panel& panel, int64_t depth) const {
+    return packed_.get() + panel.start + depth * panel.vectors * kLanes;
+  }
+
+ private:
+  std::vector<Panel> panels_;
+  std::unique_ptr<float[]> packed_;
+};
+
+// One thread's workspace.
+class VectorGemm {
+ public:
+  static constexpr int64_t kTileRows = 100;  // of D = 1024 in fp32: 400 KiB, for the second-level cache
+  static constexpr int64_t kChunkClasses = 240;
+  static constexpr int64_t kDepth = 256;  // a panel's slice, 24 KiB at most with AVX2, is for the first-level cache
+
+  VectorGemm(const Job& job, const VectorClasses& classes)
+      : job_(job),
+        classes_(classes),
+        in_place_(job.row_type == kFloat32),
+        // Rows a power of two apart would share cache sets.
+        row_stride_(in_place_ ? job.row_stride : round_up(job.dim, kLanes) + 16),
+        converted_(in_place_ ? nullptr : new float[kTileRows * row_stride_]) {}
+
+  void begin_tile(int64_t first_row, int64_t count) {
+    count_ = count;
+    switch (job_.row_type) {
+      case kFloat32: rows_ = static_cast<const float*>(job_.rows) + first_row * row_stride_; return;
+      case kFloat16: return convert_as<kFloat16>(first_row);
+      case kBFloat16: return convert_as<kBFloat16>(first_row);
+      default: return convert_as<kInt8>(first_row);
+    }
+  }
+
+  // Where a chunk of classes that starts at `first` ends: before the first panel that would not fit as a whole.
+  int64_t chunk_end(int64_t first) const {
+    for (const Panel& panel : classes_.panels())
+      if (panel.first_class + panel.vectors * kLanes > first + kChunkClasses) return panel.first_class;
+    return job_.class_count;
+  }
+
+  // Similarities of the tile's rows with the chunk of classes [first, last) to sums[row][class - first].
+  void multiply(int64_t first, int64_t last, float* sums, int64_t sum_stride) {
+    for (const Panel& panel : classes_.panels()) {
+      if (panel.first_class < first || panel.first_class >= last) continue;
+      float* target = sums + panel.first_class - first;
+      for (int64_t k = 0; k < job_.dim; k += kDepth) {
+        const int64_t depth = std::min(kDepth, job_.dim - k);
+        const float* numbers = classes_.numbers(panel, k);
+        if (panel.vectors == 3)
+          multiply_panel<3>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
+        else if (panel.vectors == 2)
+          multiply_panel<2>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
+        else
+          multiply_panel<1>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
+      }
+    }
+  }
+
+ private:
+  // Half-precision and int8 rows in fp32, each read once from end to end.
+  template <RowType type>
+  void convert_as(int64_t first_row) {
+    rows_ = converted_.get();
+    const int64_t row_bytes = job_.row_stride * bytes_per_number(type);
+    for (int64_t r = 0; r < count_; ++r) {
+      const char* row = static_cast<const char*>(job_.rows) + (first_row + r) * row_bytes;
+      const float scale = type == kInt8 ? job_.row_scales[first_row + r] : 1.0f;
+      float* target = converted_.get() + r * row_stride_;
+      int64_t k = 0;
+      for (; k + kLanes <= job_.dim; k += kLanes) store(target + k, row_vec<type>(row, k) * scale);
+      for (; k < job_.dim; ++k) target[k] = row_number<type>(row, k) * scale;
+    }
+  }
+
+  const Job& job_;
+  const VectorClasses& classes_;
+  bool in_place_;
+  int64_t row_stride_;
+  std::unique_ptr<float[]> converted_;
+  const float* rows_ = nullptr;
+  int64_t count_ = 0;
+};
+
+}  // namespace tai
