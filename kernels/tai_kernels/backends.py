@@ -78,7 +78,7 @@ def why_not_triton(device: torch.device) -> str | None:
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None
     return (
-        f"Triton kernels need a GPU but the tensors are on {device.type!r}; "
+        f"Triton kernels need a GPU, not {device.type!r}; "
         "set TRITON_INTERPRET=1 before Python starts to run them slowly in Triton's interpreter"
     )
 

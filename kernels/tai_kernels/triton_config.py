@@ -44,6 +44,8 @@ class ForwardConfig:
         block_d: depth per step, likewise.
         warps: warps per program.
         stages: software pipeline depth of the loads.
+        registers: how many a thread may use, 0 for the compiler's own choice. Left alone, it spills a few numbers of
+            the fp32 kernels to memory to save registers for which there is no other use.
     """
 
     items: int
@@ -52,6 +54,14 @@ class ForwardConfig:
     block_d: int
     warps: int
     stages: int
+    registers: int = 0
+
+    def options(self) -> dict[str, int]:
+        """Triton's options for a launch."""
+        options = {"num_warps": self.warps, "num_stages": self.stages}
+        if self.registers and torch.version.hip is None:  # only NVIDIA's compiler knows it
+            options["maxnreg"] = self.registers
+        return options
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,8 @@ def fixed_config(
     items = max(range(1, most_items + 1), key=lambda n: fill(rows_per_item, n, rows) - 0.03 * n)
     stage_bytes = (rows + block_c) * block_d * (4 if dtype == torch.float32 else 2)
     stages = max(1, min(3, int(0.9 * shared_bytes) // stage_bytes))
-    return ForwardConfig(items, rows, block_c, block_d, warps, stages)
+    registers = 255 if dtype == torch.float32 else 0
+    return ForwardConfig(items, rows, block_c, block_d, warps, stages, registers)
 
 
 def candidates(rows_per_item: int, classes: int, dtype: torch.dtype, shared_bytes: int) -> list[ForwardConfig]:
@@ -120,7 +131,7 @@ def candidates(rows_per_item: int, classes: int, dtype: torch.dtype, shared_byte
                 continue
             for items in (1, 2, 4, 5):
                 for stages in (2, 3, 4):
-                    config = ForwardConfig(items, rows, block_c, first.block_d, warps, stages)
+                    config = ForwardConfig(items, rows, block_c, first.block_d, warps, stages, first.registers)
                     fits = (rows + block_c) * first.block_d * number_bytes * stages <= 0.9 * shared_bytes
                     if fits and fill(rows_per_item, items, rows) > 0.7 and config != first:
                         found.append(config)

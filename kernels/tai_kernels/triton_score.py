@@ -118,8 +118,7 @@ def forward(problem: Problem, *, parts: bool = True, save: bool = False, config:
             ROWS=chosen.rows,
             BLOCK_C=chosen.block_c,
             BLOCK_D=chosen.block_d,
-            num_warps=chosen.warps,
-            num_stages=chosen.stages,
+            **chosen.options(),
         )
 
     with torch.cuda.device_of(rows):  # Triton launches on the current device
@@ -177,8 +176,7 @@ def pooled_gradient(problem: Problem, values_NC: Tensor, state_NC: Tensor, grad_
                 ROWS=config.rows,
                 BLOCK_C=config.block_c,
                 BLOCK_D=config.block_d,
-                num_warps=config.warps,
-                num_stages=config.stages,
+                **config.options(),
             )
             _matmul(weight_TC.T, rows[first:stop], grad_CD, add=True)
     return grad_CD
