@@ -113,11 +113,12 @@ def _kernels() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
-    if compiler:
-        yield Finding("compiler", "ok", compiler)
-    else:
-        yield Finding("compiler", "note", "no C++ compiler, so no compiled CPU kernel", "install g++ or clang++")
+    from tai_kernels.native_build import UnavailableError, find_compiler
+
+    try:
+        yield Finding("compiler", "ok", find_compiler())
+    except UnavailableError as error:
+        yield Finding("compiler", "note", f"{error}, so there is no compiled CPU kernel", "install g++ or clang++")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

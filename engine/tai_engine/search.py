@@ -1,7 +1,7 @@
 """The one place where FAISS is imported, after torch.
 
-``faiss-gpu`` carries CUDA libraries of its own beside torch's. Loaded first, it can make torch bind to them and crash on
-a GPU, so everything that needs FAISS takes it from here.
+``faiss-gpu`` carries CUDA libraries of its own beside those of torch. Loaded first, it can make torch bind to them and
+crash on a GPU, so everything that needs FAISS takes it from here.
 """
 
 from importlib.metadata import distributions

@@ -94,7 +94,9 @@ class Batch:
 
 
 class SceneBatches(IterableDataset[Batch]):
-    """An endless series of batches; batch ``i`` depends on the seed, the sheets and ``i`` alone.
+    """An endless series of batches; classes and sentences of batch ``i`` depend on seed, sheets and ``i`` alone.
+
+    How a drawing is changed may also depend on the batches drawn before, since changed drawings are shown again.
 
     Args:
         sheets: training styles.

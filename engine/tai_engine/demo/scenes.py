@@ -17,7 +17,10 @@ from tai_engine.demo.sprites import Sprite, SpriteSheet
 from tai_engine.errors import UserError
 
 SpriteEffect = Callable[[np.random.Generator, Image.Image, Sprite], Image.Image]
-"""Changes an RGBA drawing before it is rotated and placed: ``(random generator, drawing, its sprite) -> drawing``."""
+"""Changes an RGBA drawing before it is rotated and placed: ``(random generator, drawing, its sprite) -> drawing``.
+
+An effect that remembers earlier drawings makes scenes depend on the ones drawn before.
+"""
 
 _VISIBLE = 96  # alpha from which a pixel belongs to an object
 _VISIBLE_TABLE = [255 if alpha >= _VISIBLE else 0 for alpha in range(256)]

@@ -107,7 +107,7 @@ def test_replicas_share_the_series(vocabulary: CutVocabulary) -> None:
     series = iter(batches(vocabulary, first=1, stride=2))
 
     for number in (1, 3):
-        assert torch.equal(next(series).images, batches(vocabulary).batch(number).images)
+        assert torch.equal(next(series).captions, batches(vocabulary).batch(number).captions)
 
 
 def test_loader_gives_the_series_in_order(vocabulary: CutVocabulary) -> None:
