@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.prompts",
         "tai_engine.store",
         "tai_engine.encoders.prompt_tower",
+        "tai_engine.encoders.prompt_tokens",
         "tai_kernels",
     },
     "tai_engine.tag_file": {"tai_engine.features", "tai_engine.exporters"},

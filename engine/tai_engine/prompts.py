@@ -1,13 +1,13 @@
 """A prompt set: two class vectors per class, ready to be scored against features of their space.
 
-Shape legend: C classes, D embedding size, P templates.
+Shape legend: C classes, D embedding size, P templates, K contexts per prompt, W width of the text tower.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from tai_engine.errors import UserError
 from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
 
 FORMAT = "tai-engine prompt set 1"
+CONTEXTS = ("global_contexts", "local_contexts")
 
 
 class TextEncoder(Protocol):
@@ -39,9 +40,24 @@ class TextEncoder(Protocol):
         """[len(texts), D] fp32 unit rows."""
 
 
+@dataclass(frozen=True)
+class ScoringConstants:
+    """The constants that tuned prompts are scored with.
+
+    Attributes:
+        scale: k, the factor on every cosine, as in tuning.
+        image_temperature: tau of the softmax over the rows of a picture.
+    """
+
+    scale: float
+    image_temperature: float
+
+
 @dataclass(frozen=True, eq=False)
 class PromptSet:
     """Class vectors of a vocabulary in one embedding space.
+
+    Scoring needs no text tower. Tuned prompts carry their contexts too, so that other prompts can start from them.
 
     Attributes:
         class_names: C names.
@@ -50,7 +66,11 @@ class PromptSet:
         space_key: the embedding space; scoring refuses features of another.
         logit_scale: the model's own factor on cosines (100 for OpenAI's CLIP).
         method: ``"zero-shot"`` for hand-written templates, ``"tuned"`` for learned contexts.
-        metadata: provenance, plain text.
+        metadata: provenance, plain text. That of tuned prompts has the vocabulary and its fingerprint, the data's
+            fingerprint, the seed, the recipe, and the number, position and kind of the contexts.
+        contexts: ``global_contexts`` and ``local_contexts`` of tuned prompts, [K, W] or, where every class has its own,
+            [C, K, W], fp32; empty for others.
+        constants: what tuned prompts are scored with; None for others.
 
     Raises:
         ValueError: for shapes that do not fit or rows that are not of unit length.
@@ -63,6 +83,8 @@ class PromptSet:
     logit_scale: float
     method: str = "zero-shot"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: ScoringConstants | None = None
 
     def __post_init__(self) -> None:
         for name, rows in (("global_vectors", self.global_vectors), ("local_vectors", self.local_vectors)):
@@ -74,6 +96,8 @@ class PromptSet:
                 raise ValueError(f"{name} are not of unit length")
         if self.global_vectors.shape != self.local_vectors.shape:
             raise ValueError("global_vectors and local_vectors differ in shape")
+        if self.contexts and set(self.contexts) != set(CONTEXTS):
+            raise ValueError(f"contexts are {sorted(self.contexts)}, expected {CONTEXTS} or none")
 
     @property
     def dim(self) -> int:
@@ -81,7 +105,7 @@ class PromptSet:
         return int(self.global_vectors.shape[1])
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file: the two matrices, and everything else as text in its metadata.
+        """Write a safetensors file: the matrices and contexts, and everything else as text in its metadata.
 
         Raises:
             UserError: if the file cannot be written; an older file of that name then stays as it was.
@@ -94,8 +118,11 @@ class PromptSet:
             "method": self.method,
             "metadata": json.dumps(dict(self.metadata), sort_keys=True),
         }
-        tensors = {"global_vectors": self.global_vectors.contiguous(), "local_vectors": self.local_vectors.contiguous()}
-        write_atomically(path, save(tensors, metadata=header))
+        if self.constants is not None:
+            header["constants"] = json.dumps(asdict(self.constants))
+        tensors = {"global_vectors": self.global_vectors, "local_vectors": self.local_vectors, **self.contexts}
+        # Copies, for safetensors refuses tensors that share memory, as the two matrices of zero-shot prompts do.
+        write_atomically(path, save({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, header))
 
     @classmethod
     def load(cls, path: str | Path) -> PromptSet:
@@ -121,10 +148,12 @@ class PromptSet:
                     logit_scale=float(header["logit_scale"]),
                     method=header["method"],
                     metadata=json.loads(header["metadata"]),
+                    contexts={name: file.get_tensor(name) for name in CONTEXTS if name in file.keys()},  # noqa: SIM118
+                    constants=ScoringConstants(**json.loads(header["constants"])) if "constants" in header else None,
                 )
         except UserError:
             raise
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"The prompt set '{path}' is damaged ({error}): make it anew or take a copy that is whole."
             ) from error

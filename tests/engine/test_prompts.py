@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
-from tai_engine.prompts import PromptSet, zero_shot_prompts
+from tai_engine.prompts import PromptSet, ScoringConstants, zero_shot_prompts
 from tai_engine.vocabulary import Vocabulary
 
 
@@ -96,3 +96,40 @@ def test_rows_are_checked():
         make_prompts(local_vectors=torch.eye(3))
     with pytest.raises(ValueError, match="differ in shape"):
         make_prompts(local_vectors=torch.eye(2))
+
+
+def tuned_prompts() -> PromptSet:
+    contexts = {"global_contexts": torch.arange(6.0).view(2, 3), "local_contexts": torch.ones(2, 2, 3)}
+    return make_prompts(contexts=contexts, constants=ScoringConstants(3.5, 12.25))
+
+
+def test_tuned_prompts_come_back_with_contexts_and_constants(tmp_path: Path):
+    prompts = tuned_prompts()
+    prompts.save(tmp_path / "p.safetensors")
+    back = PromptSet.load(tmp_path / "p.safetensors")
+    assert set(back.contexts) == {"global_contexts", "local_contexts"}
+    for name, rows in prompts.contexts.items():
+        assert torch.equal(back.contexts[name], rows)
+    assert back.constants == ScoringConstants(scale=3.5, image_temperature=12.25)
+    make_prompts().save(tmp_path / "plain.safetensors")
+    plain = PromptSet.load(tmp_path / "plain.safetensors")
+    assert (dict(plain.contexts), plain.constants) == ({}, None)
+
+
+def test_vectors_that_share_memory_can_be_saved(tmp_path: Path):
+    rows = torch.eye(3)[:2]
+    make_prompts(global_vectors=rows, local_vectors=rows).save(tmp_path / "p.safetensors")
+    assert torch.equal(PromptSet.load(tmp_path / "p.safetensors").local_vectors, rows)
+
+
+def test_contexts_are_both_or_none():
+    with pytest.raises(ValueError, match=r"expected .*global_contexts"):
+        make_prompts(contexts={"global_contexts": torch.zeros(2, 3)})
+
+
+def test_constants_that_make_no_sense_are_damage(tmp_path: Path):
+    tuned_prompts().save(tmp_path / "p.safetensors")
+    whole = (tmp_path / "p.safetensors").read_bytes()
+    (tmp_path / "p.safetensors").write_bytes(whole.replace(b"image_temperature", b"image_temperamant"))
+    with pytest.raises(UserError, match="is damaged"):
+        PromptSet.load(tmp_path / "p.safetensors")

@@ -4,6 +4,7 @@ Every input ends as done, or as failed with its reason. A run that stops, for wh
 the last committed group; the same call goes on from there and skips what is in it without decoding.
 """
 
+from tai_engine.caching.filling import free_bytes
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions, CacheProgress, CacheReport, ProgressCallback
 from tai_engine.caching.sentences import SentenceInput, cache_sentences
@@ -16,4 +17,5 @@ __all__ = [
     "SentenceInput",
     "cache_images",
     "cache_sentences",
+    "free_bytes",
 ]

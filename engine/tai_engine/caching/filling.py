@@ -180,20 +180,28 @@ class StoreFiller:
             )
 
 
+def free_bytes(path: str | Path) -> int:
+    """Bytes free where a store at ``path`` lies or would be made."""
+    return shutil.disk_usage(_existing_folder(Path(path))).free
+
+
+def _existing_folder(path: Path) -> Path:
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
 def require_space(path: Path, spec: StoreSpec, items: int, rows_per_item: float) -> None:
     """Refuse to begin what the disk cannot hold.
 
     Raises:
         UserError: saying how much is missing and what would help.
     """
-    place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    needed, free = spec.estimate_bytes(items, rows_per_item), shutil.disk_usage(place).free
+    needed, free = spec.estimate_bytes(items, rows_per_item), free_bytes(path)
     if needed > free:
         coarse = spec.estimate_bytes(items, 0)
         way_out = f", keep coarse vectors alone (--coarse-only, {_gigabytes(coarse)})" if spec.has_fine else ""
         raise UserError(
-            f"The store {path} will take about {_gigabytes(needed)} for {items:,} items, but {place} has "
-            f"{_gigabytes(free)} free: {_gigabytes(needed - free)} are missing; free some space, choose another place"
+            f"The store {path} will take about {_gigabytes(needed)} for {items:,} items, but {_existing_folder(path)} "
+            f"has {_gigabytes(free)} free: {_gigabytes(needed - free)} are missing; free some space, choose another place"
             f"{way_out} or cache fewer items."
         )
 

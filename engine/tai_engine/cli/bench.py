@@ -76,6 +76,34 @@ def score(
     _report(bench_score.run(config, _remark), as_json, folder, bench_score.TABLE)
 
 
+@app.command("tune")
+def tune(
+    cases: Annotated[str, typer.Option(help="Comma-separated: step,mining,memory.")] = "",
+    classes: Annotated[int, typer.Option(min=0, help="Of the step and of mining; default 80.")] = 0,
+    sentences: Annotated[int, typer.Option(min=0, help="Of a step's batch; default 512.")] = 0,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Samples of each step; default 5, for the published one takes half a minute.")
+    ] = 0,
+    threads: Threads = 0,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    results: Results = None,
+    no_record: NoRecord = False,
+) -> None:
+    """Prompt tuning on the CPU: seconds a step and a refresh of hard negatives, memory of thousands of classes.
+
+    Loss and gradients are checked against the published formulation first. Ratios above 1 mean better than the
+    baseline. A quick run takes small batches, where there is less to gain.
+    """
+    from tai_benchmarks import bench_tune
+
+    _set_threads(threads)
+    wanted: dict[str, Any] = {"cases": _names(cases), "classes": classes, "sentences": sentences, "rounds": rounds}
+    config = bench_tune.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
+    folder = None if no_record else results or (None if quick else _checkout_results())
+    _report(bench_tune.run(config, _remark), as_json, folder, bench_tune.TABLE)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 

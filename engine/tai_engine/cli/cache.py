@@ -80,7 +80,7 @@ def images(
             store,
             decode=functools.partial(decode_image, options=decoding),
             options=options,
-            progress=show(bar),
+            progress=show(bar, store),
         )
     finish(report, store, "pictures", as_json)
 
@@ -160,7 +160,7 @@ def texts(
             store,
             labels=None if corpus is None else label_spec(corpus),
             options=options,
-            progress=show(bar),
+            progress=show(bar, store),
         )
     filled = FeatureStore.open(store)
     facts: dict[str, Any] = {"data_fingerprint": filled.data_fingerprint}
@@ -183,15 +183,20 @@ def texts(
     )
 
 
-def show(bar: ProgressBar) -> Callable[[CacheProgress], None]:
-    """A callback that draws the progress of caching."""
+def show(bar: ProgressBar, store: Path) -> Callable[[CacheProgress], None]:
+    """A callback that says how much is to come, then draws the progress of caching."""
+    from tai_engine.caching import free_bytes
+
+    is_begun = False
 
     def update(progress: CacheProgress) -> None:
+        nonlocal is_begun
         through = progress.done + progress.failed + progress.skipped
-        note = f"{progress.failed} failed" if progress.failed else ""
-        if progress.estimated_bytes is not None:
-            note += f" (about {human_bytes(progress.estimated_bytes)} in all)"
-        bar.update(through, progress.total, note.strip())
+        if not is_begun and progress.estimated_bytes and progress.total is not None:
+            items, size, free = progress.total, human_bytes(progress.estimated_bytes), human_bytes(free_bytes(store))
+            remarks.print(f"{items:,} items, about {size} to be written, {free} free.", highlight=False)
+        is_begun = True
+        bar.update(through, progress.total, f"{progress.failed} failed" if progress.failed else "")
 
     return update
 

@@ -44,7 +44,7 @@ def run_demo(out: Path, pictures: int, seed: int, as_json: bool) -> None:
             store_path,
             decode=functools.partial(decode_image, options=decoding),
             options=CacheOptions(),
-            progress=show(bar),
+            progress=show(bar, store_path),
         )
     prompts = zero_shot_prompts(encoder, load_vocabulary("coco80"))
     with progress_bar("Tagging") as bar:

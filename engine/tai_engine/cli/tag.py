@@ -89,7 +89,7 @@ def describe(report: TagReport) -> str:
     if report.resumed_items:
         text += f"\n{report.resumed_items:,} of them were already tagged by the run before."
     if report.items_without_features:
-        text += f"\n{report.items_without_features:,} pictures have no features; `tai info --failed` says why."
+        text += f"\n{report.items_without_features:,} pictures have no features; `tai info STORE --failed` says why."
     return text
 
 

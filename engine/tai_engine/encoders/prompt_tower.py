@@ -15,16 +15,16 @@ prefix, T packed own tokens of several classes, B classes with S own tokens each
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tai_engine.encoders.prompt_blocks import KeysValues, obstacle_to_sharing, run_block
+from tai_engine.encoders.prompt_plan import Prompt, PromptChunk, group_by_length, pack
 from tai_engine.encoders.prompt_tokens import PromptTokens, contexts_before_name
 from tai_engine.errors import UserError, unknown_choice
 
@@ -33,45 +33,15 @@ logger = logging.getLogger(__name__)
 WAYS = ("shared", "cut", "full")
 # What autograd keeps per token and block, in vectors of width W: 14.3 measured with quick-GELU, 10.3 with GELU.
 _KEPT_VECTORS = 15
-
-KeysValues = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class _Chunk:
-    """Own tokens of some classes, packed one class after the other, classes of one length together.
-
-    Attributes:
-        classes: [B] int64: which classes, in this order.
-        ids: [T] int64.
-        positions: [T] int64 in the prompt.
-        rows: where in T a context goes.
-        contexts: which context goes there, counted over [K, W] or [C * K, W].
-        ends: [B] int64: where in T each class ends.
-        lengths: (number of classes, own tokens of each), in order.
-    """
-
-    classes: Tensor
-    ids: Tensor
-    positions: Tensor
-    rows: Tensor
-    contexts: Tensor
-    ends: Tensor
-    lengths: tuple[tuple[int, int], ...]
-
-    def groups(self) -> Iterator[tuple[slice, int, int]]:
-        """Rows, number of classes and tokens of each, per length."""
-        start = 0
-        for count, length in self.lengths:
-            yield slice(start, start + count * length), count, length
-            start += count * length
+_LAYERS_OF_OTHERS = 24
+_CHUNKS_PER_BUDGET = 4
 
 
 class PromptTower:
     """The frozen text tower of an open_clip model, from contexts to class vectors.
 
-    Memory while learning: the tower and at most ``memory_bytes`` of what the gradient needs; more prompts than that are
-    computed in chunks, and each chunk again for its gradient.
+    Memory while learning: the tower and at most ``memory_bytes`` of what the gradient needs. More prompts than that are
+    computed in chunks of a quarter of it, and each chunk again for its gradient.
 
     Attributes:
         width: W, the width that contexts must have.
@@ -117,8 +87,8 @@ class PromptTower:
         self.n_contexts = n_contexts
         self.class_specific = class_specific
         self.position = position
-        prompts = [tokens.sequence(c, n_contexts, position) for c in range(self.n_classes)]
-        self.way = self._choose_way(way, [ids for ids, _ in prompts])
+        prompts = [Prompt(*tokens.sequence(c, n_contexts, position)) for c in range(self.n_classes)]
+        self.way = self._choose_way(way, [prompt.ids for prompt in prompts])
         self._prefix, self._chunks = self._plan(prompts, tokens, memory_bytes)
 
     @property
@@ -142,7 +112,9 @@ class PromptTower:
         return self._embedding.weight[ids.to(self._embedding.weight.device)].float()
 
     def __call__(self, contexts: Tensor) -> Tensor:
-        """[C, D] fp32 class vectors, **not** normalised; differentiable with respect to ``contexts``.
+        """[C, D] class vectors, **not** normalised; differentiable with respect to ``contexts``.
+
+        They are fp32, or fp64 from a tower in fp64.
 
         Args:
             contexts: :attr:`context_shape`, any float dtype, on the tower's device.
@@ -163,7 +135,7 @@ class PromptTower:
                 out = checkpoint(compute, chunk, rows_KW, prefix, use_reentrant=False, preserve_rng_state=False)
             else:
                 out = compute(chunk, rows_KW, prefix)
-            outputs.append(out.float())
+            outputs.append(out.to(torch.promote_types(out.dtype, torch.float32)))
         order = torch.cat([chunk.classes for chunk in self._chunks]).argsort()
         return torch.cat(outputs)[order]
 
@@ -175,7 +147,7 @@ class PromptTower:
         obstacle = self._obstacle_to_cutting(sequences)
         possible = ["full"] if obstacle else ["cut", "full"]
         if not obstacle:
-            obstacle = _obstacle_to_sharing(self._part)
+            obstacle = obstacle_to_sharing(self._part)
             possible = possible if obstacle else ["shared", *possible]
         if way == "auto":
             if obstacle:
@@ -205,68 +177,38 @@ class PromptTower:
         return None
 
     def _plan(
-        self, prompts: list[tuple[list[int], list[int]]], tokens: PromptTokens, memory_bytes: int
-    ) -> tuple[_Chunk, tuple[_Chunk, ...]]:
-        """The prefix, and the rest of all prompts, shortest first, in chunks that fit."""
+        self, prompts: list[Prompt], tokens: PromptTokens, memory_bytes: int
+    ) -> tuple[PromptChunk, tuple[PromptChunk, ...]]:
+        """The prefix, and the rest of all prompts in chunks that fit."""
         n_prefix = 0
         if self.way == "shared":
             n_prefix = len(tokens.start) + (0 if self.class_specific else self.contexts_before_name)
-        prefix = self._pack([0], [(prompts[0][0][:n_prefix], prompts[0][1][:n_prefix])], 0)
-        own = [(ids[n_prefix:], contexts[n_prefix:]) for ids, contexts in prompts]
+        own = [prompt.after(n_prefix) for prompt in prompts]
         if self.way == "full":
-            missing = [tokens.context_length - len(ids) for ids, _ in own]
-            own = [
-                (ids + [tokens.padding] * m, contexts + [-1] * m)
-                for (ids, contexts), m in zip(own, missing, strict=True)
-            ]
-        layers = len(self._part.transformer.resblocks) if hasattr(self._part.transformer, "resblocks") else 24
+            own = [prompt.padded(tokens.context_length, tokens.padding) for prompt in own]
+        layers = len(getattr(self._part.transformer, "resblocks", ())) or _LAYERS_OF_OTHERS
         token_bytes = _KEPT_VECTORS * layers * self.width * self._embedding.weight.element_size()
-        budget = max(1, memory_bytes // token_bytes)
-        chunks: list[_Chunk] = []
-        waiting: list[int] = []
-        size = 0
-        for c in sorted(range(self.n_classes), key=lambda c: len(own[c][0])):
-            if waiting and size + len(own[c][0]) > budget:
-                chunks.append(self._pack(waiting, own, n_prefix))
-                waiting, size = [], 0
-            waiting.append(c)
-            size += len(own[c][0])
-        return prefix, (*chunks, self._pack(waiting, own, n_prefix))
-
-    def _pack(self, classes: list[int], own: list[tuple[list[int], list[int]]], first_position: int) -> _Chunk:
-        device = self._embedding.weight.device
-        lengths: list[list[int]] = []
-        for c in classes:
-            length = len(own[c][0])
-            if not lengths or lengths[-1][1] != length:
-                lengths.append([0, length])
-            lengths[-1][0] += 1
-        contexts = torch.tensor(
-            [i + c * self.n_contexts * self.class_specific if i >= 0 else -1 for c in classes for i in own[c][1]],
-            dtype=torch.int64,
+        budget = memory_bytes // token_bytes
+        if sum(len(prompt.ids) for prompt in own) > budget:
+            # An allocator keeps several times what chunks of different sizes give back, and small ones are as fast.
+            budget //= _CHUNKS_PER_BUDGET
+        stride = self.n_contexts if self.class_specific else 0
+        prefix = pack([0], [prompts[0].before(n_prefix)], 0, stride, self.device)
+        chunks = (
+            pack(classes, own, n_prefix, stride, self.device)
+            for classes in group_by_length([len(prompt.ids) for prompt in own], budget)
         )
-        rows = (contexts >= 0).nonzero().flatten()
-        return _Chunk(
-            classes=torch.tensor(classes, device=device),
-            ids=torch.tensor([i for c in classes for i in own[c][0]], dtype=torch.int64, device=device),
-            positions=torch.tensor(
-                [first_position + i for c in classes for i in range(len(own[c][0]))], dtype=torch.int64, device=device
-            ),
-            rows=rows.to(device),
-            contexts=contexts[rows].to(device),
-            ends=torch.tensor([len(own[c][0]) for c in classes], device=device).cumsum(0) - 1,
-            lengths=tuple((count, length) for count, length in lengths),
-        )
+        return prefix, tuple(chunks)
 
     # The three ways: [B, D] of a chunk in the tower's own dtype
 
-    def _embed(self, chunk: _Chunk, rows_KW: Tensor) -> Tensor:
+    def _embed(self, chunk: PromptChunk, rows_KW: Tensor) -> Tensor:
         """[T, W]: token embeddings or contexts, plus positions."""
         x_TW = self._with_contexts(self._embedding(chunk.ids), chunk, rows_KW)
         return x_TW + self._part.positional_embedding[chunk.positions].to(x_TW.dtype)
 
     @staticmethod
-    def _with_contexts(x_TW: Tensor, chunk: _Chunk, rows_KW: Tensor) -> Tensor:
+    def _with_contexts(x_TW: Tensor, chunk: PromptChunk, rows_KW: Tensor) -> Tensor:
         return x_TW.index_copy(0, chunk.rows, rows_KW[chunk.contexts]) if len(chunk.rows) else x_TW
 
     def _run_prefix(self, rows_KW: Tensor) -> list[KeysValues]:
@@ -276,17 +218,17 @@ class PromptTower:
         x_PW = self._embed(self._prefix, rows_KW)
         keys_values = []
         for block in self._part.transformer.resblocks:
-            x_PW, key_THE, value_THE = _run_block(block, x_PW, self._prefix, None)
+            x_PW, key_THE, value_THE = run_block(block, x_PW, self._prefix, None)
             keys_values.append((key_THE.transpose(0, 1), value_THE.transpose(0, 1)))
         return keys_values
 
-    def _shared(self, chunk: _Chunk, rows_KW: Tensor, prefix: list[KeysValues]) -> Tensor:
+    def _shared(self, chunk: PromptChunk, rows_KW: Tensor, prefix: list[KeysValues]) -> Tensor:
         x_TW = self._embed(chunk, rows_KW)
         for i, block in enumerate(self._part.transformer.resblocks):
-            x_TW = _run_block(block, x_TW, chunk, prefix[i] if prefix else None)[0]
+            x_TW = run_block(block, x_TW, chunk, prefix[i] if prefix else None)[0]
         return self._read_out(x_TW[chunk.ends])
 
-    def _cut(self, chunk: _Chunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
+    def _cut(self, chunk: PromptChunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
         x_TW = self._embed(chunk, rows_KW)
         ends_BW = []
         for rows, count, length in chunk.groups():
@@ -295,7 +237,7 @@ class PromptTower:
             ends_BW.append(out_BSW[:, -1])
         return self._read_out(torch.cat(ends_BW))
 
-    def _full(self, chunk: _Chunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
+    def _full(self, chunk: PromptChunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
         def put_contexts(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
             return self._with_contexts(output.reshape(-1, self.width), chunk, rows_KW).view_as(output)
 
@@ -320,54 +262,3 @@ def _word_embedding(part: Any) -> nn.Embedding:
     if embedding is None:  # a tower of transformers
         embedding = part.transformer.get_input_embeddings()
     return embedding
-
-
-def _obstacle_to_sharing(part: Any) -> str | None:
-    """Why the blocks of a causal tower cannot be taken apart; None if they can."""
-    for block in part.transformer.resblocks:
-        attention = getattr(block, "attn", None)
-        if type(block) is not ResidualAttentionBlock or type(attention) is not nn.MultiheadAttention:
-            return f"blocks of the kind {type(block).__name__} with {type(attention).__name__} are not taken apart"
-        if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
-            return "its attention has keys and values beside those of the tokens"
-    return None
-
-
-def _run_block(block: Any, x_TW: Tensor, chunk: _Chunk, prefix: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
-    """One ResidualAttentionBlock over packed prompts that also see the prefix; output, keys and values [T, H, E].
-
-    Attention is written out: the prefix has the same keys for all classes, so its part is one matrix product per head,
-    where a fused attention would want a copy of them for every class.
-    """
-    attention = block.attn
-    qkv_TW = F.linear(block.ln_1(x_TW), attention.in_proj_weight, attention.in_proj_bias)
-    query_THE, key_THE, value_THE = qkv_TW.view(len(x_TW), 3, attention.num_heads, attention.head_dim).unbind(1)
-    query_THE = query_THE * attention.head_dim**-0.5
-    outputs = []
-    for rows, count, length in chunk.groups():
-        # [H, B, S, E]: a head's queries of all classes form one matrix for the prefix.
-        q, k, v = (
-            x[rows].view(count, length, *x.shape[1:]).permute(2, 0, 1, 3) for x in (query_THE, key_THE, value_THE)
-        )
-        future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-        logits = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))
-        if prefix is None:
-            out = _softmax(logits) @ v
-        else:
-            key_HPE, value_HPE = prefix
-            heads, n_prefix = key_HPE.shape[:2]
-            q_flat = q.reshape(heads, count * length, -1)
-            prefix_logits = (q_flat @ key_HPE.transpose(-1, -2)).view(heads, count, length, n_prefix)
-            weights = _softmax(torch.cat([prefix_logits, logits], dim=-1))
-            prefix_weights, own_weights = weights.split([n_prefix, length], dim=-1)
-            out = own_weights @ v
-            out = out + (prefix_weights.reshape(heads, count * length, -1) @ value_HPE).view_as(out)
-        outputs.append(out.permute(1, 2, 0, 3).reshape(count * length, -1))
-    x_TW = x_TW + block.ls_1(attention.out_proj(torch.cat(outputs)))
-    x_TW = x_TW + block.ls_2(block.mlp(block.ln_2(x_TW)))
-    return x_TW, key_THE, value_THE
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Over the last dimension, summed in fp32 whatever the tower's precision."""
-    return logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(logits.dtype)
