@@ -1,0 +1,378 @@
+"""Prompt tuning: a step of ours and of the published formulation, mining of hard negatives, and memory of many classes.
+
+Both ways to take a step are held against each other first: same loss, same gradients.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tai_benchmarks.machine import environment
+from tai_benchmarks.peak_memory import NotMeasurableError
+from tai_benchmarks.protocol import Candidate, Row, Timing, Value, measure
+from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
+from tai_engine.errors import UserError, unknown_choice
+from tai_engine.holders import Holders
+from tai_engine.negatives import HardNegatives, NegativeConfig
+from tai_engine.tuning import Tuner
+from tai_engine.tuning.loop import batch_loss
+from tai_engine.tuning.sentence_table import split_sentences
+
+BENCH = "tune"
+CASES = ("step", "mining", "memory")
+MEMORY_BOUND_BYTES = 8e9
+_CHECKED_SENTENCES = 8
+_TOLERANCE = 1e-3
+_HARD = NegativeConfig(strategy="hard")
+
+TABLE: dict[str, Callable[[Row], object]] = {
+    "case": lambda row: row.case,
+    "classes": lambda row: row.classes,
+    "candidate": lambda row: row.candidate,
+    "value": lambda row: row.value,
+    "unit": lambda row: row.unit,
+    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
+    "ratio": lambda row: row.ratio,
+    "baseline": lambda row: row.baseline,
+}
+"""The columns of the table that people read."""
+
+
+class WrongStepError(RuntimeError):
+    """Our step is not the published one."""
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """What to measure.
+
+    Attributes:
+        cases: names out of ``CASES``.
+        classes: C of the step and of mining.
+        sentences: B of the step.
+        rounds: samples of each candidate; the baseline takes half a minute for one at full size.
+        size: of the text tower.
+        mined_sentences: sentences that are mined among.
+        mined_dim: their D.
+        memory_classes: C of the measurement of memory.
+        memory_steps: steps of it.
+        quick: a smaller problem within a minute; its ratio is not that of the full one.
+
+    Raises:
+        UserError: for an unknown case or a number below 1.
+    """
+
+    cases: tuple[str, ...] = CASES
+    classes: int = 80
+    sentences: int = 512
+    rounds: int = 5
+    size: TowerSize = field(default_factory=TowerSize)
+    mined_sentences: int = 100_000
+    mined_dim: int = 512
+    memory_classes: int = 4585
+    memory_steps: int = 3
+    quick: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.cases:
+            if name not in CASES:
+                raise unknown_choice("case", name, CASES)
+        for name in ("classes", "sentences", "rounds", "mined_sentences", "memory_classes", "memory_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"The setting {name} is {getattr(self, name)}; give a number from 1.")
+
+
+def configure(*, quick: bool, **wanted: Any) -> TuneConfig:
+    """What was asked for; the rest as a full or a quick run has it."""
+    defaults: dict[str, Any] = {}
+    if quick:
+        defaults = {"cases": CASES[:2], "classes": 20, "sentences": 32, "rounds": 3, "mined_sentences": 20_000}
+    return TuneConfig(**(defaults | wanted), quick=quick)
+
+
+def run(config: TuneConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
+    """Measure every case on the CPU and yield its rows.
+
+    Args:
+        config: what to measure.
+        remark: told what is being measured and what was left out.
+
+    Raises:
+        WrongStepError: when our step or what we mine is wrong.
+    """
+    facts = environment(torch.device("cpu")) | {"quick": config.quick}
+    if "step" in config.cases:
+        yield from step_rows(config, facts, remark)
+    if "mining" in config.cases:
+        yield from mining_rows(config, facts, remark)
+    if "memory" in config.cases:
+        remark(f"memory of {config.memory_steps} steps of {config.memory_classes} classes: takes minutes")
+        try:
+            yield memory_row(config, facts)
+        except NotMeasurableError as error:
+            remark(f"memory is left out: {error}")
+
+
+def seconds_row(
+    case: str,
+    classes: int,
+    candidate: tuple[str, Timing],
+    baseline: tuple[str, Timing],
+    unit: str,
+    extra: Mapping[str, Value],
+) -> Row:
+    """The row of seconds a call; the ratio is that of the medians, above 1 where the candidate is the faster."""
+    seconds, reference = np.array(candidate[1].seconds), np.array(baseline[1].seconds)
+    return Row(
+        bench=BENCH,
+        case=case,
+        classes=classes,
+        candidate=candidate[0],
+        baseline=baseline[0],
+        value=float(np.median(seconds)),
+        unit=unit,
+        p20=float(np.quantile(seconds, 0.2)),
+        p80=float(np.quantile(seconds, 0.8)),
+        ratio=float(np.median(reference) / np.median(seconds)),
+        extra={"rounds": len(seconds), **extra},
+    )
+
+
+# A step
+
+
+def step_rows(config: TuneConfig, facts: Mapping[str, Value], remark: Callable[[str], None]) -> Iterator[Row]:
+    """A whole step each: class vectors, scores, loss, gradients, update; ours with its features read from a store."""
+    problem = TuneProblem(config.classes, config.sentences, config.size)
+    remark(f"a step of {config.classes} classes and {config.sentences} sentences: checking it")
+    error = check_step(problem)
+    remark(f"gradients agree within {error:.1e}; measuring {config.rounds} rounds")
+    tokens_NL, labels = problem.sentence_tokens(config.sentences), problem.labels(config.sentences)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {"published": published_step(problem, tokens_NL, labels), "tai": our_step(problem, Path(folder))}
+        candidates = {name: Candidate(step, 1) for name, step in steps.items()}
+        timings = measure(candidates, torch.device("cpu"), rounds=config.rounds)
+    lengths_N = (tokens_NL != 0).sum(dim=1).float()
+    extra: dict[str, Value] = {
+        "sentences": config.sentences,
+        "tokens_per_sentence": float(lengths_N.mean()),
+        "tower_width": config.size.width,
+        "tower_layers": config.size.layers,
+        "dim": config.size.dim,
+        "gradient_error": error,
+        **facts,
+    }
+    for name in candidates:
+        yield seconds_row(
+            f"step/{config.sentences}-sentences",
+            config.classes,
+            (name, timings[name]),
+            ("published", timings["published"]),
+            "s/step",
+            extra,
+        )
+
+
+def check_step(problem: TuneProblem) -> float:
+    """The larger relative error of our two gradients against the published ones, on a few sentences.
+
+    Raises:
+        WrongStepError: for a loss or a gradient that is off by more than a thousandth.
+    """
+    tokens_NL, labels = problem.sentence_tokens(_CHECKED_SENTENCES), problem.labels(_CHECKED_SENTENCES)
+    labels_NC = _dense(labels, problem.classes)
+    published, ours = problem.published(), problem.learner()
+    expected = published.loss(tokens_NL, labels_NC.float())
+    expected.backward()
+    found = batch_loss(ours, problem.encode(tokens_NL), labels_NC, problem.config)
+    found.backward()
+    errors = [abs(float(found.detach() / expected.detach()) - 1)]
+    for name, parameter in ours.named_parameters():
+        wanted, got = published.get_parameter(name).grad, parameter.grad
+        assert wanted is not None
+        assert got is not None
+        errors.append(float((got - wanted).norm() / wanted.norm()))
+    if not max(errors) <= _TOLERANCE:
+        raise WrongStepError(f"our loss and gradients are off by {errors}")
+    return max(errors[1:])
+
+
+def published_step(problem: TuneProblem, tokens_NL: Tensor, labels: list[tuple[int, ...]]) -> Callable[[], object]:
+    """One step of the baseline, its sentences encoded within it."""
+    tuning, labels_NC = problem.published(), _dense(labels, problem.classes).float()
+    recipe = problem.config
+    optimizer = torch.optim.SGD(
+        tuning.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = tuning.loss(tokens_NL, labels_NC)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def our_step(problem: TuneProblem, folder: Path) -> Callable[[], object]:
+    """One step of the loop that `tai tune` runs, over a store of a few batches made in ``folder``."""
+    store = write_store(folder / "sentences.zarr", problem, batches=4)
+    tuner = Tuner(store, split_sentences(store, 0), problem.learner(), problem.config)
+    steps = tuner.steps()
+    return lambda: next(steps)
+
+
+def _dense(labels: list[tuple[int, ...]], classes: int) -> Tensor:
+    labels_NC = torch.zeros(len(labels), classes, dtype=torch.bool)
+    for row, present in zip(labels_NC, labels, strict=True):
+        row[list(present)] = True
+    return labels_NC
+
+
+# Mining
+
+
+def mining_rows(config: TuneConfig, facts: Mapping[str, Value], remark: Callable[[str], None]) -> Iterator[Row]:
+    """One refresh of hard negatives against one of plain torch: a product, a mask and a top-k over all sentences."""
+    vectors_MD, labels_MC, queries_CD = mining_problem(config.mined_sentences, config.mined_dim, config.classes)
+    remark(f"mining for {config.classes} classes among {config.mined_sentences} sentences")
+    strategy = HardNegatives(vectors_MD, Holders.from_dense(labels_MC), _HARD)
+    check_mining(strategy, vectors_MD, labels_MC, queries_CD)
+    refreshes = iter(range(1 << 62))
+    candidates = {
+        "torch-topk": Candidate(lambda: _plain_mining(strategy, vectors_MD, labels_MC, queries_CD), 1),
+        "tai": Candidate(lambda: strategy.mine(queries_CD, next(refreshes)), 1),
+    }
+    timings = measure(candidates, torch.device("cpu"), rounds=max(config.rounds, 3 if config.quick else 15))
+    extra: dict[str, Value] = {"dim": config.mined_dim, "per_class": _HARD.per_class, **facts}
+    for name in candidates:
+        yield seconds_row(
+            f"mining/{config.mined_sentences}-sentences",
+            config.classes,
+            (name, timings[name]),
+            ("torch-topk", timings["torch-topk"]),
+            "s/refresh",
+            extra,
+        )
+
+
+def mining_problem(sentences: int, dim: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit rows around a direction per class [M, D], labels [M, C] bool, and class vectors [C, D]."""
+    generator = torch.Generator().manual_seed(0)
+    queries_CD = normalize(torch.randn(classes, dim, generator=generator), dim=1)
+    own_M = torch.randint(classes, (sentences,), generator=generator)
+    vectors_MD = torch.randn(sentences, dim, generator=generator).mul_(dim**-0.5).add_(queries_CD[own_M], alpha=0.7)
+    labels_MC = torch.zeros(sentences, classes, dtype=torch.bool)
+    labels_MC[torch.arange(sentences), own_M] = True
+    # Every tenth label is missing, so that there are near sentences that do not hold the class.
+    labels_MC[torch.arange(0, sentences, 10), own_M[::10]] = False
+    return normalize(vectors_MD, dim=1), labels_MC, queries_CD
+
+
+def check_mining(strategy: HardNegatives, vectors_MD: Tensor, labels_MC: Tensor, queries_CD: Tensor) -> None:
+    """Hold what is mined against plain torch.
+
+    Raises:
+        WrongStepError: where similarities differ by more than rounding.
+    """
+    expected = _plain_mining(strategy, vectors_MD, labels_MC, queries_CD)
+    mined = strategy.mine(queries_CD, 0)
+    for c, wanted in enumerate(expected):
+        _, similarities = mined.of(c)
+        hard = similarities[: len(similarities) - int(mined.n_random[c])]
+        if len(hard) != len(wanted) or not torch.allclose(hard, wanted, atol=1e-5):
+            raise WrongStepError(f"what is mined for class {c} differs from brute force")
+
+
+def _plain_mining(strategy: HardNegatives, vectors_MD: Tensor, labels_MC: Tensor, queries_CD: Tensor) -> list[Tensor]:
+    """Similarities of each class's hard negatives by the rules of `HardNegatives`, all of them computed."""
+    n_hard = _HARD.per_class - round(_HARD.random_share * _HARD.per_class)
+    similarities_CM = (queries_CD @ vectors_MD.T).masked_fill_(labels_MC.T, -torch.inf)
+    ceilings_C = torch.from_numpy(strategy.ceilings(queries_CD))
+    similarities_CM.masked_fill_(similarities_CM > ceilings_C[:, None], -torch.inf)
+    best_CK = similarities_CM.topk(min(_HARD.skip_top + n_hard, len(vectors_MD)), dim=1).values[:, _HARD.skip_top :]
+    return [row[row > -torch.inf] for row in best_CK]
+
+
+# Memory
+
+
+def memory_row(config: TuneConfig, facts: Mapping[str, Value], seconds: float = 3600.0) -> Row:
+    """Peak memory of a fresh process that takes some steps; the ratio is what is left of 8 GB.
+
+    Raises:
+        NotMeasurableError: on a system that does not tell, or when it takes longer than ``seconds``.
+    """
+    given = {
+        "classes": config.memory_classes,
+        "sentences": config.sentences,
+        "steps": config.memory_steps,
+        "size": list(config.size),
+    }
+    command = [sys.executable, "-m", "tai_benchmarks.bench_tune"]
+    environment_ = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env=environment_,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotMeasurableError(f"measuring memory took longer than {seconds:.0f} s") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it left with status {done.returncode}"]
+        raise NotMeasurableError(f"the process that measures memory failed: {lines[-1]}")
+    found = json.loads(done.stdout)
+    peak = found["peak_bytes"] / 1e9
+    return Row(
+        bench="tune-memory",
+        case=f"{config.memory_steps}-steps/{config.sentences}-sentences",
+        classes=config.memory_classes,
+        candidate="tai",
+        baseline="8-gb",
+        value=peak,
+        unit="GB",
+        p20=peak,
+        p80=peak,
+        ratio=MEMORY_BOUND_BYTES / found["peak_bytes"],
+        extra={"seconds_per_step": found["seconds"] / config.memory_steps, **facts},
+    )
+
+
+def _main() -> None:
+    """Read a problem as JSON from stdin, take its steps, write the peak of this process's memory to stdout."""
+    import resource
+    import time
+
+    given = json.load(sys.stdin)
+    problem = TuneProblem(given["classes"], given["sentences"], TowerSize(*given["size"]))
+    with tempfile.TemporaryDirectory() as folder:
+        step = our_step(problem, Path(folder))
+        begun = time.perf_counter()
+        for _ in range(given["steps"]):
+            step()
+        seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    json.dump({"peak_bytes": peak, "seconds": seconds}, sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,110 @@
+"""Prompts of different lengths in one packed sequence, in chunks that fit into memory.
+
+Shape legend: C classes, W width of the text tower, K contexts per prompt, T packed tokens of several classes, B classes
+with S tokens each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Prompt(NamedTuple):
+    """Token ids of one prompt, or of a part of it, and for each the context that takes its place (-1: none)."""
+
+    ids: list[int]
+    contexts: list[int]
+
+    def before(self, position: int) -> Prompt:
+        """The part before a position."""
+        return Prompt(self.ids[:position], self.contexts[:position])
+
+    def after(self, position: int) -> Prompt:
+        """The part from a position on."""
+        return Prompt(self.ids[position:], self.contexts[position:])
+
+    def padded(self, length: int, padding: int) -> Prompt:
+        """The prompt filled up to ``length`` tokens."""
+        missing = length - len(self.ids)
+        return Prompt(self.ids + [padding] * missing, self.contexts + [-1] * missing)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptChunk:
+    """Prompts of some classes, packed one after the other, those of one length together.
+
+    Attributes:
+        classes: [B] int64: which classes, in this order.
+        ids: [T] int64.
+        positions: [T] int64 in the prompt.
+        rows: where in T a context goes.
+        contexts: which context goes there, counted over [K, W] or [C * K, W].
+        ends: [B] int64: where in T each class ends.
+        lengths: (number of classes, tokens of each), in order.
+    """
+
+    classes: Tensor
+    ids: Tensor
+    positions: Tensor
+    rows: Tensor
+    contexts: Tensor
+    ends: Tensor
+    lengths: tuple[tuple[int, int], ...]
+
+    def groups(self) -> Iterator[tuple[slice, int, int]]:
+        """Rows, number of classes and tokens of each, per length."""
+        start = 0
+        for count, length in self.lengths:
+            yield slice(start, start + count * length), count, length
+            start += count * length
+
+
+def group_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Prompts by rising length, in groups of at most ``max_tokens`` tokens; a longer prompt stands alone."""
+    group: list[int] = []
+    size = 0
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if group and size + lengths[index] > max_tokens:
+            yield group
+            group, size = [], 0
+        group.append(index)
+        size += lengths[index]
+    yield group
+
+
+def pack(
+    classes: Sequence[int], prompts: Sequence[Prompt], first_position: int, stride: int, device: torch.device
+) -> PromptChunk:
+    """One chunk of the prompts of ``classes``, which are in the order of their lengths.
+
+    Args:
+        classes: which of the prompts.
+        prompts: those of all classes.
+        first_position: where in the text tower they begin.
+        stride: contexts that each class has for itself; 0 where all share them.
+        device: of the result.
+    """
+    lengths: list[tuple[int, int]] = []
+    for c in classes:
+        length = len(prompts[c].ids)
+        count = lengths.pop()[0] if lengths and lengths[-1][1] == length else 0
+        lengths.append((count + 1, length))
+    contexts = torch.tensor(
+        [i + c * stride if i >= 0 else -1 for c in classes for i in prompts[c].contexts], dtype=torch.int64
+    )
+    rows = (contexts >= 0).nonzero().flatten()
+    positions = [first_position + i for c in classes for i in range(len(prompts[c].ids))]
+    return PromptChunk(
+        classes=torch.tensor(classes, device=device),
+        ids=torch.tensor([i for c in classes for i in prompts[c].ids], dtype=torch.int64, device=device),
+        positions=torch.tensor(positions, dtype=torch.int64, device=device),
+        rows=rows.to(device),
+        contexts=contexts[rows].to(device),
+        ends=torch.tensor([len(prompts[c].ids) for c in classes], device=device).cumsum(0) - 1,
+        lengths=tuple(lengths),
+    )

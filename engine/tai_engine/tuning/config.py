@@ -1,0 +1,147 @@
+"""How prompts are tuned: the published recipe, and what may be changed of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tai_engine.errors import UserError, unknown_choice
+from tai_engine.losses import LOSSES
+from tai_engine.negatives import NegativeConfig
+
+SCHEDULES = ("cosine", "constant")
+KEEPS = ("last", "best")
+# Partly labelled images are what the other one is for: every sentence is labelled in full.
+TUNING_LOSSES = tuple(name for name in LOSSES if name != "asl_partial")
+# Published pairs are 50 for sentences and 40 for the pictures of VOC and COCO.
+IMAGE_TO_TEXT_TEMPERATURE = 0.8
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """A tuning run. The defaults are those of Guo et al. (arXiv 2211.12739) for VOC and COCO with OpenAI's RN50.
+
+    The published code takes the best of all epochs by test images. Here nothing but sentences is ever looked at.
+
+    Attributes:
+        n_contexts: learned vectors per prompt.
+        class_specific: contexts for every class of its own, instead of shared ones.
+        position: of the class name among the contexts: end, middle or front.
+        loss: one of ``TUNING_LOSSES``; it is taken of the coarse and of the fine scores and summed.
+        scale: k, the factor on every cosine.
+        text_temperature: tau of the softmax over the rows of a sentence.
+        image_temperature: tau that goes with the prompts for pictures; None is 0.8 of ``text_temperature``, the
+            published relation. Sentences cannot tell it.
+        epochs: passes over the training sentences.
+        batch_size: sentences a step; the last, incomplete batch of an epoch is left out, as published.
+        learning_rate: of SGD after the warm-up.
+        schedule: ``cosine`` or ``constant``; it moves once an epoch, as published.
+        warmup_epochs: first epochs at ``warmup_learning_rate``.
+        warmup_learning_rate: see there.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        seed: of the contexts, the order of the sentences and what is mined.
+        held_out: share of the sentences that is never trained on, for the figures of each epoch; 0 for none.
+        patience: stop after so many epochs without a better held-out mAP; None never stops early.
+        keep: which contexts are the result: ``last``, or ``best`` by held-out mAP.
+        negatives: how negatives are found.
+        window_groups: commit groups of the store that are shuffled together; memory is theirs.
+
+    Raises:
+        UserError: for an unknown name or a number out of range.
+    """
+
+    n_contexts: int = 16
+    class_specific: bool = False
+    position: str = "end"
+    loss: str = "ranking"
+    scale: float = 4.0
+    text_temperature: float = 50.0
+    image_temperature: float | None = None
+    epochs: int = 20
+    batch_size: int = 512
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    warmup_epochs: int = 1
+    warmup_learning_rate: float = 1e-5
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    seed: int = 1
+    held_out: float = 0.05
+    patience: int | None = None
+    keep: str = "last"
+    negatives: NegativeConfig = field(default_factory=lambda: NegativeConfig(strategy="none"))
+    window_groups: int = 8
+
+    def __post_init__(self) -> None:
+        for what, given, allowed in (
+            ("loss", self.loss, TUNING_LOSSES),
+            ("schedule", self.schedule, SCHEDULES),
+            ("choice of what to keep", self.keep, KEEPS),
+        ):
+            if given not in allowed:
+                raise unknown_choice(what, given, allowed)
+        for name in ("n_contexts", "epochs", "batch_size", "window_groups"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number from 1")
+        for name in ("scale", "text_temperature", "learning_rate"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value > 0, name, value, "a number above 0")
+        for name in ("warmup_epochs", "warmup_learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, name, value, "a number from 0")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "a number from 0 and below 1")
+        _require(0 <= self.held_out <= 0.5, "held_out", self.held_out, "a share from 0 to 0.5")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0")
+        if self.image_temperature is not None:
+            value = self.image_temperature
+            _require(math.isfinite(value) and value > 0, "image_temperature", value, "a number above 0")
+        if self.patience is not None:
+            _require(self.patience >= 1, "patience", self.patience, "a number of epochs from 1")
+        if not self.held_out and (self.patience is not None or self.keep == "best"):
+            raise UserError(
+                "Stopping early and keeping the best epoch go by held-out sentences, but held_out is 0; hold some out, "
+                "or keep the last epoch."
+            )
+
+    @property
+    def temperature_for_images(self) -> float:
+        """``image_temperature``, or the published share of ``text_temperature``."""
+        if self.image_temperature is None:
+            return IMAGE_TO_TEXT_TEMPERATURE * self.text_temperature
+        return self.image_temperature
+
+    def learning_rate_of(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0.
+
+        ``½·(1 + cos(π·(epoch − warmup_epochs)/epochs))`` of ``learning_rate`` after the warm-up. As in the published
+        code the period is the number of all epochs, so the last one does not come down to 0.
+        """
+        if epoch < self.warmup_epochs:
+            return self.warmup_learning_rate
+        if self.schedule == "constant":
+            return self.learning_rate
+        return 0.5 * self.learning_rate * (1 + math.cos(math.pi * (epoch - self.warmup_epochs) / self.epochs))
+
+    def as_recipe(self) -> dict[str, Any]:
+        """Everything as JSON, for the record."""
+        return {**asdict(self), "temperature_for_images": self.temperature_for_images}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two recipes, as ``name old then, new now``."""
+    missing = "not set"
+    lines = []
+    for name in sorted({*old, *new}):
+        before, now = old.get(name, missing), new.get(name, missing)
+        if isinstance(before, dict) and isinstance(now, dict):
+            lines += [f"{name}.{line}" for line in differences(before, now)]
+        elif before != now:
+            lines.append(f"{name} {before!r} then, {now!r} now")
+    return lines
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise UserError(f"The setting {name} of tuning is {value}; it has to be {allowed}.")

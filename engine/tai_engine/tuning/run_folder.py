@@ -1,0 +1,66 @@
+"""What a run writes down: a checkpoint, figures for machines, a curve and lists for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tai_engine.atomic import write_atomically
+from tai_engine.prompts import PromptSet
+from tai_engine.tuning.checkpoint import EpochMetrics, RunState, load_checkpoint, save_checkpoint
+from tai_engine.tuning.curve import draw_curve
+
+METRICS, CURVE, PER_CLASS, MINED = "metrics.jsonl", "curve.png", "per_class.jsonl", "mined.txt"
+LAST_GOOD = "last-good.safetensors"
+
+
+class RunFolder:
+    """The folder of one run. Every file is replaced whole.
+
+    ``checkpoint.pt``, ``metrics.jsonl`` (a line an epoch), ``curve.png``, ``mined.txt`` (what the last refresh of
+    negatives found), ``per_class.jsonl`` at the end, and ``last-good.safetensors`` if the loss went wrong.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Nothing is made before there is something to write.
+
+        Args:
+            path: the folder.
+            identity: recipe and data of the run.
+        """
+        self.path = path
+        self._identity = identity
+
+    def load(self) -> RunState | None:
+        """See `load_checkpoint`."""
+        return load_checkpoint(self.path, self._identity)
+
+    def save(self, state: RunState) -> None:
+        """See `save_checkpoint`."""
+        save_checkpoint(self.path, state, self._identity)
+
+    def write_metrics(self, history: Sequence[EpochMetrics]) -> None:
+        """``metrics.jsonl`` and ``curve.png``."""
+        write_lines(self.path / METRICS, [asdict(metrics) for metrics in history])
+        write_atomically(self.path / CURVE, draw_curve(history))
+
+    def write_per_class(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """``per_class.jsonl``."""
+        write_lines(self.path / PER_CLASS, rows)
+
+    def write_mined(self, title: str, lines: Sequence[str]) -> None:
+        """``mined.txt``."""
+        write_atomically(self.path / MINED, "".join(f"{line}\n" for line in (title, "", *lines)))
+
+    def write_last_good(self, prompts: PromptSet) -> Path:
+        """``last-good.safetensors``; returns its path."""
+        prompts.save(self.path / LAST_GOOD)
+        return self.path / LAST_GOOD
+
+
+def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """JSON objects, one a line."""
+    write_atomically(path, "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows))

@@ -1,0 +1,207 @@
+"""Which sentences of a store are trained on and which are held out, with their labels.
+
+Shape legend: M sentences, B sentences of a batch, C classes, D embedding size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tai_engine.errors import UserError
+from tai_engine.features import FeatureBatch, offsets_from_counts
+from tai_engine.holders import Holders
+
+_HELD_OUT_SCORES = 20_000_000
+_HELD_OUT_SENTENCES = 10_000
+_HASH_RANGE = 1 << 64
+
+
+class SentenceStore(Protocol):
+    """What tuning needs of a store of labelled sentences; `tai_engine.store.FeatureStore` has it."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Any:
+        """Kind, space, sizes and what the labels mean."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names in the order of the labels."""
+        ...
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Of all ids, texts and labels."""
+        ...
+
+    def groups(self) -> list[int]:
+        """Numbers of the commit groups."""
+        ...
+
+    def items(self, group: int) -> Sequence[Any]:
+        """Id, status, text and labels of a group's slots."""
+        ...
+
+    def read_group(self, group: int) -> FeatureBatch:
+        """The done items of a group, in slot order."""
+        ...
+
+    def read_items(self, positions: Sequence[int] | Tensor | np.ndarray, *, with_fine: bool = True) -> FeatureBatch:
+        """Items from anywhere, in the order given; a position is group x ``spec.group_items`` + slot."""
+        ...
+
+    def read_texts(self, positions: Sequence[int] | Tensor | np.ndarray) -> list[str]:
+        """Their texts."""
+        ...
+
+    def iter_coarse(self, batch_items: int = 1024, *, groups: Iterable[int] | None = None) -> Iterator[Any]:
+        """Positions and coarse vectors of the done items."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SentenceTable:
+    """Where sentences lie in a store and what they hold. Memory: 24 bytes a sentence and 8 a label, twice while made.
+
+    Attributes:
+        positions: [M] int64, rising.
+        places: [M] int64: which of the done items of its commit group each one is.
+        label_offsets: [M + 1] int64.
+        label_classes: int64; sentence m holds ``label_classes[label_offsets[m]:label_offsets[m + 1]]``.
+        n_classes: C.
+    """
+
+    positions: Tensor
+    places: Tensor
+    label_offsets: Tensor
+    label_classes: Tensor
+    n_classes: int
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def labels(self, indices_B: Tensor) -> Tensor:
+        """[B, C] bool: which classes the sentences with these numbers hold."""
+        counts_B = self.label_offsets.diff()[indices_B]
+        offsets = offsets_from_counts(counts_B)
+        shift = torch.repeat_interleave(self.label_offsets[:-1][indices_B] - offsets[:-1], counts_B)
+        classes = self.label_classes[torch.arange(int(offsets[-1])) + shift]
+        labels_BC = torch.zeros(len(indices_B), self.n_classes, dtype=torch.bool)
+        labels_BC[torch.repeat_interleave(torch.arange(len(indices_B)), counts_B), classes] = True
+        return labels_BC
+
+    def class_counts(self) -> Tensor:
+        """[C] int64: how many sentences hold each class."""
+        return torch.bincount(self.label_classes, minlength=self.n_classes)
+
+    def holders(self) -> Holders:
+        """The same labels listed by class."""
+        return Holders.from_bags(self.label_offsets, self.label_classes, self.n_classes)
+
+    def subset(self, chosen_M: Tensor) -> SentenceTable:
+        """The sentences that a [M] bool marks."""
+        counts_M = self.label_offsets.diff()
+        return SentenceTable(
+            positions=self.positions[chosen_M],
+            places=self.places[chosen_M],
+            label_offsets=offsets_from_counts(counts_M[chosen_M]),
+            label_classes=self.label_classes[torch.repeat_interleave(chosen_M, counts_M)],
+            n_classes=self.n_classes,
+        )
+
+
+class Split(NamedTuple):
+    """The sentences that train, and those that are held out."""
+
+    training: SentenceTable
+    held_out: SentenceTable
+
+
+def split_sentences(store: SentenceStore, held_out: float) -> Split:
+    """Deal out the labelled sentences of a store.
+
+    A sentence is held out if the hash of its text (of its id, in a store without texts) is among the lowest share
+    ``held_out`` of all that there can be: equal sentences stay together, and new ones do not move the old. No more than
+    10,000 are held out, and fewer where there are thousands of classes, for their scores are kept: 20 million at most.
+
+    Raises:
+        UserError: if no sentence is left to train on.
+    """
+    table, hashes_M = _read_table(store)
+    limit = min(_HELD_OUT_SENTENCES, max(_HELD_OUT_SCORES // table.n_classes, 1))
+    ceiling = int(held_out * (_HASH_RANGE - 1))
+    if int((hashes_M < ceiling).sum()) > limit:
+        ceiling = int(np.partition(hashes_M, limit)[limit])
+    is_held = torch.from_numpy(hashes_M < ceiling)
+    if bool(is_held.all()):
+        raise UserError(
+            f"The store {store.path} has no labelled sentence to train on ({len(table)} are held out); give "
+            "`tai cache texts` more sentences that name a class of the vocabulary."
+        )
+    return Split(table.subset(~is_held), table.subset(is_held))
+
+
+def _read_table(store: SentenceStore) -> tuple[SentenceTable, np.ndarray]:
+    """All labelled sentences, and [M] uint64 hashes of their texts; group by group."""
+    positions, places, counts, classes, hashes = (array(kind) for kind in "qqqqQ")
+    for group in sorted(store.groups()):
+        place = 0
+        for slot, item in enumerate(store.items(group)):
+            if item.status != "done":
+                continue
+            if item.labels:
+                positions.append(group * int(store.spec.group_items) + slot)
+                places.append(place)
+                counts.append(len(item.labels))
+                classes.extend(item.labels)
+                hashes.append(_hash(item.id if item.text is None else item.text))
+            place += 1
+    table = SentenceTable(
+        positions=_tensor(positions),
+        places=_tensor(places),
+        label_offsets=offsets_from_counts(_tensor(counts)),
+        label_classes=_tensor(classes),
+        n_classes=len(store.class_names),
+    )
+    return table, np.array(hashes, dtype=np.uint64)
+
+
+def _tensor(numbers: array[int]) -> Tensor:
+    return torch.from_numpy(np.array(numbers, dtype=np.int64))
+
+
+class StoredVectors:
+    """[M, D]: the coarse vectors of a table's sentences, read from the store in parts as they are asked for."""
+
+    def __init__(self, store: SentenceStore, table: SentenceTable) -> None:
+        self._store = store
+        self._positions = table.positions
+        self.shape = (len(table), int(store.spec.dim))
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Tensor:
+        """Consecutive rows, or those at rising indices."""
+        if not isinstance(rows, slice):
+            positions = self._positions[torch.from_numpy(np.asarray(rows, np.int64))]
+            return self._store.read_items(positions, with_fine=False).coarse
+        wanted = self._positions[rows]
+        if not len(wanted):
+            return torch.zeros(0, self.shape[1])
+        groups = torch.unique(wanted // int(self._store.spec.group_items)).tolist()
+        batches = self._store.iter_coarse(groups=groups)
+        return torch.cat([batch.coarse[torch.isin(batch.positions, wanted)] for batch in batches])
+
+
+def _hash(text: str) -> int:
+    """A number below 2^64 that is the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

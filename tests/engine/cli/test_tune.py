@@ -1,0 +1,151 @@
+"""``tai tune``, from a file of sentences to tags."""
+
+import functools
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tai_engine.cli.main import main
+from tai_engine.prompts import PromptSet, ScoringConstants
+from tai_engine.tuning import ConstantsGrid, Tuner
+
+VOCABULARY = "dog: puppy\ncat\nzebra\n"
+SETTINGS = ["--epochs", "2", "--batch-size", "16", "--contexts", "4", "--lr", "0.05", "--held-out", "0.2"]
+
+
+def refused(outcome, message):
+    said = " ".join(outcome.stderr.split())
+    assert outcome.status == 2, said
+    assert outcome.stdout == ""
+    assert re.search(message, said), said
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("words") / "animals.txt"
+    path.write_text(VOCABULARY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, tiny_model: str, vocabulary: Path) -> Path:
+    """60 sentences about three animals; not to be changed."""
+    folder = tmp_path_factory.mktemp("sentences")
+    animals = ("dogs", "a cat", "a zebra", "puppies and a cat")
+    lines = [f"Number {n}: {animals[n % 4]} in the {('garden', 'street')[n % 2]}." for n in range(60)]
+    (folder / "sentences.txt").write_text("\n".join(lines))
+    arguments = ["cache", "texts", folder / "sentences.txt", folder / "s.zarr", "--vocabulary", vocabulary]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tai", *map(str, arguments), "--no-templates", "--model", tiny_model])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+    assert not leaving.value.code
+    return folder / "s.zarr"
+
+
+def test_from_sentences_to_tags(tai, store, vocabulary, tmp_path, filled_store):
+    out = tmp_path / "prompts.safetensors"
+    outcome = tai("tune", store, "--vocabulary", vocabulary, "--out", out, *SETTINGS, "--negatives", "hard", "--json")
+    assert outcome.status == 0
+    (summary,) = outcome.json()
+    assert summary["training_sentences"] + summary["held_out_sentences"] == 60
+    assert (summary["epochs"], summary["kept_epoch"], summary["classes"]) == (2, 2, 3)
+    assert summary["steps"] == 2 * (summary["training_sentences"] // 16)
+    assert 0 < summary["held_out_map"] <= 1
+    assert (summary["learning_rate"], summary["text_temperature"], summary["image_temperature"]) == (0.05, 50, 40)
+    prompts = PromptSet.load(out)
+    assert prompts.class_names == ("dog", "cat", "zebra")
+    assert prompts.metadata["vocabulary"] == "animals"
+    run = tmp_path / "prompts.safetensors.run"
+    assert summary["run"] == str(run)
+    assert (run / "curve.png").is_file()
+    assert "zebra ←" in (run / "mined.txt").read_text(encoding="utf-8")
+    # Pictures of the same space are tagged with them.
+    assert tai("tag", filled_store, "--prompts", out, "--out", tmp_path / "tags.jsonl").status == 0
+    text = (tmp_path / "tags.jsonl").read_text()
+    assert all(text.count(f'"{name}"') >= 5 for name in prompts.class_names)
+
+
+def test_a_table_for_people_and_a_second_start(tai, store, vocabulary, tmp_path, monkeypatch):
+    monkeypatch.setattr("tai_engine.cli.output.results.width", 200)
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    given = ["tune", store, "--vocabulary", vocabulary, *SETTINGS]
+    outcome = tai(*given, "--out", first, "--run", tmp_path / "r", "--init", "a photo of")
+    assert outcome.status == 0
+    for words in ("held-out loss", "3 classes tuned on", "contexts of epoch 2", "temperature 40", "Lowest AP %"):
+        assert words in outcome.stdout
+    assert (tmp_path / "r" / "metrics.jsonl").is_file()
+    assert tai(*given, "--out", second, "--init", first, "--class-specific").status == 0
+    assert PromptSet.load(second).contexts["global_contexts"].shape == (3, 4, 32)
+
+
+def test_constants_are_found_and_said(tai, store, vocabulary, tmp_path, monkeypatch):
+    small = functools.partial(ConstantsGrid, (1e-3, 0.05), (10.0,), 2)
+    monkeypatch.setattr("tai_engine.tuning.constants.ConstantsGrid", small)
+    out = tmp_path / "p.safetensors"
+    settings = ["--epochs", "1", "--batch-size", "16", "--contexts", "4", "--held-out", "0.2"]
+    outcome = tai("tune", store, "--vocabulary", vocabulary, "--out", out, *settings, "--find-constants", "--json")
+    assert outcome.status == 0
+    (summary,) = outcome.json()
+    assert summary["learning_rate"] in (1e-3, 0.05)
+    assert (summary["text_temperature"], summary["image_temperature"]) == (10, 8)
+    assert f"Chosen: learning rate {summary['learning_rate']:g} and temperature 10" in " ".join(outcome.stderr.split())
+    assert PromptSet.load(out).constants == ScoringConstants(4.0, 8.0)
+    kept = json.loads((tmp_path / "p.safetensors.run" / "constants.json").read_text())
+    assert [trial["learning_rate"] for trial in kept["trials"]] == [1e-3, 0.05]
+
+
+def test_an_interrupted_run_is_gone_on_with(tai, store, vocabulary, tmp_path, monkeypatch):
+    given = ["tune", store, "--vocabulary", vocabulary, *SETTINGS, "--json"]
+    assert tai(*given, "--out", tmp_path / "whole.safetensors").status == 0
+
+    def interrupt(self, epoch):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tuner, "_finish_epoch", interrupt)
+        assert tai(*given, "--out", tmp_path / "p.safetensors").status == 130
+    assert not (tmp_path / "p.safetensors").exists()
+    assert tai(*given, "--out", tmp_path / "p.safetensors").status == 0
+    whole, resumed = (PromptSet.load(tmp_path / f"{name}.safetensors") for name in ("whole", "p"))
+    assert torch.equal(whole.global_vectors, resumed.global_vectors)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--negatives", "hardest"], "Unknown strategy for negatives 'hardest'; did you mean 'hard'"),
+        (["--negative-share", "0.5"], "none are: add --negatives hard"),
+        (
+            ["--negatives", "hard", "--negative-share", "2"],
+            r"share of negatives is 2\.0; it has to lie between 0 and 1",
+        ),
+        (["--epochs", "0"], "epochs of tuning is 0"),
+        (["--loss", "hinge"], "Unknown loss 'hinge'"),
+        (["--find-constants", "--lr", "0.1"], "leave these out, or that"),
+        (["--init", "absent.safetensors"], r"There is no prompt set at 'absent\.safetensors'"),
+        (["--contexts", "99"], "shorten the name or use fewer contexts"),
+        (["--position", "behind"], "Unknown position of the class name 'behind'"),
+        (["--lr", "1e38"], "not finite at step .* take a lower learning rate"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(options, message, tai, store, vocabulary, tmp_path):
+    out = tmp_path / "p.safetensors"
+    refused(tai("tune", store, "--vocabulary", vocabulary, "--out", out, *options), message)
+    assert not out.exists()
+
+
+def test_stores_that_do_not_fit(tai, store, filled_store, tmp_path, other_model):
+    out, words = tmp_path / "p.safetensors", tmp_path / "animals.txt"
+    words.write_text(VOCABULARY + "lion\n")
+    given = ["--vocabulary", words, "--out", out]
+    refused(tai("tune", store, *given), r"labels of the vocabulary 'animals' .* is now \(")
+    refused(tai("tune", filled_store, *given), "holds images, but prompts are tuned on sentences")
+    refused(tai("tune", tmp_path / "absent.zarr", *given), "There is no store at")
+    words.write_text(VOCABULARY)
+    refused(tai("tune", store, *given, "--model", other_model), "is of the embedding space .* but the text tower is of")
+    assert not out.exists()
