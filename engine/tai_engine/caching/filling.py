@@ -201,8 +201,8 @@ def require_space(path: Path, spec: StoreSpec, items: int, rows_per_item: float)
         way_out = f", keep coarse vectors alone (--coarse-only, {_gigabytes(coarse)})" if spec.has_fine else ""
         raise UserError(
             f"The store {path} will take about {_gigabytes(needed)} for {items:,} items, but {_existing_folder(path)} "
-            f"has {_gigabytes(free)} free: {_gigabytes(needed - free)} are missing; free some space, choose another place"
-            f"{way_out} or cache fewer items."
+            f"has {_gigabytes(free)} free: {_gigabytes(needed - free)} are missing; free some space, choose another "
+            f"place{way_out} or cache fewer items."
         )
 
 
