@@ -247,13 +247,17 @@ def _dense(labels: list[tuple[int, ...]], classes: int) -> Tensor:
 
 
 def mining_rows(config: TuneConfig, facts: Mapping[str, Value], remark: Callable[[str], None]) -> Iterator[Row]:
-    """One refresh of hard negatives against one of plain torch: a product, a mask and a top-k over all sentences."""
+    """One refresh of hard negatives against one of plain torch: a product, a mask and a top-k over all sentences.
+
+    The product alone (``gemm``) is what an exact search cannot do without.
+    """
     vectors_MD, labels_MC, queries_CD = mining_problem(config.mined_sentences, config.mined_dim, config.classes)
     remark(f"mining for {config.classes} classes among {config.mined_sentences} sentences")
     strategy = HardNegatives(vectors_MD, Holders.from_dense(labels_MC), _HARD)
     check_mining(strategy, vectors_MD, labels_MC, queries_CD)
     refreshes = iter(range(1 << 62))
     candidates = {
+        "gemm": Candidate(lambda: queries_CD @ vectors_MD.T, 1),
         "torch-topk": Candidate(lambda: _plain_mining(strategy, vectors_MD, labels_MC, queries_CD), 1),
         "tai": Candidate(lambda: strategy.mine(queries_CD, next(refreshes)), 1),
     }

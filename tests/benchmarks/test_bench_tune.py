@@ -106,11 +106,12 @@ def test_a_run_measures_steps_and_mining():
     assert [(row["case"], row["candidate"], row["baseline"], row["unit"]) for row in rows] == [
         ("step/12-sentences", "published", "published", "s/step"),
         ("step/12-sentences", "tai", "published", "s/step"),
+        ("mining/900-sentences", "gemm", "torch-topk", "s/refresh"),
         ("mining/900-sentences", "torch-topk", "torch-topk", "s/refresh"),
         ("mining/900-sentences", "tai", "torch-topk", "s/refresh"),
     ]
     assert all(row["value"] > 0 and row["p20"] <= row["value"] <= row["p80"] for row in rows)
-    assert rows[0]["ratio"] == rows[2]["ratio"] == 1.0
+    assert rows[0]["ratio"] == rows[3]["ratio"] == 1.0
     assert rows[1]["gradient_error"] < 1e-4
     assert rows[1]["tower_width"] == 32
     assert any("gradients agree within" in remark for remark in remarks)
@@ -162,7 +163,7 @@ def test_the_command_prints_rows_and_records_them(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, options, catch_exceptions=False)
     assert result.exit_code == 0
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row["candidate"] for row in rows] == ["published", "tai", "torch-topk", "tai"]
+    assert [row["candidate"] for row in rows] == ["published", "tai", "gemm", "torch-topk", "tai"]
     (path,) = tmp_path.iterdir()
     assert path.name.startswith("tune-")
     assert list(read_rows(path)) == rows

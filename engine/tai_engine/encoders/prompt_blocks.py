@@ -1,4 +1,4 @@
-"""The blocks of open_clip's text towers taken apart, so that many prompts can see one prefix.
+"""What open_clip's text towers allow, and their blocks taken apart, so that many prompts can see one prefix.
 
 Shape legend: W width of the text tower, P positions of the shared prefix, T packed own tokens of several classes, B
 classes with S own tokens each, H heads, E width of a head.
@@ -10,13 +10,32 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 
 from tai_engine.encoders.prompt_plan import PromptChunk
 
 KeysValues = tuple[Tensor, Tensor]
 """[H, P, E] each: what the prefix is to the tokens after it, in one block."""
+
+
+def obstacle_to_cutting(part: Any, sequences: list[list[int]]) -> str | None:
+    """Why positions after the end-of-text token might matter, or another one be read; None if they cannot."""
+    if not isinstance(part, TextTransformer) and not hasattr(part, "text_pool_type"):
+        return "the text tower is not one of open_clip's own"
+    mask = getattr(part, "attn_mask", None)
+    if mask is None or not torch.equal(mask, torch.full_like(mask, float("-inf")).triu(1)):
+        return "the text tower is not causal"
+    if getattr(part, "cls_emb", None) is not None:
+        return "the text tower reads out an extra class token"
+    pool_type = getattr(part, "pool_type", getattr(part, "text_pool_type", None))
+    eos_id = getattr(part, "eos_id", getattr(part, "text_eos_id", None))
+    for ids in sequences:
+        # The first largest id, or the first end-of-text id: the tower reads that position and we read the last.
+        last = {"argmax": max(ids), "eos": eos_id}.get(str(pool_type))
+        if last is None or last not in ids or ids.index(last) != len(ids) - 1:
+            return f"the text tower's pooling {pool_type!r} does not read the last token of each prompt"
+    return None
 
 
 def obstacle_to_sharing(part: Any) -> str | None:

@@ -19,11 +19,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-from tai_engine.encoders.prompt_blocks import KeysValues, obstacle_to_sharing, run_block
+from tai_engine.encoders.prompt_blocks import KeysValues, obstacle_to_cutting, obstacle_to_sharing, run_block
 from tai_engine.encoders.prompt_plan import Prompt, PromptChunk, group_by_length, pack
 from tai_engine.encoders.prompt_tokens import PromptTokens, contexts_before_name
 from tai_engine.errors import UserError, unknown_choice
@@ -124,27 +123,53 @@ class PromptTower:
         """
         if tuple(contexts.shape) != self.context_shape:
             raise ValueError(f"contexts are {tuple(contexts.shape)}, expected {self.context_shape}")
-        weight = self._embedding.weight
-        rows_KW = contexts.reshape(-1, self.width).to(weight.dtype)
-        prefix = self._run_prefix(rows_KW) if self.way == "shared" else []
-        compute: Callable[..., Tensor] = {"shared": self._shared, "cut": self._cut, "full": self._full}[self.way]
-        recompute = len(self._chunks) > 1 and torch.is_grad_enabled() and rows_KW.requires_grad
-        outputs = []
-        for chunk in self._chunks:
-            if recompute:
-                out = checkpoint(compute, chunk, rows_KW, prefix, use_reentrant=False, preserve_rng_state=False)
-            else:
-                out = compute(chunk, rows_KW, prefix)
-            outputs.append(out.to(torch.promote_types(out.dtype, torch.float32)))
+        rows_KW = contexts.reshape(-1, self.width).to(self._embedding.weight.dtype)
+        if len(self._chunks) > 1 and torch.is_grad_enabled() and rows_KW.requires_grad:
+            result: Tensor = _Recomputed.apply(self, rows_KW)
+            return result
+        return self._class_vectors(rows_KW)
+
+    def _class_vectors(self, rows_KW: Tensor) -> Tensor:
+        """[C, D] of contexts as [K, W] or [C * K, W]."""
+        prefix = self._run_prefix(rows_KW)
+        outputs = [self._chunk_vectors(chunk, rows_KW, prefix) for chunk in self._chunks]
         order = torch.cat([chunk.classes for chunk in self._chunks]).argsort()
         return torch.cat(outputs)[order]
+
+    def _chunk_vectors(self, chunk: PromptChunk, rows_KW: Tensor, prefix: list[KeysValues]) -> Tensor:
+        compute: Callable[..., Tensor] = {"shared": self._shared, "cut": self._cut, "full": self._full}[self.way]
+        out_BD = compute(chunk, rows_KW, prefix)
+        return out_BD.to(torch.promote_types(out_BD.dtype, torch.float32))
+
+    def _gradient(self, rows_KW: Tensor, gradient_CD: Tensor) -> Tensor:
+        """Of the contexts, from that of the class vectors: every chunk is computed again, by itself."""
+        with torch.enable_grad():
+            rows_KW = rows_KW.detach().requires_grad_()
+            prefix = self._run_prefix(rows_KW)
+        learned = [tensor for pair in prefix for tensor in pair if tensor.requires_grad]
+        leaves = [tensor.detach().requires_grad_() for tensor in learned]
+        inputs = iter(leaves)
+        detached = [(next(inputs), next(inputs)) if key.requires_grad else (key, value) for key, value in prefix]
+        dtype = gradient_CD.dtype
+        sums = [torch.zeros_like(tensor, dtype=dtype) for tensor in (rows_KW, *leaves)]
+        for chunk in self._chunks:
+            with torch.enable_grad():
+                out_BD = self._chunk_vectors(chunk, rows_KW, detached)
+            found = torch.autograd.grad(out_BD, [rows_KW, *leaves], gradient_CD[chunk.classes], allow_unused=True)
+            for total, part in zip(sums, found, strict=True):
+                if part is not None:
+                    total += part
+        if leaves:
+            through_prefix = [total.to(tensor.dtype) for total, tensor in zip(sums[1:], learned, strict=True)]
+            sums[0] += torch.autograd.grad(learned, [rows_KW], through_prefix)[0]
+        return sums[0].to(rows_KW.dtype)
 
     # Planning
 
     def _choose_way(self, way: str, sequences: list[list[int]]) -> str:
         if way not in ("auto", *WAYS):
             raise unknown_choice("way through the text tower", way, ("auto", *WAYS))
-        obstacle = self._obstacle_to_cutting(sequences)
+        obstacle = obstacle_to_cutting(self._part, sequences)
         possible = ["full"] if obstacle else ["cut", "full"]
         if not obstacle:
             obstacle = obstacle_to_sharing(self._part)
@@ -156,25 +181,6 @@ class PromptTower:
         if way not in possible:
             raise UserError(f"The way {way!r} is not possible here, as {obstacle}; use {possible[0]!r} or 'auto'.")
         return way
-
-    def _obstacle_to_cutting(self, sequences: list[list[int]]) -> str | None:
-        """Why positions after the end-of-text token might matter, or another one be read; None if they cannot."""
-        part = self._part
-        if not isinstance(part, TextTransformer) and not hasattr(part, "text_pool_type"):
-            return "the text tower is not one of open_clip's own"
-        mask = getattr(part, "attn_mask", None)
-        if mask is None or not torch.equal(mask, torch.full_like(mask, float("-inf")).triu(1)):
-            return "the text tower is not causal"
-        if getattr(part, "cls_emb", None) is not None:
-            return "the text tower reads out an extra class token"
-        pool_type = getattr(part, "pool_type", getattr(part, "text_pool_type", None))
-        eos_id = getattr(part, "eos_id", getattr(part, "text_eos_id", None))
-        for ids in sequences:
-            # The first largest id, or the first end-of-text id: the tower reads that position and we read the last.
-            last = {"argmax": max(ids), "eos": eos_id}.get(str(pool_type))
-            if last is None or last not in ids or ids.index(last) != len(ids) - 1:
-                return f"the text tower's pooling {pool_type!r} does not read the last token of each prompt"
-        return None
 
     def _plan(
         self, prompts: list[Prompt], tokens: PromptTokens, memory_bytes: int
@@ -190,7 +196,7 @@ class PromptTower:
         token_bytes = _KEPT_VECTORS * layers * self.width * self._embedding.weight.element_size()
         budget = memory_bytes // token_bytes
         if sum(len(prompt.ids) for prompt in own) > budget:
-            # An allocator keeps several times what chunks of different sizes give back, and small ones are as fast.
+            # Smaller chunks are as fast, and an allocator keeps more than it gives out.
             budget //= _CHUNKS_PER_BUDGET
         stride = self.n_contexts if self.class_specific else 0
         prefix = pack([0], [prompts[0].before(n_prefix)], 0, stride, self.device)
@@ -212,7 +218,7 @@ class PromptTower:
         return x_TW.index_copy(0, chunk.rows, rows_KW[chunk.contexts]) if len(chunk.rows) else x_TW
 
     def _run_prefix(self, rows_KW: Tensor) -> list[KeysValues]:
-        """Keys and values [H, P, E] of every block; none if prompts begin with nothing common."""
+        """Keys and values [H, P, E] of every block; none if nothing is shared."""
         if not len(self._prefix.ids):
             return []
         x_PW = self._embed(self._prefix, rows_KW)
@@ -255,6 +261,25 @@ class PromptTower:
             return x_BW
         result: Tensor = projection(x_BW) if isinstance(projection, nn.Linear) else x_BW @ projection
         return result
+
+
+class _Recomputed(torch.autograd.Function):
+    """Class vectors whose graph holds nothing but the contexts.
+
+    ``torch.utils.checkpoint`` would leave the nodes of every chunk's graph scattered over the memory until the result
+    is dropped; in long runs they kept the allocator from using it again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tower: PromptTower, rows_KW: Tensor) -> Tensor:
+        ctx.tower = tower
+        ctx.save_for_backward(rows_KW)
+        return tower._class_vectors(rows_KW)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_CD: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.tower._gradient(ctx.saved_tensors[0], gradient_CD)
 
 
 def _word_embedding(part: Any) -> nn.Embedding:

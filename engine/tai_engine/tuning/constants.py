@@ -37,7 +37,7 @@ class ConstantsGrid:
         UserError: for an empty list or fewer than one step.
     """
 
-    learning_rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1)
+    learning_rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     text_temperatures: tuple[float, ...] = (12.5, 25.0, 50.0, 100.0)
     steps: int = 40
 
@@ -92,11 +92,17 @@ class FoundConstants:
         """What was chosen and why, with the limit of the method."""
         equal = sum(trial.merged == self.best.merged for trial in self.trials)
         tie = f", the first of {equal} equal ones" if equal > 1 else ""
+        edges = [name.replace("_", " ") for name in ("learning_rate", "text_temperature") if self._is_at_edge(name)]
+        edge = f"The best {' and '.join(edges)} lies at the edge of what was tried. " if edges else ""
         return (
             f"Chosen: learning rate {self.best.learning_rate:g} and temperature {self.best.text_temperature:g}, with "
             f"the best held-out mAP of {len(self.trials)} short runs ({100 * (self.best.merged or 0):.2f} %{tie}). "
-            "Sentences say nothing of the temperature for pictures; it is 0.8 of this one, as published."
+            f"{edge}Sentences say nothing of the temperature for pictures; it is 0.8 of this one, as published."
         )
+
+    def _is_at_edge(self, name: str) -> bool:
+        tried = [getattr(trial, name) for trial in self.trials]
+        return min(tried) < max(tried) and getattr(self.best, name) in (min(tried), max(tried))
 
 
 def find_constants(

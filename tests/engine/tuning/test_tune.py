@@ -17,6 +17,8 @@ from tai_engine.store import FeatureStore
 from tai_engine.tuning import (
     ConstantsGrid,
     DivergedError,
+    FoundConstants,
+    Trial,
     TuningConfig,
     TuningTask,
     find_constants,
@@ -470,6 +472,18 @@ def test_the_first_of_equal_constants_is_taken_and_said(sentence_store, encoder,
     found = find_constants(task, CONFIG, ConstantsGrid((1e-12, 1e-11), (50.0,), steps=1))
     assert found.best.learning_rate == 1e-12
     assert "the first of 2 equal ones" in found.describe()
+
+
+def test_constants_at_the_edge_of_the_grid_are_said():
+    def described(rate, temperature):
+        trials = [Trial(r, t, merged=float((r, t) == (rate, temperature))) for r in (1, 2, 3) for t in (10, 20, 30)]
+        best = next(trial for trial in trials if trial.merged)
+        return FoundConstants(tuple(trials), best).describe()
+
+    assert "edge" not in described(2, 20)
+    assert "The best learning rate lies at the edge of what was tried." in described(3, 20)
+    assert "The best text temperature lies at the edge" in described(2, 10)
+    assert "The best learning rate and text temperature lies at" in described(1, 30)
 
 
 def test_constants_need_held_out_sentences(sentence_store, encoder, vocabulary):
