@@ -119,7 +119,7 @@ def test_a_run_measures_steps_and_mining():
 
 def test_a_row_by_hand():
     row = seconds_row(
-        "c", 7, ("tai", Timing((2.0, 1.0, 3.0), 1)), ("published", Timing((10.0, 30.0, 20.0), 1)), "s", {}
+        "c", 7, ("tai", Timing((4.0, 2.0, 6.0), 2)), ("published", Timing((10.0, 30.0, 20.0), 1)), "s", {}
     )
     assert (row.value, row.ratio, row.p20, row.p80) == (2.0, 10.0, pytest.approx(1.4), pytest.approx(2.6))
     assert row.extra["rounds"] == 3
