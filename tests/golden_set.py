@@ -5,6 +5,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import normalize
 
 FOLDER = Path(os.environ.get("TAI_GOLDEN") or Path(__file__).parent / "golden")
 TOLERANCE = 1e-4
@@ -51,6 +53,50 @@ def golden_set() -> GoldenSet:
         tau_image=float(settings["tau_image"]),
         tau_text=float(settings["tau_text"]),
     )
+
+
+@dataclass(frozen=True)
+class GoldenScores:
+    """Unit rows and class vectors as the scoring kernels take them, and the published scores.
+
+    ``offsets`` is None where every item has the same number of rows (then ``fine`` is [N, L, D]).
+    """
+
+    name: str
+    coarse: Tensor
+    fine: Tensor
+    offsets: Tensor | None
+    class_global: Tensor
+    class_local: Tensor
+    temperature: float
+    scale: float
+    coarse_scores: Tensor
+    fine_scores: Tensor
+
+
+def golden_scores() -> Iterator[GoldenScores]:
+    """The images, and the sentences without the padding that the published code masks."""
+    golden = golden_set()
+    classes = [normalize(golden[f"class_{kind}"], dim=-1) for kind in ("global", "local")]
+    # A sentence's rows reach from its start to its end token, which has the largest id.
+    lengths = golden["sentence_tokens"].argmax(dim=1) + 1
+    rows = torch.cat([f[:n] for f, n in zip(golden["sentence_token_features"], lengths.tolist(), strict=True)])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    for name, coarse, fine, bounds, temperature in (
+        ("image", golden["image_global_no_pos"], golden["image_patches"], None, golden.tau_image),
+        ("sentence", golden["sentence_global"], rows, offsets, golden.tau_text),
+    ):
+        yield GoldenScores(
+            name,
+            normalize(coarse, dim=-1),
+            normalize(fine, dim=-1),
+            bounds,
+            *classes,
+            temperature,
+            golden.k,
+            golden[f"{name}_logits_global"],
+            golden[f"{name}_logits_local"],
+        )
 
 
 def golden_state_dict() -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from tai_kernels import reference
+from golden_set import TOLERANCE as GOLDEN_TOLERANCE
+from golden_set import GoldenScores, golden_scores
+from tai_kernels import ops, reference
 from tai_kernels.pooling import POOLING_MODES
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
@@ -147,6 +149,40 @@ def torch_error(inputs, pooling, temperature, dtype, expected):
         pooled = torch.stack([((bag * temperature).softmax(dim=0) * bag).sum(dim=0) for bag in bags])
     coarse = 4 * (inputs.coarse.to(dtype) @ inputs.class_global.to(dtype).T)
     return max(largest_difference(coarse, expected.coarse), largest_difference(4 * pooled, expected.fine))
+
+
+def published_problems(dtype):
+    """The published code's own inputs with rows in ``dtype``, its scores, and how far from them ours may be.
+
+    That is 1e-4 in fp32; elsewhere what torch loses at that dtype comes to it.
+    """
+    for golden in golden_scores():
+        fine, offsets = golden.fine.flatten(0, -2), golden.offsets
+        if offsets is None:
+            offsets = torch.arange(len(golden.fine) + 1) * golden.fine.shape[1]
+        classes = (golden.class_global, golden.class_local)
+        if dtype == torch.int8:
+            inputs = Inputs(golden.coarse, quantise(fine)[0], offsets, *classes, quantise(fine)[1])
+        else:
+            inputs = Inputs(golden.coarse.to(dtype), fine.to(dtype), offsets, *classes, None)
+        allowed = GOLDEN_TOLERANCE
+        if dtype != torch.float32:
+            expected = exact(Inputs(golden.coarse, fine, offsets, *classes, None), "softmax", golden.temperature)
+            multiplied = torch.float16 if dtype == torch.int8 else dtype
+            allowed += torch_error(inputs, "softmax", golden.temperature, multiplied, expected)
+        yield golden, inputs, allowed
+
+
+def published_error(golden: GoldenScores, inputs: Inputs, device="cpu"):
+    """Largest difference of our scores, by whatever backend is in force, from the published ones."""
+    got = ops.score(
+        *inputs.arguments(device),
+        temperature=golden.temperature,
+        scale=golden.scale,
+        fine_scales=inputs.scales(device),
+    )
+    merged = (golden.coarse_scores + golden.fine_scores) / 2
+    return worst(got, (golden.coarse_scores, golden.fine_scores, merged))
 
 
 def largest_difference(a, b):

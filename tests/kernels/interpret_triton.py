@@ -11,7 +11,19 @@ os.environ["TAI_KERNEL"] = "triton"
 
 import torch
 
-from scoring_cases import Case, Inputs, exact, largest_difference, make_inputs, pairwise, torch_error, worst
+from scoring_cases import (
+    DTYPES,
+    Case,
+    Inputs,
+    exact,
+    largest_difference,
+    make_inputs,
+    pairwise,
+    published_error,
+    published_problems,
+    torch_error,
+    worst,
+)
 from tai_kernels import library, ops, triton_score
 from tai_kernels.pooling import POOLING_MODES
 from tai_kernels.triton_config import ForwardConfig
@@ -89,6 +101,13 @@ def low_cosines():
     report("low cosines", worst(got, expected), 2 * EPSILON)
 
 
+def published_logits():
+    """The published code's scores of its own features."""
+    for dtype in DTYPES:
+        for golden, inputs, allowed in published_problems(dtype):
+            report(f"published {golden.name} {dtype}", published_error(golden, inputs), allowed)
+
+
 def main():
     torch.set_num_threads(1)
     assert triton_score.INTERPRETED
@@ -100,6 +119,7 @@ def main():
     tile_shapes()
     identical_rows()
     low_cosines()
+    published_logits()
 
 
 if __name__ == "__main__":

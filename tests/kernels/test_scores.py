@@ -8,9 +8,8 @@ import sys
 import pytest
 import torch
 
-from golden_set import TOLERANCE as GOLDEN_TOLERANCE
-from golden_set import golden_set
 from scoring_cases import (
+    DTYPES,
     Case,
     Inputs,
     all_cases,
@@ -18,6 +17,8 @@ from scoring_cases import (
     largest_difference,
     make_inputs,
     pairwise,
+    published_error,
+    published_problems,
     torch_error,
     unit_rows,
     worst,
@@ -199,38 +200,23 @@ def test_dense_and_strided_inputs_equal_packed_ones(dtype, path):
 
 
 @pytest.mark.golden
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("path", ["reference", *PATHS])
-def test_published_logits(path, monkeypatch):
+def test_published_logits(path, dtype, monkeypatch):
     monkeypatch.setenv("TAI_KERNEL", path)
-    tensors = golden_set()
-    classes = (tensors["class_global"], tensors["class_local"])
+    problems = list(published_problems(dtype))
+    assert [golden.name for golden, _, _ in problems] == ["image", "sentence"]
+    for golden, inputs, allowed in problems:
+        assert published_error(golden, inputs) <= allowed
 
-    def unit(x):
-        return torch.nn.functional.normalize(x, dim=-1)
 
-    images = ops.score(
-        unit(tensors["image_global_no_pos"]),
-        unit(tensors["image_patches"]),
-        None,
-        *map(unit, classes),
-        temperature=tensors.tau_image,
-        scale=tensors.k,
-    )
-    assert largest_difference(images.coarse, tensors["image_logits_global"]) <= GOLDEN_TOLERANCE
-    assert largest_difference(images.fine, tensors["image_logits_local"]) <= GOLDEN_TOLERANCE
-    # A sentence's rows reach from its start to its end token, which has the largest id; the rest is padding.
-    lengths = tensors["sentence_tokens"].argmax(dim=1) + 1
-    rows = torch.cat([f[:n] for f, n in zip(tensors["sentence_token_features"], lengths.tolist(), strict=True)])
-    sentences = ops.score(
-        unit(tensors["sentence_global"]),
-        unit(rows),
-        torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
-        *map(unit, classes),
-        temperature=tensors.tau_text,
-        scale=tensors.k,
-    )
-    assert largest_difference(sentences.coarse, tensors["sentence_logits_global"]) <= GOLDEN_TOLERANCE
-    assert largest_difference(sentences.fine, tensors["sentence_logits_local"]) <= GOLDEN_TOLERANCE
+@pytest.mark.golden
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_published_logits_on_a_gpu(dtype, monkeypatch):
+    monkeypatch.setenv("TAI_KERNEL", "triton")
+    for golden, inputs, allowed in published_problems(dtype):
+        assert published_error(golden, inputs, "cuda") <= allowed
 
 
 MEMORY_PROGRAM = """

@@ -104,6 +104,40 @@ def tune(
     _report(bench_tune.run(config, _remark), as_json, folder, bench_tune.TABLE)
 
 
+@app.command("corpus")
+def corpus(
+    cases: Annotated[str, typer.Option(help="Comma-separated kinds of file: text,jsonl,coco-json.")] = "",
+    classes: Annotated[
+        str, typer.Option(help="Comma-separated numbers of classes; 80 are COCO's, others are made up.")
+    ] = "",
+    sentences: Annotated[int, typer.Option(min=0, help="In the generated file; default 20,000.")] = 0,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Real sentences, one a line, instead of generated ones.")
+    ] = None,
+    rounds: Rounds = 0,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    results: Results = None,
+    no_record: NoRecord = False,
+) -> None:
+    """Labelling sentences with the classes that they name: sentences a second, from the file to the labels.
+
+    The published look-up, one name after another, is the baseline; both must give the same labels first.
+    """
+    from tai_benchmarks import bench_corpus
+
+    wanted: dict[str, Any] = {
+        "cases": _names(cases),
+        "classes": _numbers("--classes", classes),
+        "sentences": sentences,
+        "file": file,
+        "rounds": rounds,
+    }
+    config = bench_corpus.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
+    folder = None if no_record else results or (None if quick else _checkout_results())
+    _report(bench_corpus.run(config, _remark), as_json, folder, bench_corpus.TABLE)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
