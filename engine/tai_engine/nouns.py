@@ -144,8 +144,8 @@ class NounFilter:
     Args:
         vocabulary: the C classes.
         language: code of ``language_codes``, or ``"none"``.
-        other_names: names of other things that hold a class's word, such as "hot dog" where dogs are classes and hot
-            dogs are not: looked up and taken out like the rest, but without a class.
+        other_names: more names, beside the vocabulary's own, of other things that hold a class's word, such as "hot dog"
+            where dogs are classes and hot dogs are not: looked up and taken out like the rest, but without a class.
 
     Attributes:
         class_names: C names.
@@ -167,7 +167,7 @@ class NounFilter:
             for lemmas, classes in sorted(classes_of.items())
             if len(classes) > 1
         }
-        for name in other_names:
+        for name in (*vocabulary.other_names, *other_names):
             classes_of.setdefault(self._lemmas(name), set())
         names = list(classes_of.items())
         written = set(classes_of)

@@ -4,6 +4,7 @@ A vocabulary file is TOML::
 
     name = "pets"
     templates = ["a photo of a {}, a pet."]     # optional
+    other_names = ["hot dog"]                   # optional: no class, though a class's word is in it
 
     [[class]]
     name = "dog"
@@ -66,6 +67,7 @@ class Vocabulary:
         name: what the vocabulary is called.
         classes: at least one.
         templates: sentences with the place ``{}`` for a class name; empty where the vocabulary brings none.
+        other_names: of things that are no class but hold a class's word, such as "hot dog" where only dogs are tagged.
 
     Raises:
         UserError: for no classes, an empty name or synonym, a word that occurs twice (whatever its case), or a template
@@ -75,8 +77,10 @@ class Vocabulary:
     name: str
     classes: tuple[VocabularyClass, ...]
     templates: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "other_names", tuple(map(tidy_name, self.other_names)))
         if not self.classes:
             raise UserError(f"The vocabulary {self.name!r} has no classes: give it at least one name.")
         owners: dict[str, int] = {}
@@ -96,6 +100,12 @@ class Vocabulary:
                         f"The word {word!r} stands in {where} of the vocabulary {self.name!r}; a word may stand for "
                         "one class only, and once (case does not count): remove one of the two."
                     )
+        for word in self.other_names:
+            if not word or word.casefold() in owners:
+                raise UserError(
+                    f"Among the other names of the vocabulary {self.name!r} is {word!r}, which is "
+                    f"{'a word of a class' if word else 'empty'}: remove it there."
+                )
         for template in self.templates:
             if template.count("{}") != 1:
                 raise UserError(
@@ -122,12 +132,15 @@ class Vocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the names in order and of their synonyms as sets.
+        """16 hexadecimal digits of the names in order, and of their synonyms and the other names as sets.
 
         What the vocabulary is called, its templates and the order of synonyms do not change which class a sentence or a
         score column belongs to, so they do not count.
         """
-        content = json.dumps([[entry.name, sorted(entry.synonyms)] for entry in self.classes], ensure_ascii=True)
+        parts: list[list[object]] = [[entry.name, sorted(entry.synonyms)] for entry in self.classes]
+        if self.other_names:
+            parts.append(sorted(self.other_names))
+        content = json.dumps(parts, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -204,7 +217,7 @@ def _parse_toml(text: str, name: str, where: str) -> Vocabulary:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The {where} is not valid TOML: {error}.") from error
-    _check_keys(document, ("name", "class", "templates"), where)
+    _check_keys(document, ("name", "class", "templates", "other_names"), where)
     entries = document.get("class", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"In the {where} classes are tables: write [[class]] above each name.")
@@ -218,7 +231,11 @@ def _parse_toml(text: str, name: str, where: str) -> Vocabulary:
             )
         )
     title = _string(document.get("name", name), f"name of the {where}")
-    return Vocabulary(title, tuple(classes), _strings(document.get("templates", []), f"templates of the {where}"))
+    templates, others = (
+        _strings(document.get(key, []), f"{key.replace('_', ' ')} of the {where}")
+        for key in ("templates", "other_names")
+    )
+    return Vocabulary(title, tuple(classes), templates, others)
 
 
 def _check_keys(table: dict[str, Any], allowed: tuple[str, ...], where: str) -> None:

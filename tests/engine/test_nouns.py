@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tai_engine import nouns
 from tai_engine.errors import UserError
 from tai_engine.nouns import NounFilter, lemmatiser, words_of
-from tai_engine.vocabulary import Vocabulary, VocabularyClass
+from tai_engine.vocabulary import Vocabulary, VocabularyClass, load_vocabulary
 
 
 def vocabulary(**classes: tuple[str, ...]) -> Vocabulary:
@@ -124,6 +124,12 @@ def look_up_in_turn(classes: list[tuple[str, ...]], words: list[str]) -> set[int
 def test_equals_looking_up_each_name_in_turn(names: list[tuple[str, ...]], words: list[str]) -> None:
     noun_filter = NounFilter(Vocabulary.from_names([" ".join(n) for n in names]), "none")
     assert set(noun_filter.classes_in(" ".join(words))) == look_up_in_turn(names, words)
+
+
+def test_built_in_vocabularies_know_what_is_no_class_of_theirs() -> None:
+    voc, coco = (NounFilter(load_vocabulary(name)) for name in ("voc20", "coco80"))
+    assert voc.classes_in("hot dogs beside a tv remote") == ()
+    assert [coco.class_names[i] for i in coco.classes_in("a hot dog and orange juice at the bus stop")] == ["hot dog"]
 
 
 def test_other_names_take_words_away_without_a_class() -> None:

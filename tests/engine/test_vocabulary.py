@@ -82,6 +82,7 @@ def test_toml_file(tmp_path):
     text = """
         name = "Pets"
         templates = ["a {} at home."]
+        other_names = ["cat_walk"]
         [[class]]
         name = "guinea_pig"
         synonyms = ["cavy", "guinea  hen"]
@@ -92,7 +93,15 @@ def test_toml_file(tmp_path):
         "Pets",
         (VocabularyClass("guinea pig", ("cavy", "guinea hen")), VocabularyClass("Cat")),
         ("a {} at home.",),
+        ("cat walk",),
     )
+
+
+def test_other_names_are_part_of_what_labels_mean():
+    plain = Vocabulary("v", (VocabularyClass("dog"),))
+    assert plain.fingerprint == Vocabulary("w", (VocabularyClass("dog"),)).fingerprint
+    others = [Vocabulary("v", (VocabularyClass("dog"),), other_names=names) for names in (("a", "b"), ("b", "a"))]
+    assert others[0].fingerprint == others[1].fingerprint != plain.fingerprint
 
 
 def test_text_file_with_comments_blank_lines_synonyms_and_colons(tmp_path):
@@ -130,6 +139,9 @@ def test_a_file_named_like_a_built_in_is_reached_by_a_path(tmp_path, monkeypatch
         ("v.toml", "[[class]]\nname = 3\n", "name of class 1 .* is 3; it must be text"),
         ("v.toml", '[[class]]\nname = "x"\nsynonyms = "y"\n', "synonyms of class 1 .* must be a list"),
         ("v.toml", 'class = ["x"]\n', r"write \[\[class\]\]"),
+        ("v.toml", 'other_names = ["X"]\n[[class]]\nname = "x"\n', "'X', which is a word of a class: remove it"),
+        ("v.toml", 'other_names = ["_"]\n[[class]]\nname = "x"\n', "'', which is empty: remove it"),
+        ("v.toml", 'other_names = "y"\n[[class]]\nname = "x"\n', "other names of the .* must be a list"),
         ("v.toml", 'templates = ["no place"]\n[[class]]\nname = "x"\n', "'no place' .* must have the place {}"),
     ],
 )
