@@ -6,6 +6,7 @@
 #pragma once
 #include "job.h"
 #include "simd.h"
+#include "threads.h"
 
 #if defined(TAI_EMULATE_AMX) || (defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__))
 #define TAI_AMX
@@ -18,6 +19,7 @@ inline bool amx_ready() { return false; }
 #else
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <new>
 #include <vector>
@@ -116,13 +118,17 @@ inline std::unique_ptr<uint16_t[], void (*)(uint16_t*)> aligned_numbers(int64_t 
 // Classes in bf16, one tile after the other: [class tile][depth tile][pair of numbers][class][2].
 class AmxClasses {
  public:
-  AmxClasses(const float* classes, int64_t count, int64_t dim)
+  AmxClasses(const float* classes, int64_t count, int64_t dim, int64_t threads)
       : depth_tiles_(round_up(dim, kTileDepth) / kTileDepth),
         packed_(aligned_numbers(round_up(count, kTileSide) / kTileSide * depth_tiles_ * kTileNumbers)) {
-    for (int64_t c = 0; c < count; ++c) {
-      uint16_t* column = packed_.get() + c / kTileSide * depth_tiles_ * kTileNumbers + c % kTileSide * 2;
-      for (int64_t k = 0; k < dim; ++k) column[k / 2 * kTileDepth + k % 2] = float_to_bfloat(classes[c * dim + k]);
-    }
+    std::atomic<int64_t> next{0};
+    in_threads(std::min(threads, 1 + count * dim / 500'000), [&] {
+      for (int64_t tile; (tile = next.fetch_add(1)) * kTileSide < count;)
+        for (int64_t c = tile * kTileSide; c < std::min(count, (tile + 1) * kTileSide); ++c) {
+          uint16_t* column = packed_.get() + tile * depth_tiles_ * kTileNumbers + c % kTileSide * 2;
+          for (int64_t k = 0; k < dim; ++k) column[k / 2 * kTileDepth + k % 2] = float_to_bfloat(classes[c * dim + k]);
+        }
+    });
   }
 
   int64_t depth_tiles() const { return depth_tiles_; }

@@ -3,15 +3,13 @@
 // Built by native.py with the machine's own compiler into a plain shared library: no torch headers, no torch ABI.
 #include <algorithm>
 #include <atomic>
-#include <exception>
 #include <memory>
-#include <mutex>
-#include <thread>
 #include <vector>
 
 #include "amx_gemm.h"
 #include "job.h"
 #include "pooling.h"
+#include "threads.h"
 #include "vector_gemm.h"
 
 namespace tai {
@@ -41,7 +39,7 @@ class Worker {
       : job_(job),
         gemm_(job, classes),
         temperature_log2_(job.temperature * kLog2E),
-        tile_(new float[Gemm::kTileRows * Gemm::kChunkClasses]) {}
+        tile_(new float[Gemm::kTileRows * Gemm::kChunkClasses]()) {}
 
   void run(int64_t first_item, int64_t last_item) {
     const int64_t first_row = job_.offsets[first_item], last_row = job_.offsets[last_item];
@@ -104,32 +102,16 @@ class Worker {
 
 template <class Gemm, class Classes, bool max_pooling>
 void score(const Job& job) {
-  const Classes classes(job.classes, job.class_count, job.dim);
-  const std::vector<int64_t> units = plan_units(job, Gemm::kTileRows);
-  std::atomic<size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_lock;
-  const auto work = [&] {
-    try {
-      Worker<Gemm, max_pooling> worker(job, classes);
-      for (size_t unit; (unit = next.fetch_add(1)) + 1 < units.size();) worker.run(units[unit], units[unit + 1]);
-    } catch (...) {
-      const std::lock_guard<std::mutex> guard(failure_lock);
-      failure = std::current_exception();
-    }
-  };
   // Starting a thread costs some ten microseconds: worth it from a few million multiplications on.
   const double multiplications = double(job.offsets[job.items]) * double(job.class_count) * double(job.dim);
   const int64_t worthwhile = 1 + int64_t(multiplications / 4e6);
-  const int64_t useful = std::min<int64_t>({job.threads, int64_t(units.size()) - 1, worthwhile});
-  std::vector<std::thread> threads;
-  try {
-    for (int64_t t = 1; t < useful; ++t) threads.emplace_back(work);
-  } catch (...) {  // no more threads to be had: those that run, and this one, do the work
-  }
-  work();
-  for (std::thread& thread : threads) thread.join();
-  if (failure) std::rethrow_exception(failure);
+  const Classes classes(job.classes, job.class_count, job.dim, std::min<int64_t>(job.threads, worthwhile));
+  const std::vector<int64_t> units = plan_units(job, Gemm::kTileRows);
+  std::atomic<size_t> next{0};
+  in_threads(std::min<int64_t>({job.threads, int64_t(units.size()) - 1, worthwhile}), [&] {
+    Worker<Gemm, max_pooling> worker(job, classes);
+    for (size_t unit; (unit = next.fetch_add(1)) + 1 < units.size();) worker.run(units[unit], units[unit + 1]);
+  });
 }
 
 template <class Gemm, class Classes>

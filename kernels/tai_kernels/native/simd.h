@@ -55,6 +55,34 @@ inline void store(T* target, V v) {
 inline Vec splat(float x) { return x - Vec{}; }  // subtracting zero changes nothing, so the compiler drops it
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
+constexpr int kHalf = kLanes / 2;
+typedef float HalfWide __attribute__((vector_size(4 * kHalf)));
+
+// The lower half of `low` and the upper half of `high`.
+inline Vec halves_of(Vec low, Vec high) {
+#if defined(__AVX512F__) && !defined(TAI_LANES)
+  return bits_of<Vec>(_mm512_mask_blend_ps(0xff00, low, high));
+#elif defined(__AVX__) && !defined(TAI_LANES)
+  return bits_of<Vec>(_mm256_blend_ps(low, high, 0xf0));
+#else
+  for (int i = kHalf; i < kLanes; ++i) low[i] = high[i];
+  return low;
+#endif
+}
+
+// The same half vector twice.
+inline Vec twice(const float* source) {
+#if defined(__AVX512F__) && !defined(TAI_LANES)
+  return bits_of<Vec>(_mm512_broadcast_f64x4(load<__m256d>(source)));
+#elif defined(__AVX__) && !defined(TAI_LANES)
+  return bits_of<Vec>(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(source)));
+#else
+  Vec both;
+  for (int i = 0; i < kLanes; ++i) both[i] = source[i % kHalf];
+  return both;
+#endif
+}
+
 // 2^t for t <= 0, relative error 2e-7; below 2^-126 it stays at 2^-126, which no sum beside a 1 can notice.
 inline Vec exp2_nonpositive(Vec t) {
   t = larger(t, splat(-126.0f));

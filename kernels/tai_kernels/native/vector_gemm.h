@@ -1,16 +1,19 @@
 // Similarities of a tile of rows with the classes by fp32 vector arithmetic, for any row type.
 //
-// Classes are laid out once per call in panels of up to three vectors, [D][width] each. A tile of rows is converted to
+// Classes are laid out once per call in panels of up to three vectors, [D][width] each; the last vector of all may be
+// half a one, so that 20 classes cost no more than 20. A tile of rows is converted to
 // fp32 in the second-level cache (fp32 rows stay where they are); a panel's slice of the depth stays in the first-level
 // cache while the rows pass by. Blocking after Goto and van de Geijn, "Anatomy of high-performance matrix
 // multiplication" (2008).
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <vector>
 
 #include "job.h"
 #include "simd.h"
+#include "threads.h"
 
 namespace tai {
 
@@ -21,98 +24,160 @@ namespace tai {
 #define TAI_KEEP_IN_REGISTER(vec)
 #endif
 
-// Rows whose sums fit in the registers beside one vector of each column and a row's number.
-template <int V>
-constexpr int kMicroRows = (kRegisters - V - 1) / V;
+constexpr int64_t kLineFloats = 16;  // a cache line
 
-// sums[M][V vectors] (+)= rows[M][depth] . panel[depth][V vectors]
-template <int M, int V>
+// Rows whose sums fit in the registers beside one vector of each column and a row's number. With half a vector at the
+// end two rows share a register for it, which takes an even number of rows, and a second row's number.
+template <int V, bool half>
+constexpr int kMicroRows = half ? (kRegisters - V - 3) / (2 * V + 1) * 2 : (kRegisters - V - 1) / V;
+
+// sums[M][width] (+)= rows[M][depth] . panel[depth][width], where the width is V vectors, or V and a half.
+//
+// `fetch`: the rows come from memory, and the processor's own prefetching ends at every page, so the next ones are asked
+// for while these are multiplied.
+template <int M, int V, bool half, bool fetch>
 inline void multiply_micro(const float* rows, int64_t row_stride, const float* panel, int64_t depth, float* sums,
                            int64_t sum_stride, bool add) {
+  constexpr int kWidth = V * kLanes + (half ? kHalf : 0);
   Vec sum[M][V];
+  Vec pair[half ? M / 2 : 1];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 3
     for (int v = 0; v < V; ++v) sum[m][v] = add ? load(sums + m * sum_stride + v * kLanes) : Vec{};
+  if constexpr (half)
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m += 2) {
+      const float* place = sums + m * sum_stride + V * kLanes;
+      pair[m / 2] = add ? halves_of(twice(place), twice(place + sum_stride)) : Vec{};
+    }
   for (int64_t k = 0; k < depth; ++k) {
+    if constexpr (fetch)
+      if (k % kLineFloats == 0)
+#pragma GCC unroll 16
+        for (int m = 0; m < M; ++m) __builtin_prefetch(rows + (M + m) * row_stride + k);
     Vec column[V];
 #pragma GCC unroll 3
     for (int v = 0; v < V; ++v) {
-      column[v] = load(panel + (k * V + v) * kLanes);
+      column[v] = load(panel + k * kWidth + v * kLanes);
       TAI_KEEP_IN_REGISTER(column[v]);
     }
+    if constexpr (half) {
+      Vec last = twice(panel + k * kWidth + V * kLanes);
+      TAI_KEEP_IN_REGISTER(last);
 #pragma GCC unroll 16
-    for (int m = 0; m < M; ++m) {
-      const Vec number = splat(rows[m * row_stride + k]);
+      for (int m = 0; m < M; m += 2) {
+        const Vec first = splat(rows[m * row_stride + k]), second = splat(rows[(m + 1) * row_stride + k]);
 #pragma GCC unroll 3
-      for (int v = 0; v < V; ++v) sum[m][v] += number * column[v];
+        for (int v = 0; v < V; ++v) {
+          sum[m][v] += first * column[v];
+          sum[m + 1][v] += second * column[v];
+        }
+        pair[m / 2] += halves_of(first, second) * last;
+      }
+    } else {
+#pragma GCC unroll 16
+      for (int m = 0; m < M; ++m) {
+        const Vec number = splat(rows[m * row_stride + k]);
+#pragma GCC unroll 3
+        for (int v = 0; v < V; ++v) sum[m][v] += number * column[v];
+      }
     }
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 3
     for (int v = 0; v < V; ++v) store(sums + m * sum_stride + v * kLanes, sum[m][v]);
+  if constexpr (half)
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m += 2) {
+      HalfWide halves[2];
+      std::memcpy(halves, &pair[m / 2], sizeof halves);
+      store(sums + m * sum_stride + V * kLanes, halves[0]);
+      store(sums + (m + 1) * sum_stride + V * kLanes, halves[1]);
+    }
 }
 
 // The last rows of a tile: exactly M of them, found by counting down.
-template <int M, int V>
+template <int M, int V, bool half>
 inline void multiply_rest(int64_t count, const float* rows, int64_t row_stride, const float* panel, int64_t depth,
                           float* sums, int64_t sum_stride, bool add) {
-  if constexpr (M > 0) {
+  if constexpr (half) {
+    for (; count >= 2; count -= 2, rows += 2 * row_stride, sums += 2 * sum_stride)
+      multiply_micro<2, V, true, false>(rows, row_stride, panel, depth, sums, sum_stride, add);
+    // A lone row is its own neighbour: both sums are the same, and so is their place.
+    if (count) multiply_micro<2, V, true, false>(rows, 0, panel, depth, sums, 0, add);
+  } else if constexpr (M > 0) {
     if (count == M)
-      multiply_micro<M, V>(rows, row_stride, panel, depth, sums, sum_stride, add);
+      multiply_micro<M, V, false, false>(rows, row_stride, panel, depth, sums, sum_stride, add);
     else
-      multiply_rest<M - 1, V>(count, rows, row_stride, panel, depth, sums, sum_stride, add);
+      multiply_rest<M - 1, V, false>(count, rows, row_stride, panel, depth, sums, sum_stride, add);
   }
 }
 
-template <int V>
+template <int V, bool half, bool fetch>
 void multiply_panel(int64_t count, const float* rows, int64_t row_stride, const float* panel, int64_t depth,
                     float* sums, int64_t sum_stride, bool add) {
-  constexpr int M = kMicroRows<V>;
+  constexpr int M = kMicroRows<V, half>;
   int64_t r = 0;
   for (; r + M <= count; r += M)
-    multiply_micro<M, V>(rows + r * row_stride, row_stride, panel, depth, sums + r * sum_stride, sum_stride, add);
-  multiply_rest<M - 1, V>(count - r, rows + r * row_stride, row_stride, panel, depth, sums + r * sum_stride, sum_stride,
-                          add);
+    multiply_micro<M, V, half, fetch>(rows + r * row_stride, row_stride, panel, depth, sums + r * sum_stride,
+                                      sum_stride, add);
+  multiply_rest<M - 1, V, half>(count - r, rows + r * row_stride, row_stride, panel, depth, sums + r * sum_stride,
+                                sum_stride, add);
 }
 
 struct Panel {
   int64_t first_class;
   int vectors;
+  bool half;      // and half a vector more
   int64_t start;  // of its numbers in the packed classes
+
+  int64_t width() const { return vectors * kLanes + (half ? kHalf : 0); }
 };
 
 class VectorClasses {
  public:
-  VectorClasses(const float* classes, int64_t count, int64_t dim) {
-    int64_t left = round_up(count, kLanes) / kLanes;
+  VectorClasses(const float* classes, int64_t count, int64_t dim, int64_t threads) : dim_(dim) {
+    int64_t left = round_up(count, kHalf) / kHalf;  // in half vectors
     int64_t at = 0;
     while (left > 0) {
       // Threes, but never a lone vector at the end when two pairs do: a single vector starves the adders.
-      const int vectors = left == 4 || left == 2 ? 2 : left == 1 ? 1 : 3;
-      panels_.push_back({at, vectors, at * dim});
-      at += vectors * kLanes;
-      left -= vectors;
+      int64_t halves = left == 8 || left == 7 ? 4 : std::min<int64_t>(left, 6);
+      if (halves == 1) halves = 2;
+      panels_.push_back({at, int(halves / 2), halves % 2 == 1, at * dim});
+      at += halves * kHalf;
+      left -= halves;
     }
     packed_.reset(new float[at * dim]);
-    for (const Panel& panel : panels_) {
-      const int64_t width = panel.vectors * kLanes;
-      float* target = packed_.get() + panel.start;
-      for (int64_t j = 0; j < width; ++j) {
-        const bool exists = panel.first_class + j < count;
-        const float* source = classes + (panel.first_class + j) * dim;
-        for (int64_t k = 0; k < dim; ++k) target[k * width + j] = exists ? source[k] : 0.0f;
-      }
-    }
+    std::atomic<size_t> next{0};
+    const int64_t worthwhile = 1 + count * dim / 500'000;
+    in_threads(std::min(threads, worthwhile), [&] {
+      for (size_t i; (i = next.fetch_add(1)) < panels_.size();) pack(panels_[i], classes, count);
+    });
   }
 
   const std::vector<Panel>& panels() const { return panels_; }
   const float* numbers(const Panel& panel, int64_t depth) const {
-    return packed_.get() + panel.start + depth * panel.vectors * kLanes;
+    return packed_.get() + panel.start + depth * panel.width();
   }
 
  private:
+  // A few lines of the panel at a time, so that what is written stays in the first-level cache until it is whole.
+  void pack(const Panel& panel, const float* classes, int64_t count) {
+    const int64_t width = panel.width();
+    float* target = packed_.get() + panel.start;
+    for (int64_t first = 0; first < dim_; first += kLineFloats) {
+      const int64_t last = std::min(first + kLineFloats, dim_);
+      for (int64_t j = 0; j < width; ++j) {
+        const bool exists = panel.first_class + j < count;
+        const float* source = classes + (panel.first_class + j) * dim_;
+        for (int64_t k = first; k < last; ++k) target[k * width + j] = exists ? source[k] : 0.0f;
+      }
+    }
+  }
+
+  int64_t dim_;
   std::vector<Panel> panels_;
   std::unique_ptr<float[]> packed_;
 };
@@ -145,7 +210,7 @@ class VectorGemm {
   // Where a chunk of classes that starts at `first` ends: before the first panel that would not fit as a whole.
   int64_t chunk_end(int64_t first) const {
     for (const Panel& panel : classes_.panels())
-      if (panel.first_class + panel.vectors * kLanes > first + kChunkClasses) return panel.first_class;
+      if (panel.first_class + panel.width() > first + kChunkClasses) return panel.first_class;
     return job_.class_count;
   }
 
@@ -156,18 +221,27 @@ class VectorGemm {
       float* target = sums + panel.first_class - first;
       for (int64_t k = 0; k < job_.dim; k += kDepth) {
         const int64_t depth = std::min(kDepth, job_.dim - k);
-        const float* numbers = classes_.numbers(panel, k);
-        if (panel.vectors == 3)
-          multiply_panel<3>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
-        else if (panel.vectors == 2)
-          multiply_panel<2>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
-        else
-          multiply_panel<1>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
+        switch (2 * panel.vectors + panel.half) {
+          case 6: multiply_at<3, false>(panel, k, depth, target, sum_stride); break;
+          case 5: multiply_at<2, true>(panel, k, depth, target, sum_stride); break;
+          case 4: multiply_at<2, false>(panel, k, depth, target, sum_stride); break;
+          case 3: multiply_at<1, true>(panel, k, depth, target, sum_stride); break;
+          default: multiply_at<1, false>(panel, k, depth, target, sum_stride);
+        }
       }
     }
   }
 
  private:
+  template <int V, bool half>
+  void multiply_at(const Panel& panel, int64_t k, int64_t depth, float* target, int64_t sum_stride) {
+    const float* numbers = classes_.numbers(panel, k);
+    if (in_place_ && panel.first_class == 0)
+      multiply_panel<V, half, true>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
+    else
+      multiply_panel<V, half, false>(count_, rows_ + k, row_stride_, numbers, depth, target, sum_stride, k > 0);
+  }
+
   // Half-precision and int8 rows in fp32, each read once from end to end.
   template <RowType type>
   void convert_as(int64_t first_row) {
