@@ -2,11 +2,13 @@
 
 import io
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
 
 from tai_engine.features import FeatureBatch, offsets_from_counts
+from tai_engine.pixels import SquarePixels
 
 
 def unit(rows):
@@ -24,15 +26,17 @@ class Picture:
 
 
 class DictSource:
-    """Pictures from a dictionary id -> bytes, in its order."""
+    """Pictures from a dictionary id -> bytes, in its order. Times begin with 1000 and stay with their ids."""
 
     def __init__(self, pictures, count=True):
         self.pictures = pictures
         self.count = count
         self.opened = []
+        self.times = {}
 
     def __iter__(self):
-        return (Picture(name, name, len(data), 1000 + n) for n, (name, data) in enumerate(self.pictures.items()))
+        for name, data in self.pictures.items():
+            yield Picture(name, name, len(data), self.times.setdefault(name, 1000 + len(self.times)))
 
     def describe(self):
         return "a dictionary"
@@ -40,15 +44,19 @@ class DictSource:
     def estimate_count(self):
         return len(self.pictures) if self.count else None
 
-    def decode(self, location):
-        self.opened.append(location)
-        data = self.pictures[location]
+    @property
+    def reader(self):
+        return self.read
+
+    def read(self, item):
+        self.opened.append(item.location)
+        data = self.pictures[item.location]
         if data == b"":
-            raise FakeDecodeError("empty", "no bytes")
-        return Image.open(io.BytesIO(data)).convert("RGB")
+            raise FakeReadError("empty", "no bytes")
+        return data
 
 
-class FakeDecodeError(Exception):
+class FakeReadError(Exception):
     def __init__(self, reason, detail):
         super().__init__(reason, detail)
         self.reason = reason
@@ -81,11 +89,8 @@ class FakeEncoder:
         self.has_coarse_clip = clip
         self.has_fine_sentences = True
         self.context_length = 16
+        self.preprocess = SimpleNamespace(pixels=SquarePixels(8, "squash"))
         self.batches = []
-
-    def preprocess(self, picture):
-        picture = picture.resize((8, 8))
-        return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(8, 8, 3).permute(2, 0, 1)
 
     def encode_pixels(self, pixels, ids):
         assert pixels.dtype == torch.uint8

@@ -3,7 +3,7 @@
 import torch
 
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.store import StoredItem, StoreSpec
+from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 
 
 def unit_rows(rows, dim, generator):
@@ -38,6 +38,12 @@ def small_spec(**changes):
     return StoreSpec(**{**values, **changes})
 
 
+def write_group(store, group, items, batches=()):
+    """Write and commit one group, with the store's lock for that time only."""
+    with store.writing():
+        return store.write_group(group, items, batches)
+
+
 def done(*ids):
     return [StoredItem(name) for name in ids]
 
@@ -56,3 +62,16 @@ def same(first, second):
         and torch.equal(first.offsets, second.offsets)
         and first.coarse.dtype == second.coarse.dtype
     )
+
+
+def stored_content(path):
+    """All items of a store by id, and their vectors as bytes."""
+    store = FeatureStore.open(path)
+    items = sorted(store.ledger(), key=lambda item: item.id)
+    rows = {}
+    for batch in store.iter_batches():
+        for n, name in enumerate(batch.ids):
+            one = batch[n : n + 1]
+            parts = (one.coarse, one.coarse_clip, one.fine, one.fine_scales)
+            rows[name] = [None if part is None else part.numpy().tobytes() for part in parts]
+    return items, rows

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from feature_samples import write_group
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, StoreSpec
 from tai_engine.vocabulary import Vocabulary
 
@@ -63,5 +64,5 @@ def write_store(
         ]
         done = [n for n in numbers if n not in failed]
         batch = (encode or encoder.encode_sentences)([sentences[n][0] for n in done], [str(n) for n in done])
-        store.write_group(group, items, [batch])
+        write_group(store, group, items, [batch])
     return store

@@ -35,7 +35,11 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.holders": set(),
     "tai_engine.sentence_index": {"tai_engine.search", "tai_engine.holders"},
     "tai_engine.negatives": {"tai_engine.sentence_index", "tai_engine.holders"},
-    "tai_engine.prompt_learner": {"tai_engine.encoders.prompt_tower", "tai_engine.encoders.prompt_tokens"},
+    "tai_engine.prompt_learner": {
+        "tai_engine.encoders.prompt_graphs",
+        "tai_engine.encoders.prompt_tower",
+        "tai_engine.encoders.prompt_tokens",
+    },
     "tai_engine.dual_prompts": {"tai_engine.encoders.prompt_tower", "tai_kernels"},
     "tai_engine.tuning": {
         "tai_engine.features",
@@ -55,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.tag_file": {"tai_engine.features", "tai_engine.exporters"},
     "tai_engine.tag_evaluation": {"tai_engine.tag_file", "tai_engine.truth", "tai_engine.evaluation"},
     "tai_engine.decoding": set(),
+    "tai_engine.pixels": set(),
     "tai_engine.sentences": {"tai_engine.json_stream"},
     "tai_engine.corpus_report": set(),
     "tai_engine.corpus": {
@@ -63,9 +68,9 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.nouns",
         "tai_engine.corpus_report",
     },
-    "tai_engine.encoders": {"tai_engine.features"},
+    "tai_engine.encoders": {"tai_engine.features", "tai_engine.pixels"},
     "tai_engine.store": {"tai_engine.features", "tai_engine.ledger"},
-    "tai_engine.caching": {"tai_engine.features", "tai_engine.store"},
+    "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding"},
     "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary"},
     "tai_engine.scoring": {"tai_engine.features", "tai_engine.prompts", "tai_kernels"},
     "tai_engine.tagging": {
@@ -77,7 +82,16 @@ ALLOWED: dict[str, set[str]] = {
     },
     "tai_engine.exporters": set(),
     "tai_engine.doctor": {"tai_kernels", "tai_engine.search", "tai_engine.encoders", "tai_engine.demo"},
-    "tai_engine.demo": {"tai_engine.vocabulary"},
+    "tai_engine.demo": {"tai_engine.vocabulary", "tai_engine.negatives", "tai_engine.tuning.config"},
+    "tai_engine.distributed": {
+        "tai_engine.caching",
+        "tai_engine.decoding",
+        "tai_engine.features",
+        "tai_engine.prompts",
+        "tai_engine.scoring",
+        "tai_engine.store",
+        "tai_engine.tagging",
+    },
     "tai_engine.cli": {"tai_engine", "tai_kernels", "tai_benchmarks"},
     "tai_benchmarks": {"tai_engine", "tai_kernels", "tai_benchmarks"},
 }

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 import tai_engine
+from feature_samples import write_group
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 
 README = Path(__file__).parent.parent / "README.md"
@@ -23,7 +24,7 @@ def test_the_python_example(golden_model: str, tmp_path: Path, monkeypatch):
     spec = StoreSpec(
         "images", encoder.space_key, encoder.recipe_key, encoder.dim, encoder.rows_per_image, has_coarse_clip=True
     )
-    FeatureStore.create("photos.zarr", spec).write_group(0, [StoredItem("a.jpg")], [batch])
+    write_group(FeatureStore.create("photos.zarr", spec), 0, [StoredItem("a.jpg")], [batch])
     names: dict[str, object] = {}
     exec(example, names)
     assert names["tags"].ids == ("a.jpg",)

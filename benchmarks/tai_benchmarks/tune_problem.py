@@ -194,8 +194,9 @@ def write_store(path: Path, problem: TuneProblem, batches: int) -> FeatureStore:
     )
     store = FeatureStore.create(path, spec)
     batch = problem.random_features(tokens_NL)
-    for group in range(batches):
-        items = [StoredItem(f"{group}/{n}", text=str(n), labels=classes) for n, classes in enumerate(labels)]
-        renamed = replace(batch, ids=tuple(item.id for item in items), check_fine=False)
-        store.write_group(group, items, [renamed])
+    with store.writing():
+        for group in range(batches):
+            items = [StoredItem(f"{group}/{n}", text=str(n), labels=classes) for n, classes in enumerate(labels)]
+            renamed = replace(batch, ids=tuple(item.id for item in items), check_fine=False)
+            store.write_group(group, items, [renamed])
     return store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import stat
 import threading
@@ -31,6 +32,8 @@ REASONS = {
     "too-large": "more pixels than allowed",
     "too-narrow": "one side is too many times the other",
     "no-memory": "not enough memory to decode it",
+    "crashed": "decoding it ended the process that did it",
+    "timeout": "decoding it took longer than allowed",
 }
 
 # Formats of photos and drawings. The others that Pillow knows are documents, run other programs (EPS) or guess.
@@ -53,6 +56,20 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+
+
+# Whether a turn moves the right edge (or the lower one that takes its place) to the left, the other one to the top, and
+# whether it exchanges width and height.
+_EDGES: dict[Image.Transpose | None, tuple[bool, bool, bool]] = {
+    None: (False, False, False),
+    Image.Transpose.FLIP_LEFT_RIGHT: (True, False, False),
+    Image.Transpose.ROTATE_180: (True, True, False),
+    Image.Transpose.FLIP_TOP_BOTTOM: (False, True, False),
+    Image.Transpose.TRANSPOSE: (False, False, True),
+    Image.Transpose.ROTATE_270: (True, False, True),
+    Image.Transpose.TRANSVERSE: (True, True, True),
+    Image.Transpose.ROTATE_90: (False, True, True),
 }
 
 
@@ -85,15 +102,18 @@ class DecodeOptions:
             short side would blow up the long one.
         exif: turn the picture as its EXIF orientation says (Pillow turns TIFF in any case).
         alpha: what shows through transparent pixels; ``"white"`` or ``"black"``.
+        draft: JPEGs are decoded at a half, a quarter or an eighth of their size as long as both sides keep so many
+            times the size that the model takes, which is faster and changes features a little; 0 decodes them whole.
 
     Raises:
-        UserError: for a limit that is not positive or another colour.
+        UserError: for a limit that is not positive, another colour, or a draft that would have to be enlarged.
     """
 
     max_megapixels: float = 128.0
     max_aspect: float = 200.0
     exif: bool = True
     alpha: str = "white"
+    draft: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.max_megapixels > 0:
@@ -102,15 +122,34 @@ class DecodeOptions:
             raise UserError(f"The limit of the aspect ratio is {self.max_aspect}; it must be 1 or more.")
         if self.alpha not in ("white", "black"):
             raise UserError(f"Transparent pixels cannot be shown on {self.alpha!r}: choose 'white' or 'black'.")
+        if not (self.draft == 0 or self.draft >= 1):
+            raise UserError(f"The draft is {self.draft}; it must be 0 (off), or 1 or more times the model's size.")
 
     @property
-    def recipe(self) -> dict[str, str | int | bool]:
+    def recipe(self) -> dict[str, str | int | float | bool]:
         """What changes pixels, for the recipe key; the limits only change which pictures fail."""
-        return {"decoding": 1, "exif": self.exif, "alpha": self.alpha}
+        recipe: dict[str, str | int | float | bool] = {"decoding": 1, "exif": self.exif, "alpha": self.alpha}
+        return recipe | {"draft": float(self.draft)} if self.draft else recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What was decoded of a file.
+
+    Attributes:
+        image: RGB, upright; at a smaller scale if it was drafted.
+        size: width and height of the upright picture at its own scale.
+        box: where the picture lies in ``image``, whose last pixels at a smaller scale may be of it in part only: left,
+            top, right, bottom. None is all of it.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    box: tuple[float, float, float, float] | None = None
 
 
 def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions | None = None) -> Image.Image:
-    """The picture in a file, or in bytes.
+    """The picture in a file, or in bytes; never drafted.
 
     Of animations the first frame counts. Palettes, CMYK (also Adobe's inverted one), YCbCr, LAB, 1 bit and grey become
     RGB as Pillow does it; transparency is laid on ``options.alpha``. 16 bits are scaled by 1/257. Wider samples are
@@ -127,10 +166,26 @@ def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions 
         DecodeError: whatever is wrong with the picture, running out of memory included. Nothing else escapes but
             exceptions that are no `Exception`, such as KeyboardInterrupt.
     """
-    options = options or DecodeOptions()
+    return decode_picture(source, options or DecodeOptions(), None).image
+
+
+def decode_picture(source: bytes | str | os.PathLike[str], options: DecodeOptions, image_size: int | None) -> Picture:
+    """The same, drafted as ``options`` say.
+
+    A resize of a drafted picture has to go by its ``size`` and ``box``: half a pixel that is taken for a whole one
+    moves all the others, and that changes features ten times as much as the draft itself.
+
+    Args:
+        source: a path, or a file's contents.
+        options: limits and conversions.
+        image_size: S, pixels a side that the model takes, from which ``options.draft`` counts; None drafts nothing.
+
+    Raises:
+        DecodeError: as `decode_image`.
+    """
     try:
         with _open_source(source) as file, _quiet_pillow:
-            return _decode(file, options)
+            return _decode(file, options, image_size)
     except DecodeError:
         raise
     except MemoryError as error:
@@ -173,7 +228,7 @@ def _open_source(source: bytes | str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.close(descriptor)
 
 
-def _decode(file: IO[bytes], options: DecodeOptions) -> Image.Image:
+def _decode(file: IO[bytes], options: DecodeOptions, image_size: int | None) -> Picture:
     head = file.read(16)
     file.seek(0)
     try:
@@ -195,10 +250,29 @@ def _decode(file: IO[bytes], options: DecodeOptions) -> Image.Image:
             raise DecodeError(
                 "too-narrow", f"{width} x {height}: sides may differ {options.max_aspect:g} times at most"
             )
+        drafted = None
+        if options.draft and image_size and image.format in ("JPEG", "MPO"):
+            side = math.ceil(options.draft * image_size)
+            drafted = image.draft(None, (side, side))  # the smallest of its scales at which no side is shorter
         image.load()
         rgb = _to_rgb(image, options.alpha)
         turn = _TURNS.get(_orientation(image)) if options.exif else None
-        return rgb if turn is None else rgb.transpose(turn)
+        turned = rgb if turn is None else rgb.transpose(turn)
+        if drafted is None or rgb.size == (width, height):
+            return Picture(turned, turned.size)
+        return _drafted(turned, (width, height), drafted[1][2:], turn)
+
+
+def _drafted(
+    image: Image.Image, size: tuple[int, int], extent: tuple[float, float], turn: Image.Transpose | None
+) -> Picture:
+    """A picture that was drafted and then turned; ``size`` is that of the file, ``extent`` the same when drafted."""
+    goes_left, goes_up, swaps = _EDGES[turn]
+    (width, height), (right, bottom) = (size[::-1], extent[::-1]) if swaps else (size, extent)
+    # Before it was turned, what is too much lay at the right and the lower edge.
+    left = image.width - right if goes_left else 0.0
+    top = image.height - bottom if goes_up else 0.0
+    return Picture(image, (width, height), (left, top, left + right, top + bottom))
 
 
 _bomb_limit_lock = threading.Lock()

@@ -16,6 +16,7 @@ from tai_engine.errors import UserError
 
 # A unit vector rounded to p bits of mantissa has length 1 within about 2^-p; the slack covers the sum over D.
 _NORM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
+_INT8_MAX = 127
 
 
 def _check_shape(name: str, rows: Tensor, shape: tuple[int | None, int]) -> None:
@@ -27,16 +28,54 @@ def _check_shape(name: str, rows: Tensor, shape: tuple[int | None, int]) -> None
         raise ValueError(f"{name} has dtype {rows.dtype}, expected one of {[str(d) for d in _NORM_TOLERANCE]}")
 
 
-def _check_lengths(name: str, rows: Tensor) -> None:
-    if rows.numel() == 0:
-        return
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
-    wrong = ~((norms - 1).abs() <= _NORM_TOLERANCE[rows.dtype])  # a NaN compares false, so it is caught as well
-    if bool(wrong.any()):
-        first = int(wrong.nonzero()[0])
+def _check_quantised(fine: Tensor, scales: Tensor, dim: int) -> None:
+    if fine.dtype != torch.int8 or fine.ndim != 2 or fine.shape[1] != dim:
+        raise ValueError(f"fine is {fine.dtype} {tuple(fine.shape)}, expected int8 ('any', {dim}) beside fine_scales")
+    if scales.dtype != torch.float32 or scales.shape != fine.shape[:1]:
+        raise ValueError(f"fine_scales are {scales.dtype} {tuple(scales.shape)}, expected float32 ({len(fine)},)")
+
+
+def _check_lengths(name: str, rows: Tensor, scales: Tensor | None = None) -> None:
+    wrong = wrong_lengths(rows, scales)
+    if len(wrong):
+        first = int(wrong[0])
+        row = rows[first].float() * (1 if scales is None else scales[first])
         raise ValueError(
-            f"{name} row {first} has length {float(norms[first]):.6g}; rows must be finite and of unit length"
+            f"{name} row {first} has length {float(row.norm()):.6g}; rows must be finite and of unit length"
         )
+
+
+def wrong_lengths(rows: Tensor, scales: Tensor | None = None) -> Tensor:
+    """[M] int64: which of the rows [T, D] are not of unit length within the rounding of their type, NaN among them.
+
+    Args:
+        rows: float, or int8 with ``scales``.
+        scales: [T] fp32, see `quantise_rows`.
+    """
+    if rows.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    if scales is None:
+        norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
+        tolerance: Tensor | float = _NORM_TOLERANCE[rows.dtype]
+    else:
+        norms = torch.linalg.vector_norm(rows.float(), dim=1) * scales
+        # Each of D numbers is off by half a step at most; they were of fp16 or better before.
+        tolerance = scales * (rows.shape[1] ** 0.5 / 2) + _NORM_TOLERANCE[torch.float16]
+    # A NaN compares false, so it is caught as well.
+    return (~((norms - 1).abs() <= tolerance)).nonzero()[:, 0]
+
+
+def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [T, D] as int8 [T, D] and a scale each [T] fp32: a row is its whole numbers times its scale.
+
+    The scale is the largest magnitude of the row over 127, and numbers are rounded to the nearest, so that each is off
+    by half a scale at most. Cosines of CLIP's rows with class vectors are off by 2.5e-4 (rms).
+    """
+    values = rows.float()
+    largest_T = values.abs().amax(dim=1) if values.numel() else values.new_zeros(len(values))
+    # A row of zeros keeps a scale above 0; a smaller one than this would not be a normal number.
+    scales_T = (largest_T / _INT8_MAX).clamp_min(torch.finfo(torch.float32).tiny)
+    return (values / scales_T[:, None]).round_().clamp_(-_INT8_MAX, _INT8_MAX).to(torch.int8), scales_T
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +88,15 @@ class FeatureBatch:
     Attributes:
         ids: N names, unique within the batch.
         coarse: [N, D] unit rows, any float dtype.
-        fine: [T, D] unit rows of the same dtype; T may be 0.
+        fine: [T, D] unit rows of the same dtype, or int8 with ``fine_scales``; T may be 0.
         offsets: [N + 1] int64, from 0 to T, never falling.
         space_key: architecture, tokenizer and weights that the vectors come from; only one space is scored together.
         coarse_clip: [N, D] unit rows or None: CLIP's own image vector where it differs from ``coarse`` (ResNet towers,
             whose attention pool TaI-DPT runs without the positional embedding).
+        fine_scales: [T] fp32, if and only if ``fine`` is int8: a row is its whole numbers times its scale.
         check_fine: whether the lengths of fine rows are checked, which reads every number. False is for rows that were
             checked before: parts of another batch, or rows of a store, checked when written and under a checksum.
+        check_coarse: the same for the other rows. False is for parts of another batch.
 
     Raises:
         ValueError: for shapes, dtypes, offsets or row lengths that do not fit.
@@ -67,22 +108,29 @@ class FeatureBatch:
     offsets: Tensor
     space_key: str
     coarse_clip: Tensor | None = None
+    fine_scales: Tensor | None = None
     check_fine: InitVar[bool] = True
+    check_coarse: InitVar[bool] = True
 
-    def __post_init__(self, check_fine: bool) -> None:
+    def __post_init__(self, check_fine: bool, check_coarse: bool) -> None:
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("ids are not unique within the batch")
         if self.coarse.ndim != 2:
             raise ValueError(f"coarse has shape {tuple(self.coarse.shape)}, expected [N, D]")
         n, d = len(self.ids), self.coarse.shape[1]
         _check_shape("coarse", self.coarse, (n, d))
-        _check_shape("fine", self.fine, (None, d))
+        if self.fine_scales is None:
+            _check_shape("fine", self.fine, (None, d))
+        else:
+            _check_quantised(self.fine, self.fine_scales, d)
         if self.coarse_clip is not None:
             _check_shape("coarse_clip", self.coarse_clip, (n, d))
-            _check_lengths("coarse_clip", self.coarse_clip)
-        _check_lengths("coarse", self.coarse)
+        if check_coarse:
+            _check_lengths("coarse", self.coarse)
+            if self.coarse_clip is not None:
+                _check_lengths("coarse_clip", self.coarse_clip)
         if check_fine:
-            _check_lengths("fine", self.fine)
+            _check_lengths("fine", self.fine, self.fine_scales)
         if self.offsets.dtype != torch.int64 or self.offsets.shape != (n + 1,):
             raise ValueError(f"offsets are {self.offsets.dtype} {tuple(self.offsets.shape)}, expected int64 ({n + 1},)")
         if int(self.offsets[0]) != 0 or int(self.offsets[-1]) != self.fine.shape[0] or bool((self.counts < 0).any()):
@@ -121,14 +169,17 @@ class FeatureBatch:
             raise ValueError("only slices with step 1 share memory; use select() for others")
         stop = max(start, stop)
         offsets = self.offsets[start : stop + 1]
+        rows = slice(int(offsets[0]), int(offsets[-1]))
         return FeatureBatch(
             ids=self.ids[start:stop],
             coarse=self.coarse[start:stop],
-            fine=self.fine[int(offsets[0]) : int(offsets[-1])],
+            fine=self.fine[rows],
             offsets=offsets - offsets[0],
             space_key=self.space_key,
             coarse_clip=None if self.coarse_clip is None else self.coarse_clip[start:stop],
+            fine_scales=None if self.fine_scales is None else self.fine_scales[rows],
             check_fine=False,
+            check_coarse=False,
         )
 
     def select(self, indices: Sequence[int]) -> FeatureBatch:
@@ -139,33 +190,65 @@ class FeatureBatch:
         torch.cumsum(counts, 0, out=offsets[1:])
         # Row t of the result lies (t - its item's new start) rows after that item's old start.
         shift = torch.repeat_interleave(self.offsets[:-1][index] - offsets[:-1], counts)
+        rows = torch.arange(int(offsets[-1])) + shift
         return FeatureBatch(
             ids=tuple(self.ids[i] for i in index.tolist()),
             coarse=self.coarse[index],
-            fine=self.fine[torch.arange(int(offsets[-1])) + shift],
+            fine=self.fine[rows],
             offsets=offsets,
             space_key=self.space_key,
             coarse_clip=None if self.coarse_clip is None else self.coarse_clip[index],
+            fine_scales=None if self.fine_scales is None else self.fine_scales[rows],
             check_fine=False,
+            check_coarse=False,
         )
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> FeatureBatch:
-        """The same batch on another device and in another float dtype (offsets stay int64)."""
+    def to(
+        self,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        non_blocking: bool = False,
+    ) -> FeatureBatch:
+        """The same batch on another device and in another float dtype (offsets stay int64).
+
+        Fine rows in int8 stay so, unless a dtype is given.
+
+        Args:
+            device: where to.
+            dtype: of all rows.
+            non_blocking: do not wait for copies from pinned memory to a GPU.
+        """
+
+        def moved(rows: Tensor) -> Tensor:
+            return rows.to(device=device, dtype=dtype, non_blocking=non_blocking)
+
+        fine, scales = self.fine, self.fine_scales
+        if scales is not None:
+            fine, scales = (x.to(device=device, non_blocking=non_blocking) for x in (fine, scales))
+            if dtype is not None:
+                fine, scales = fine.mul(scales[:, None]).to(dtype), None
         return replace(
             self,
-            coarse=self.coarse.to(device=device, dtype=dtype),
-            fine=self.fine.to(device=device, dtype=dtype),
-            offsets=self.offsets.to(device=device),
-            coarse_clip=None if self.coarse_clip is None else self.coarse_clip.to(device=device, dtype=dtype),
+            coarse=moved(self.coarse),
+            fine=moved(fine) if scales is None else fine,
+            offsets=self.offsets.to(device=device, non_blocking=non_blocking),
+            coarse_clip=None if self.coarse_clip is None else moved(self.coarse_clip),
+            fine_scales=scales,
             check_fine=False,
+            check_coarse=False,
         )
+
+    def dequantised(self) -> FeatureBatch:
+        """The same batch with fine rows of the dtype of ``coarse``; itself if they are no int8."""
+        return self if self.fine_scales is None else self.to(dtype=self.coarse.dtype)
 
     @staticmethod
     def concatenate(batches: Sequence[FeatureBatch]) -> FeatureBatch:
         """One batch of all items in order.
 
         Raises:
-            ValueError: for an empty sequence, or when only some batches carry ``coarse_clip``.
+            ValueError: for an empty sequence, or when only some batches carry ``coarse_clip`` or int8 rows.
             UserError: when the batches come from different spaces (names both).
         """
         if not batches:
@@ -176,6 +259,9 @@ class FeatureBatch:
         clip_rows = [b.coarse_clip for b in batches if b.coarse_clip is not None]
         if len(clip_rows) not in (0, len(batches)):
             raise ValueError("only some of the batches carry coarse_clip")
+        scales = [b.fine_scales for b in batches if b.fine_scales is not None]
+        if len(scales) not in (0, len(batches)):
+            raise ValueError("only some of the batches carry fine_scales")
         counts = torch.cat([b.counts for b in batches])
         return FeatureBatch(
             ids=tuple(i for b in batches for i in b.ids),
@@ -184,7 +270,9 @@ class FeatureBatch:
             offsets=offsets_from_counts(counts),
             space_key=first.space_key,
             coarse_clip=torch.cat(clip_rows) if clip_rows else None,
+            fine_scales=torch.cat(scales) if scales else None,
             check_fine=False,
+            check_coarse=False,
         )
 
 

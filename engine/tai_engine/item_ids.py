@@ -3,6 +3,8 @@
 The rule for names that are not UTF-8: a byte that is no part of valid UTF-8 is written ``%XX`` (two upper-case
 hexadecimal digits). So that this can be undone, a ``%`` that already stands before two such digits is written ``%25``;
 every other ``%`` stays as it is. Names in UTF-8 are thus nearly always their own id.
+
+An address such as ``https://example.org/a%20b.jpg`` is its own id, letter by letter.
 """
 
 from __future__ import annotations
@@ -17,10 +19,16 @@ from tai_engine.errors import UserError
 
 _ESCAPE_LIKE = re.compile(r"%(?=[0-9A-F]{2})")
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://")
 
 # The columns that may name a picture in a list, the first that is there counts; `id` overrules them as the id.
 LOCATION_COLUMNS = ("path", "file_name", "image", "file", "location")
 ID_COLUMN = "id"
+
+
+def is_address(text: str) -> bool:
+    """Whether it begins like an address (``s3://``, also chained: ``simplecache::s3://``) and is no path."""
+    return _ADDRESS.match(text) is not None
 
 
 def id_from_path(path: str | bytes) -> str:
@@ -42,13 +50,15 @@ def id_from_path(path: str | bytes) -> str:
 
 
 def path_from_id(item_id: str) -> str:
-    """The relative path that `id_from_path` made ``item_id`` from, ready for `open`."""
+    """The relative path that `id_from_path` made ``item_id`` from, ready for `open`; an address as it is."""
+    if is_address(item_id):
+        return item_id
     data = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), item_id.encode("utf-8"))
     return os.fsdecode(data)
 
 
 def id_of_row(values: Mapping[str, object], place: str, list_path: str | Path) -> str:
-    """The id of a row of a list: its ``id``, or else made from its path.
+    """The id of a row of a list: its ``id``, or else its address, or made from its path.
 
     An absolute path that lies within the list's own folder gives the id of its relative path.
 
@@ -76,6 +86,9 @@ def id_of_row(values: Mapping[str, object], place: str, list_path: str | Path) -
             )
         if not isinstance(path, str) or "\0" in path:
             raise UserError(f"The {column} in {place} of '{list_path}' is {path!r}; it must be a path as text.")
+        if is_address(path):
+            path.encode("utf-8")
+            return path
         if path.startswith("/"):
             folder = Path(list_path).absolute().parent
             if Path(path).is_relative_to(folder):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from tai_engine.encoders.prompt_graphs import ContextsToVectors, record_graphs
 from tai_engine.encoders.prompt_tower import PromptTower
 from tai_engine.errors import UserError
 
@@ -62,6 +63,7 @@ class PromptLearner(nn.Module):
         super().__init__()
         init = init or ContextInit()
         self._tower = tower
+        self._ways: dict[str, ContextsToVectors] = {GLOBAL: tower, LOCAL: tower}
         generator = torch.Generator().manual_seed(init.seed)
         device = tower.device
         start, words = 0, init.words
@@ -84,10 +86,19 @@ class PromptLearner(nn.Module):
     def class_vectors(self) -> ClassVectors:
         """The class vectors of the present contexts, differentiable unless gradients are off."""
         return ClassVectors(
-            normalize(self._tower(self.global_contexts), dim=1), normalize(self._tower(self.local_contexts), dim=1)
+            normalize(self._ways[GLOBAL](self.global_contexts), dim=1),
+            normalize(self._ways[LOCAL](self.local_contexts), dim=1),
         )
 
     forward = class_vectors
+
+    def record_graphs(self) -> None:
+        """Replay CUDA graphs from now on (:func:`record_graphs`): the same vectors and gradients with less waiting.
+
+        Raises:
+            UserError: on another device than a CUDA GPU, or for more classes than are computed in one piece.
+        """
+        self._ways = {name: record_graphs(self._tower, getattr(self, name)) for name in (GLOBAL, LOCAL)}
 
     def contexts(self) -> dict[str, Tensor]:
         """Copies of both contexts on the CPU, to be saved."""

@@ -103,6 +103,7 @@ def score(batch: FeatureBatch, prompts: PromptSet, config: ScoringConfig | None 
             scale=config.scale,
             mix=config.mix,
             empty="coarse",
+            fine_scales=batch.fine_scales,
         )
         scores = all_scores.fine if config.which == "fine" else all_scores.merged
     result = ScoreBatch(batch.ids, prompts.class_names, scores.to("cpu", torch.float32))

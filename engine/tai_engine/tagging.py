@@ -12,10 +12,11 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,10 @@ from tai_engine.scoring import ScoringConfig, default_scoring, score
 from tai_engine.store import FeatureStore
 
 Progress = Callable[[int, int], None]
+PartsRunner: TypeAlias = Callable[[Path, Sequence[int]], Iterator["TagPart"]]
+"""Has the parts of these groups made in a folder, here or elsewhere, under the names of `part_name`; any order."""
+
+SLICE_ITEMS = 256
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,21 @@ class TagReport:
         return (self.items - self.resumed_items) / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True)
+class TagPart:
+    """What is in the part of one commit group.
+
+    Attributes:
+        group: its number.
+        items: scored.
+        tags: rows.
+    """
+
+    group: int
+    items: int
+    tags: int
+
+
 def tag_batch(
     batch: FeatureBatch, prompts: PromptSet, scoring: ScoringConfig | None = None, selection: Selection | None = None
 ) -> SparseScoreBatch:
@@ -125,8 +145,9 @@ def tag_store(
     *,
     format: str | None = None,  # noqa: A002 - the word that users type
     device: str = "cpu",
-    slice_items: int = 256,
+    slice_items: int = SLICE_ITEMS,
     progress: Progress | None = None,
+    run_parts: PartsRunner | None = None,
 ) -> TagReport:
     """Tag every item of ``store`` that has features.
 
@@ -142,6 +163,7 @@ def tag_store(
         device: where scores are computed.
         slice_items: items scored at once.
         progress: called with items done and in all after every group.
+        run_parts: makes the parts in other processes; ``device`` and ``slice_items`` then say nothing.
 
     Raises:
         UserError: for another space, an unknown format, a place that cannot be written or a full disk; what was done so
@@ -153,34 +175,37 @@ def tag_store(
     exporter = exporters.get(format or out)
     scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
     selection = selection or Selection()
-    provenance = _provenance(store, prompts, scoring, selection)
+    provenance = tag_provenance(store, prompts, scoring, selection)
     parts = _open_parts(out, {**provenance, "store": store.fingerprint})
+
+    def run_here(folder: Path, groups: Sequence[int]) -> Iterator[TagPart]:
+        for group in groups:
+            data, part = tag_group(store, group, prompts, scoring, selection, device, slice_items)
+            write_atomically(folder / part_name(group), data)
+            yield part
+
     counts = store.counts()
     items = counts["done"]
-    done = resumed = 0
-    paths = []
-    for group in store.groups():
-        part = parts / f"{group:08d}.parquet"
-        paths.append(part)
-        if part.exists():
-            group_items = int(pq.read_metadata(part).metadata[b"items"])
-            resumed += group_items
-        else:
-            batches = store.iter_batches(slice_items, with_fine=scoring.which != "coarse", groups=[group])
-            group_items = _write_part(part, batches, prompts, scoring, selection, device)
-        done += group_items
+    paths = {group: parts / part_name(group) for group in store.groups()}
+    resumed = sum(part_items(path) for path in paths.values() if path.exists())
+    done = resumed
+    if progress and resumed:
+        progress(done, items)
+    for part in (run_parts or run_here)(parts, [group for group, path in paths.items() if not path.exists()]):
+        done += part.items
         if progress:
             progress(done, items)
-    tags = sum(pq.read_metadata(path).num_rows for path in paths)
+    tags = sum(pq.read_metadata(path).num_rows for path in paths.values())
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    exporter.export(_read_parts(paths), out, {**provenance, "created": created, "items": str(items)})
+    exporter.export(_read_parts(paths.values()), out, {**provenance, "created": created, "items": str(items)})
     shutil.rmtree(parts)
     return TagReport(str(out), items, tags, counts["failed"], resumed, time.perf_counter() - started)
 
 
-def _provenance(
+def tag_provenance(
     store: FeatureStore, prompts: PromptSet, scoring: ScoringConfig, selection: Selection
 ) -> dict[str, str]:
+    """Where tags come from, in words that a file of them carries."""
     vectors = hashlib.sha256(prompts.global_vectors.numpy().tobytes() + prompts.local_vectors.numpy().tobytes())
     return {
         "space_key": store.spec.space_key,
@@ -214,28 +239,44 @@ def _open_parts(out: Path, job: dict[str, str]) -> Path:
     return folder
 
 
-def _write_part(
-    path: Path,
-    batches: Iterable[FeatureBatch],
+def part_name(group: int) -> str:
+    """Which file of a folder of parts holds the tags of a commit group."""
+    return f"{group:08d}.parquet"
+
+
+def part_items(path: Path | BinaryIO) -> int:
+    """Items that a part was made of, with tags or without."""
+    return int(pq.read_metadata(path).metadata[b"items"])
+
+
+def tag_group(
+    store: FeatureStore,
+    group: int,
     prompts: PromptSet,
     scoring: ScoringConfig,
     selection: Selection,
-    device: str,
-) -> int:
-    """Tag the items of one commit group; returns how many there are."""
+    device: str = "cpu",
+    slice_items: int = SLICE_ITEMS,
+) -> tuple[bytes, TagPart]:
+    """Tag the items of one commit group: a Parquet file, and what is in it.
+
+    Memory: features and scores of ``slice_items`` items, and the tags of the group.
+
+    Raises:
+        UserError: if the group is damaged.
+    """
     items, tables = 0, [TAG_SCHEMA.empty_table()]
-    for batch in batches:
+    for batch in store.iter_batches(slice_items, with_fine=scoring.which != "coarse", groups=[group]):
         tags = tag_batch(batch.to(device), prompts, scoring, selection)
         tables.append(tag_table(tags, selection.threshold))
         items += len(batch)
     buffer = io.BytesIO()
     table = pa.concat_tables(tables).replace_schema_metadata({"items": str(items)})
     pq.write_table(table, buffer, compression="zstd")
-    write_atomically(path, buffer.getvalue())
-    return items
+    return buffer.getvalue(), TagPart(group, items, table.num_rows)
 
 
-def _read_parts(paths: list[Path]) -> Iterator[pa.RecordBatch]:
+def _read_parts(paths: Iterable[Path]) -> Iterator[pa.RecordBatch]:
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches():
             yield batch.replace_schema_metadata(None)

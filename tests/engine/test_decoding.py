@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tai_engine.decoding import REASONS, DecodeError, DecodeOptions, decode_image
+from tai_engine.decoding import REASONS, DecodeError, DecodeOptions, decode_image, decode_picture
 from tai_engine.errors import UserError
+from tai_engine.pixels import SquarePixels
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -386,3 +387,65 @@ def test_options():
             DecodeOptions(**options)
     with pytest.raises(ValueError, match="expected one of missing"):
         DecodeError("odd", "x")
+
+
+# --- drafts ----------------------------------------------------------------------------------------------------------
+
+
+def smooth(width: int, height: int) -> Image.Image:
+    """Waves that differ in each direction and channel, and survive a JPEG."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 31 + c) + np.cos(y / 23 - c) + (x > width / 2) for c in range(3)]
+    return Image.fromarray((np.stack(waves, -1) * 50 + 100).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "draft", "expected"),
+    [
+        ((400, 300), 1.0, (100, 75)),  # an eighth would be 50 x 37.5, too small for 64
+        ((512, 520), 1.0, (64, 65)),
+        ((511, 520), 1.0, (128, 130)),
+        ((400, 300), 2.0, (200, 150)),
+        ((255, 600), 2.0, (255, 600)),
+        ((301, 259), 2.0, (151, 130)),
+        ((400, 300), 0.0, (400, 300)),
+    ],
+)
+def test_drafts_keep_what_the_model_needs(size, draft, expected):
+    data = encode(smooth(*size), "JPEG", quality=90)
+    picture = decode_picture(data, DecodeOptions(draft=draft), 64)
+    assert picture.image.size == expected
+    assert picture.size == size
+    scale = round(size[0] / expected[0])
+    assert picture.box == (None if scale == 1 else (0, 0, size[0] / scale, size[1] / scale))
+    # Without a model's size, and of other formats, nothing is drafted.
+    assert decode_picture(data, DecodeOptions(draft=draft), None).image.size == size
+    assert decode_image(data, DecodeOptions(draft=draft)).size == size
+    png_data = encode(smooth(*size), "PNG")
+    assert decode_picture(png_data, DecodeOptions(draft=draft), 64).image.size == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_drafted_picture_lies_where_the_whole_one_does(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth(517, 391), "JPEG", quality=95, exif=exif)  # a half of it has a half pixel at two edges
+    pixels_of, options = SquarePixels(64, "squash"), DecodeOptions(draft=2)
+    picture = decode_picture(data, options, 64)
+    assert picture.image.size == ((259, 196) if orientation < 5 else (196, 259))
+    whole = pixels_of(decode_image(data)).astype(int)
+
+    def distance(pixels: np.ndarray) -> float:
+        return float(np.abs(pixels.astype(int) - whole).mean())
+
+    with_box = distance(pixels_of(picture.image, picture.size, picture.box))
+    assert with_box < 0.7
+    assert with_box < distance(pixels_of(picture.image)) / 1.3  # half a pixel matters
+
+
+def test_a_draft_is_part_of_the_recipe_and_must_not_enlarge():
+    assert DecodeOptions().recipe == {"decoding": 1, "exif": True, "alpha": "white"}
+    assert DecodeOptions(draft=2).recipe == {"decoding": 1, "exif": True, "alpha": "white", "draft": 2.0}
+    for wrong in (0.5, -1.0, float("nan")):
+        with pytest.raises(UserError, match=r"must be 0 \(off\), or 1 or more"):
+            DecodeOptions(draft=wrong)

@@ -68,7 +68,7 @@ def test_coarse_fine_and_merged_scores(kind: str):
 
 def test_from_pixels_to_scores(golden_model: str):
     golden = golden_set()
-    encoder = load_encoder(golden_model, "", device="cpu", precision="fp32", image_size=golden.image_size)
+    encoder = load_encoder(golden_model, "", device="cpu", precision="fp32", image_size=golden.image_size, fast=False)
     batch = encoder.encode_normalised(golden["images"], [str(n) for n in range(len(golden["images"]))])
     prompts = prompt_set()
     same_space = PromptSet(
@@ -82,7 +82,7 @@ def test_from_pixels_to_scores(golden_model: str):
 
 def test_zero_shot_tokens_are_those_of_the_template(golden_model: str):
     golden = golden_set()
-    encoder = load_encoder(golden_model, "", device="cpu", precision="fp32", image_size=golden.image_size)
+    encoder = load_encoder(golden_model, "", device="cpu", precision="fp32", image_size=golden.image_size, fast=False)
     tokenizer = open_clip.get_tokenizer("RN50")
     texts = [tokenizer.decode(tokens[: tokens.argmax()].tolist()) for tokens in golden["zs_tokens"]]
     names = [re.fullmatch(r"(?:<start_of_text>)?a photo of a (.+?) ?\. ?", text)[1] for text in texts]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tai_engine.errors import UserError
-from tai_engine.item_ids import id_from_path, id_of_row, path_from_id
+from tai_engine.item_ids import id_from_path, id_of_row, is_address, path_from_id
 
 # Bytes that make escapes, look like escapes or are half of a UTF-8 character are drawn more often than chance would.
 NAMES = st.lists(
@@ -67,3 +67,16 @@ def test_rows_of_lists(tmp_path):
 def test_rows_without_a_usable_name(row, message):
     with pytest.raises(UserError, match=message):
         id_of_row(row, "line 7", "some/list.csv")
+
+
+def test_addresses_are_their_own_ids(tmp_path):
+    for address in (
+        "https://h/a%20b//c.jpg?w=1",
+        "s3://b/é.jpg",
+        "zip://x.jpg::memory://a.zip",
+        "simplecache::s3://b/c",
+    ):
+        assert is_address(address)
+        assert id_of_row({"image": address}, "line 1", tmp_path / "l.csv") == address == path_from_id(address)
+    for path in ("a.jpg", "/a//b", "a::b.jpg", "dir/http://x", "a:/b", "", "://x", "1s://x"):
+        assert not is_address(path)

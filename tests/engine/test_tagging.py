@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from feature_samples import write_group
 from tai_engine import tagging
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
@@ -48,7 +49,7 @@ def store(tmp_path: Path) -> FeatureStore:
         failed = {"1", "4", "5", "6", "7"}
         items = [StoredItem(n, "failed", "empty: no bytes") if n in failed else StoredItem(n) for n in names]
         good = [n for n in names if n not in failed]
-        made.write_group(group, items, [features(good, seed=10 * group)] if good else [])
+        write_group(made, group, items, [features(good, seed=10 * group)] if good else [])
     return made
 
 
@@ -184,8 +185,8 @@ def test_bad_requests_are_refused_before_anything_is_written(store: FeatureStore
 def test_coarse_only_stores_are_tagged_by_the_coarse_score(tmp_path: Path):
     store = FeatureStore.create(tmp_path / "s", StoreSpec("images", "space", "r", DIM, 0, row_dtype="float32"))
     coarse = unit(1, DIM, seed=1)
-    store.write_group(
-        0, [StoredItem("x")], [FeatureBatch(("x",), coarse, torch.zeros(0, DIM), torch.tensor([0, 0]), "space")]
+    write_group(
+        store, 0, [StoredItem("x")], [FeatureBatch(("x",), coarse, torch.zeros(0, DIM), torch.tensor([0, 0]), "space")]
     )
     tag_store(store, prompt_set(), tmp_path / "t.jsonl")
     file = read_tag_file(tmp_path / "t.jsonl")

@@ -5,66 +5,49 @@ Encoders and sources are known here only by the protocols below.
 
 from __future__ import annotations
 
-import functools
-import logging
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias
 
-import torch
-from PIL import Image
-from torch import Tensor
-
-from tai_engine.caching.filling import Prepared, StoreFiller, group_sizes
+from tai_engine.caching.decode_worker import Preparation, ToPixels
+from tai_engine.caching.encoding import PixelEncoder, available_cpus, encode_groups
+from tai_engine.caching.feed import GroupTask
+from tai_engine.caching.groups import SliceCallback
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
-from tai_engine.features import FeatureBatch
-from tai_engine.store import StoredItem, StoreSpec
-
-logger = logging.getLogger(__name__)
-
-_SLICE_PICTURES = 128
-_MAX_REASON = 500  # characters
-
-Input = TypeVar("Input")
-Output = TypeVar("Output")
-
-
-class InputItem(Protocol):
-    """One picture of a source: `tai_engine.sources.SourceItem` is one."""
-
-    @property
-    def id(self) -> str:
-        """Its name, UTF-8, unique in the source."""
-
-    @property
-    def location(self) -> str:
-        """What ``decode`` is called with."""
-
-    @property
-    def size(self) -> int | None:
-        """Bytes."""
-
-    @property
-    def modified_ns(self) -> int | None:
-        """When it was last changed, in nanoseconds since 1970."""
+from tai_engine.caching.run import CacheRun, group_sizes
+from tai_engine.caching.selection import InputItem, Selection
+from tai_engine.caching.stages import Stages
+from tai_engine.decoding import DecodeOptions
+from tai_engine.store import FeatureStore, StoreSpec
+from tai_engine.store.commits import CommitRecord
+from tai_engine.store.inventory import Inventory
 
 
 class Source(Protocol):
-    """Pictures in an order that is the same every time."""
+    """Pictures in an order that is the same every time; `tai_engine.sources` has several."""
 
-    def __iter__(self) -> Iterator[InputItem]: ...
+    def __iter__(self) -> Iterator[Any]:
+        """Items, see `InputItem`."""
 
     def estimate_count(self) -> int | None:
         """How many there are, None if that is not known before they are read."""
 
+    @property
+    def reader(self) -> Callable[[Any], bytes]:
+        """An item to its bytes; called in other processes, so it must be possible to pickle it."""
 
-class ImageEncoder(Protocol):
-    """What `cache_images` needs of an encoder; `tai_engine.encoders.Encoder` has it."""
+
+class Preprocess(Protocol):
+    """What is done to a decoded picture."""
+
+    @property
+    def pixels(self) -> ToPixels:
+        """Resize and crop; called in other processes, so it must be possible to pickle it without torch."""
+
+
+class EncoderIdentity(Protocol):
+    """What a store has to know of the encoder that fills it."""
 
     space_key: str
     recipe_key: str
@@ -74,12 +57,19 @@ class ImageEncoder(Protocol):
     rows_per_image: int
     has_coarse_clip: bool
 
-    @property
-    def preprocess(self) -> Callable[[Image.Image], Tensor]:
-        """A picture to uint8 [3, H, W]; called in worker threads."""
 
-    def encode_pixels(self, pixels: Tensor, ids: Sequence[str], /) -> FeatureBatch:
-        """uint8 [N, 3, H, W] to features."""
+class ImageEncoder(EncoderIdentity, PixelEncoder, Protocol):
+    """What `cache_images` needs of an encoder; `tai_engine.encoders.Encoder` has it."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What pictures go through before `encode_pixels`."""
+
+
+GroupRunner: TypeAlias = Callable[[Iterator[GroupTask], FeatureStore, Stages, SliceCallback], Iterator[CommitRecord]]
+"""Makes groups, here or elsewhere: tasks (whose items are to be walked through before the next task is taken), the
+store that they are prepared in, where seconds are added, and what is called for items that were encoded. Records may
+come in any order."""
 
 
 def cache_images(
@@ -87,30 +77,43 @@ def cache_images(
     encoder: ImageEncoder,
     path: str | Path,
     *,
-    decode: Callable[[str], Image.Image],
+    decoding: DecodeOptions | None = None,
     options: CacheOptions | None = None,
     progress: ProgressCallback | None = None,
 ) -> CacheReport:
-    """Encode the pictures of ``source`` that are not in the store at ``path`` yet.
+    """Bring the store at ``path`` up to date with ``source``: encode what is new or has changed.
 
-    Memory: the rows of one commit group in the store's dtype, pixels of four slices, a decoded picture per worker, the
-    features of one slice, and 32 bytes per input for the ids; it does not grow with the source otherwise.
+    Memory: see `encode_groups`, and 48 bytes per item of the store or the source (64 where contents are compared); it
+    does not grow otherwise.
 
     Args:
         source: the pictures.
-        encoder: makes the features.
+        encoder: makes the features; its recipe must be of these ``decoding`` options.
         path: the store; made if there is none.
-        decode: opens a picture by its location, in a worker thread; an exception with a ``reason`` is a failed picture.
-        options: sizes and workers.
+        decoding: how pictures are decoded.
+        options: sizes, workers, and what is done about changes.
         progress: called after each slice.
 
     Raises:
-        UserError: for a store of another kind, space or recipe, too little space, a disk that is full, an id that comes
-            twice, or a source without pictures.
+        UserError: for a store of another kind, space or recipe, or one that is being written; for too little space, a
+            disk that is full, an id that comes twice, or a source without pictures.
+        WorkerStartError: if decoding processes cannot be started.
     """
     options = options or CacheOptions()
+    prepare = Preparation(source.reader, encoder.preprocess.pixels, decoding or DecodeOptions())
+
+    def run_here(
+        tasks: Iterator[GroupTask], store: FeatureStore, stages: Stages, on_slice: SliceCallback
+    ) -> Iterator[CommitRecord]:
+        return encode_groups(tasks, store, encoder, prepare, options, stages, on_slice, tasks_may_wait=False)
+
+    return update_store(source, image_spec(encoder, options), path, run_here, options=options, progress=progress)
+
+
+def image_spec(encoder: EncoderIdentity, options: CacheOptions) -> StoreSpec:
+    """The identity and sizes of a store of pictures that this encoder fills."""
     group_items, chunk_items = group_sizes(options, encoder.dim, encoder.rows_per_image)
-    spec = StoreSpec(
+    return StoreSpec(
         kind="images",
         space_key=encoder.space_key,
         recipe_key=encoder.recipe_key,
@@ -122,72 +125,66 @@ def cache_images(
         chunk_items=chunk_items,
         provenance=dict(encoder.provenance),
         recipe=dict(encoder.recipe),
+        has_content_hash=True,
     )
-    slice_items = options.slice_items or _SLICE_PICTURES
-    run = StoreFiller(path, spec, slice_items, progress, source.estimate_count(), encoder.rows_per_image)
-    prepare = functools.partial(_prepare_picture, decode=decode, preprocess=encoder.preprocess)
-    workers = options.workers or _available_cpus()
-    new_items = run.new_items((StoredItem(item.id), item) for item in source)
-    with closing(decode_ahead(prepare, new_items, workers, 2 * slice_items)) as prepared:
-        return run.fill(prepared, lambda pixels, ids: encoder.encode_pixels(torch.stack(pixels), ids))
 
 
-def _prepare_picture(
-    source_item: InputItem, decode: Callable[[str], Image.Image], preprocess: Callable[[Image.Image], Tensor]
-) -> Prepared[Tensor]:
-    """Decode and resize one picture. It never raises: whatever is wrong with a picture is its own reason to fail."""
-    begun = time.perf_counter()
-    decoded = None
-    pixels, reason = None, None
-    try:
-        picture = decode(source_item.location)
-        decoded = time.perf_counter()
-        pixels = preprocess(picture)
-    except Exception as error:
-        reason = _reason(error)
-        if reason.startswith("unexpected"):
-            logger.debug("unexpected error for %s", source_item.id, exc_info=True)
-    ended = time.perf_counter()
-    item = StoredItem(
-        id=source_item.id,
-        status="done" if reason is None else "failed",
-        reason=reason,
-        size=source_item.size,
-        modified_ns=source_item.modified_ns,
-    )
-    decoded = ended if decoded is None else decoded
-    return Prepared(item, pixels, {"decode": decoded - begun, "preprocess": ended - decoded})
+def update_store(
+    source: Source,
+    spec: StoreSpec,
+    path: str | Path,
+    run_groups: GroupRunner,
+    *,
+    options: CacheOptions | None = None,
+    progress: ProgressCallback | None = None,
+) -> CacheReport:
+    """The same as `cache_images`, with whatever runs the groups.
 
+    What a killed run left half done is put right first. A changed item's old features go when its new ones are
+    committed. Nothing is deleted as missing if parts of the source could not be walked through: where it has an
+    attribute ``left_out``, that is the number of these.
 
-def _reason(error: Exception) -> str:
-    """Category, colon, detail; in valid Unicode, since messages may quote file names that are not."""
-    category = getattr(error, "reason", None)
-    if not isinstance(category, str):
-        text = f"unexpected: {type(error).__name__}: {error}"
-    else:
-        text = str(error) if str(error).startswith(category) else f"{category}: {error}"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")[:_MAX_REASON]
-
-
-def decode_ahead(
-    function: Callable[[Input], Output], inputs: Iterable[Input], workers: int, window: int
-) -> Generator[Output]:
-    """``function`` of every input, in order, computed by ``workers`` threads up to ``window`` inputs ahead.
-
-    Memory: ``window`` results. Closing the iterator waits for the calls under way and drops the rest.
+    Raises:
+        UserError: see `cache_images`.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    ahead: deque[Future[Output]] = deque()
-    try:
-        for item in inputs:
-            ahead.append(pool.submit(function, item))
-            if len(ahead) >= window:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    options = options or CacheOptions()
+    compares_contents = options.check == "content"
+    run: CacheRun[InputItem] = CacheRun(path, spec, progress, source.estimate_count(), spec.rows_per_item_max)
+    with run:
+        inventory = None
+        if run.store is not None:
+            inventory = Inventory(run.store, with_hashes=compares_contents)
+            if len(inventory.superseded):
+                run.store.delete(inventory.superseded.tolist())
+        run.require_space(0 if inventory is None else len(inventory))
+        selection = Selection(
+            inventory,
+            run,
+            retry_failed=options.retry_failed,
+            reader=source.reader if compares_contents else None,
+            workers=options.workers or available_cpus(),
+        )
+        selected = selection.of(source)
+        first = next(selected, None)
+        if first is not None:
+            tasks = run.tasks(itertools.chain([first], selected))
+            records = run_groups(tasks, run.create(), run.stages, run.on_slice)
+            try:
+                run.commit(records)
+            finally:
+                # A generator holds processes, which shall not wait for the garbage collector.
+                getattr(records, "close", lambda: None)()
+        if inventory is not None:
+            # What lies in a folder that could not be read just now is not gone.
+            is_whole = not getattr(source, "left_out", 0)
+            _count_missing(run, inventory, options.delete_missing and is_whole)
+        return run.report()
 
 
-def _available_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _count_missing(run: CacheRun[InputItem], inventory: Inventory, delete: bool) -> None:
+    positions = inventory.unseen()
+    run.missing = len(positions)
+    if delete and run.missing:
+        with run.stages.timed("write"):
+            run.create().delete(positions.tolist())
+        run.deleted = run.missing

@@ -8,34 +8,55 @@ from dataclasses import dataclass
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.store.spec import ROW_DTYPES
 
+CHECKS = ("stat", "content")
+DECODE_IN = ("auto", "processes", "threads")
+
 
 @dataclass(frozen=True)
 class CacheOptions:
     """How to fill a store.
 
     Attributes:
-        row_dtype: ``"float16"`` or ``"float32"``, fixed when the store is made.
+        row_dtype: ``"float16"``, ``"float32"`` or ``"int8"``, fixed when the store is made.
         group_items: items that are committed together, fixed when the store is made; a run that is stopped loses less
-            than so many. 0 is automatic: 1024, or fewer so that their rows stay below 256 MiB.
+            than twice so many. 0 is automatic: 1024, or fewer so that their rows stay below 256 MiB.
         slice_items: items handed to the encoder at once, which cuts them further as its memory demands. 0 is automatic:
             128 pictures, or 1024 sentences, so that encoding them sorted by length pays.
-        workers: threads that decode; 0 means one per CPU that this process may use.
+        workers: how many decode; 0 means one per CPU that this process may use.
+        decode_in: ``"processes"``, which survive a picture that crashes or hangs, ``"threads"``, or ``"auto"``:
+            processes, but threads for fewer than 64 pictures.
+        timeout_seconds: a process that takes longer to read and decode a picture is replaced, and the picture failed; 0
+            is no limit.
+        check: what tells that a picture has changed since it was encoded: ``"stat"`` is its size and time of change,
+            ``"content"`` a hash of its bytes, all of which are read for it.
+        retry_failed: try pictures again that failed, and are the same as then.
+        delete_missing: delete what is in the store and not in the source any more.
 
     Raises:
-        UserError: for an unknown row type, or a number that is too small.
+        UserError: for an unknown choice, or a number that is too small.
     """
 
     row_dtype: str = "float16"
     group_items: int = 0
     slice_items: int = 0
     workers: int = 0
+    decode_in: str = "auto"
+    timeout_seconds: float = 60.0
+    check: str = "stat"
+    retry_failed: bool = False
+    delete_missing: bool = False
 
     def __post_init__(self) -> None:
-        if self.row_dtype not in ROW_DTYPES:
-            raise unknown_choice("row type", self.row_dtype, ROW_DTYPES)
-        for name, least in (("group_items", 0), ("slice_items", 0), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"The option {name} is {getattr(self, name)}; it must be {least} or more.")
+        for name, what, allowed in (
+            ("row_dtype", "row type", tuple(ROW_DTYPES)),
+            ("decode_in", "place to decode", DECODE_IN),
+            ("check", "check for changes", CHECKS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise unknown_choice(what, str(getattr(self, name)), allowed)
+        for name in ("group_items", "slice_items", "workers", "timeout_seconds"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"The option {name} is {getattr(self, name)}; it must be 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -69,10 +90,13 @@ class CacheReport:
         items: inputs seen: done, failed and skipped ones.
         done: encoded and committed by this run.
         failed: failed in this run.
-        skipped: in the store already, done or failed.
+        skipped: in the store already, done or failed, and the same as then.
+        new, changed, retried: what the done and failed ones were: not in the store before, changed since, or failed
+            before and tried again.
+        missing: items of the store that were not in the source, whether or not they were deleted.
+        deleted: those of them that were deleted.
         seconds: wall time.
-        stage_seconds: ``decode`` (reading included) and ``preprocess``, summed over the workers; ``wait`` for them,
-            ``encode`` and ``write``, which add up to less than the wall time.
+        stage_seconds: see `tai_engine.caching.stages.STAGES`.
         bytes_written: chunks that this run added.
         reasons: failed items of this run by the reason's category, what stands before its first colon.
     """
@@ -81,6 +105,11 @@ class CacheReport:
     done: int
     failed: int
     skipped: int
+    new: int
+    changed: int
+    retried: int
+    missing: int
+    deleted: int
     seconds: float
     stage_seconds: Mapping[str, float]
     bytes_written: int

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from tai_engine.caching.filling import Prepared, StoreFiller, group_sizes
+from tai_engine.caching.feed import jobs_of
+from tai_engine.caching.groups import Prepared, write_groups
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
+from tai_engine.caching.run import CacheRun, group_sizes
+from tai_engine.caching.stages import Stages
+from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.store import LabelSpec, StoredItem, StoreSpec
+from tai_engine.store import IdSet, LabelSpec, StoredItem, StoreSpec, content_of
 
 MEAN_SENTENCE_ROWS = 16
 """Fine rows of a caption, about: for estimates of size only."""
@@ -51,7 +57,7 @@ def cache_sentences(
 
     Those that are in it already must have the text and labels that they had, so that a store never mixes two files.
 
-    Memory: the rows of one commit group in the store's dtype, the features and texts of one slice, and 32 bytes per
+    Memory: the rows of two commit groups in the store's dtype, the features and texts of one slice, and 32 bytes per
     sentence for the ids (64 when going on with a store); it does not grow with the input otherwise.
 
     Args:
@@ -86,15 +92,74 @@ def cache_sentences(
         labels=labels,
     )
     slice_items = options.slice_items or _SLICE_SENTENCES
-    run = StoreFiller(path, spec, slice_items, progress, total, min(rows, MEAN_SENTENCE_ROWS))
-    prepared = (_prepare_sentence(*sentence) for sentence in sentences)
-    return run.fill(run.new_items((one.item, one) for one in prepared), encoder.encode_sentences)
+    run: CacheRun[StoredItem] = CacheRun(path, spec, progress, total, min(rows, MEAN_SENTENCE_ROWS))
+    with run:
+        new_items = _new_items((_stored_item(*sentence) for sentence in sentences), run, path)
+        first = next(new_items, None)
+        if first is not None:
+            jobs = jobs_of(run.tasks(itertools.chain([first], new_items)))
+            prepared = (
+                Prepared(job.group, job.item, job.item.text if job.item.status == "done" else None, job.ends_group)
+                for job in jobs
+            )
+            records = write_groups(
+                prepared, run.create(), lambda: _SentenceSlice(encoder), slice_items, run.stages, run.on_slice
+            )
+            with contextlib.closing(records):
+                run.commit(records)
+        return run.report()
 
 
-def _prepare_sentence(name: str, text: str, labels: Sequence[int] | None) -> Prepared[str]:
+def _stored_item(name: str, text: str, labels: Sequence[int] | None) -> StoredItem:
     text = text[:MAX_TEXT_CHARACTERS]
     classes = None if labels is None else tuple(sorted(set(labels)))
     if text.strip():
-        return Prepared(StoredItem(name, text=text, labels=classes), text)
-    reason = "empty: the sentence has no words"
-    return Prepared(StoredItem(name, "failed", reason, text=text, labels=classes), None)
+        return StoredItem(name, text=text, labels=classes)
+    return StoredItem(name, "failed", "empty: the sentence has no words", text=text, labels=classes)
+
+
+def _new_items(
+    sentences: Iterable[StoredItem], run: CacheRun[StoredItem], path: str | Path
+) -> Iterator[tuple[StoredItem, None]]:
+    """Those that are not in the store yet; those that are must be the same as then."""
+    known = IdSet() if run.store is None else run.store.known_ids()
+    contents = IdSet() if run.store is None else run.store.known_contents()
+    run.require_space(len(known))
+    new = IdSet()
+    for item in sentences:
+        if item.id in known:
+            if content_of(item.id, item.text, item.labels) not in contents:
+                raise UserError(
+                    f"The store {path} was made from other sentences: the one with the id {item.id!r} is "
+                    f"{item.text!r:.60} now, with another text or other labels than before; give the same files in "
+                    "the same order, or choose another store."
+                )
+            run.skip()
+            continue
+        if not new.add(item.id):
+            raise UserError(f"The id {item.id!r} comes twice in the input; every item needs an id of its own.")
+        run.new += 1
+        yield item, None
+
+
+class _SentenceSlice:
+    """Sentences that are encoded together."""
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        self._encoder = encoder
+        self._texts: list[str] = []
+        self._names: list[str] = []
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._texts)
+
+    def add(self, text: str, name: str) -> None:
+        """Take one."""
+        self._texts.append(text)
+        self._names.append(name)
+
+    def encode(self, stages: Stages) -> FeatureBatch:
+        """Features of all, in order."""
+        with stages.timed("encode"):
+            return self._encoder.encode_sentences(self._texts, self._names)

@@ -104,6 +104,59 @@ def tune(
     _report(bench_tune.run(config, _remark), as_json, folder, bench_tune.TABLE)
 
 
+@app.command("encode")
+def encode(
+    cases: Annotated[str, typer.Option(help="Comma-separated: rn50-224,vit-b32-224,vit-b16-224,photos.")] = "",
+    batch: Annotated[int, typer.Option(min=0, help="Pictures of one call; default 32.")] = 0,
+    rounds: Rounds = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    results: Results = None,
+    no_record: NoRecord = False,
+) -> None:
+    """Encoding pictures: images a second beside the plain loop over open_clip, on the same batch and weights.
+
+    Features are held against the exact ones first. Ratios above 1 mean better than the baseline. Pictures of the last
+    case are the photos in the folder that TAI_DATA names, or drawn ones, decoding included.
+    """
+    from tai_benchmarks import bench_encode
+
+    _set_threads(threads)
+    wanted: dict[str, Any] = {"cases": _names(cases), "batch": batch, "rounds": rounds}
+    given = {name: value for name, value in wanted.items() if value}
+    config = bench_encode.configure(quick=quick, device=device, **given)
+    folder = None if no_record else results or (None if quick else _checkout_results())
+    _report(bench_encode.run(config, _remark), as_json, folder, bench_encode.TABLE)
+
+
+@app.command("cache")
+def cache(
+    cases: Annotated[str, typer.Option(help="Comma-separated: random-128,sequential,re-tag,memory.")] = "",
+    items: Annotated[int, typer.Option(min=0, help="Of the store, 100 KB each in the temporary folder.")] = 0,
+    classes: Annotated[int, typer.Option(min=0, help="Of the vocabulary to tag with; default 80.")] = 0,
+    rounds: Rounds = 0,
+    threads: Threads = 0,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    results: Results = None,
+    no_record: NoRecord = False,
+) -> None:
+    """The cache on the CPU: reads against zarr-python and the raw files, tagging against encoding again, memory.
+
+    What is read is held against zarr-python first, bit by bit. Ratios above 1 mean better than the baseline. Pictures
+    are the photos in the folder that TAI_DATA names, or drawn ones.
+    """
+    from tai_benchmarks import bench_cache
+
+    _set_threads(threads)
+    wanted: dict[str, Any] = {"cases": _names(cases), "items": items, "classes": classes, "rounds": rounds}
+    config = bench_cache.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
+    folder = None if no_record else results or (None if quick else _checkout_results())
+    _report(bench_cache.run(config, _remark), as_json, folder, bench_cache.TABLE)
+
+
 @app.command("corpus")
 def corpus(
     cases: Annotated[str, typer.Option(help="Comma-separated kinds of file: text,jsonl,coco-json.")] = "",

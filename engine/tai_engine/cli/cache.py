@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from tai_engine.cli.options import (
     AsJson,
     BatchSize,
     Device,
+    Fast,
     Model,
     Precision,
     Pretrained,
@@ -24,6 +24,7 @@ from tai_engine.cli.options import (
     open_encoder,
 )
 from tai_engine.cli.output import ProgressBar, human_bytes, print_json, progress_bar, remarks, results
+from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
 from tai_engine.errors import unknown_choice
 
 if TYPE_CHECKING:
@@ -31,14 +32,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Compute features once and keep them in a store.", no_args_is_help=True)
 
-ROW_DTYPES = {"fp16": "float16", "fp32": "float32"}
-Store = Annotated[Path, typer.Argument(help="The store; it is made, or gone on with.")]
-Rows = Annotated[str, typer.Option("--rows", help="How features are kept: fp16 or fp32.")]
+ROW_DTYPES = {"fp16": "float16", "fp32": "float32", "int8": "int8"}
+DRAFT = 1.5
+"""Times the model's size that a JPEG keeps when it is decoded at a smaller scale."""
+
+Store = Annotated[str, typer.Argument(help="The store, a folder or an address; it is made, or brought up to date.")]
+Rows = Annotated[str, typer.Option("--rows", help="How features are kept: fp16, fp32, or int8 (half of fp16's space).")]
 
 
 @app.command("images")
 def images(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="A folder, a picture, or a JSONL, CSV or Parquet list.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="A folder, a picture, a JSONL, CSV or Parquet list, tar archives, or an address of one of these.",
+        ),
+    ],
     store: Store,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_PRETRAINED,
@@ -49,40 +59,73 @@ def images(
     max_megapixels: Annotated[
         float | None, typer.Option("--max-megapixels", help="Larger pictures are entered as failed; default 128.")
     ] = None,
+    draft: Annotated[
+        bool,
+        typer.Option("--draft", help=f"Decode large JPEGs at a smaller scale, {DRAFT:g} times the model's or more."),
+    ] = False,
+    check: Annotated[
+        str,
+        typer.Option("--check", help="What tells that a picture has changed: stat (size and time), or content (hash)."),
+    ] = "stat",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try pictures again that failed.")] = False,
+    delete_missing: Annotated[
+        bool, typer.Option("--delete-missing", help="Delete what is in the store and not in SRC any more.")
+    ] = False,
     device: Device = "auto",
+    devices: Devices = "",
+    processes: Processes = 0,
+    runner: Runner = "local",
+    ray_address: RayAddress = "",
     precision: Precision = "auto",
+    fast: Fast = True,
     batch_size: BatchSize = 0,
     workers: Workers = 0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0, help="Seconds that a picture may take to decode; 0 is no limit.")
+    ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Encode pictures into a store; what is in it already is skipped."""
+    """Bring a store up to date with pictures: new and changed ones are encoded, the others skipped."""
     from tai_engine.caching import CacheOptions, cache_images
-    from tai_engine.decoding import DecodeOptions, decode_image
+    from tai_engine.decoding import DecodeOptions
     from tai_engine.sources import open_source
 
-    pictures = open_source(source)
-    decoding = DecodeOptions() if max_megapixels is None else DecodeOptions(max_megapixels=max_megapixels)
-    options = CacheOptions(row_dtype=_row_dtype(rows), workers=workers)
-    encoder = open_encoder(
-        model,
-        pretrained,
-        device=device,
-        precision=precision,
-        image_size=image_size,
-        dense="none" if coarse_only else dense,
-        batch_size=batch_size,
-        decoding=decoding.recipe,
+    options = CacheOptions(
+        row_dtype=_row_dtype(rows),
+        workers=workers,
+        timeout_seconds=timeout,
+        check=check,
+        retry_failed=retry_failed,
+        delete_missing=delete_missing,
     )
+    decoding = DecodeOptions(draft=DRAFT if draft else 0.0)
+    if max_megapixels is not None:
+        decoding = replace(decoding, max_megapixels=max_megapixels)
+    places = workplaces(runner, devices, processes, ray_address, device)
+    encoder_options = {
+        "precision": precision,
+        "fast": fast,
+        "image_size": image_size,
+        "dense": "none" if coarse_only else dense,
+        "batch_size": batch_size,
+    }
     with progress_bar("Encoding pictures") as bar:
-        report = cache_images(
-            pictures,
-            encoder,
-            store,
-            decode=functools.partial(decode_image, options=decoding),
-            options=options,
-            progress=show(bar, store),
+        shown = show(bar, store)
+        if places.are_elsewhere:
+            report = cache_elsewhere(
+                places, source, store, model, pretrained, encoder_options, decoding, options, progress=shown
+            )
+        else:
+            pictures = open_source(source)
+            encoder = open_encoder(model, pretrained, device=places.device, decoding=decoding.recipe, **encoder_options)
+            report = cache_images(pictures, encoder, store, decoding=decoding, options=options, progress=shown)
+    warnings = []
+    if report.missing > report.deleted:
+        advice = (
+            "none is deleted, since parts of it could not be read" if delete_missing else "--delete-missing drops them"
         )
-    finish(report, store, "pictures", as_json)
+        warnings.append(f"{report.missing:,} items of the store are no longer in the source; {advice}.")
+    finish(report, store, "pictures", as_json, warnings=warnings)
 
 
 @app.command("texts")
@@ -183,7 +226,7 @@ def texts(
     )
 
 
-def show(bar: ProgressBar, store: Path) -> Callable[[CacheProgress], None]:
+def show(bar: ProgressBar, store: str | Path) -> Callable[[CacheProgress], None]:
     """A callback that says how much is to come, then draws the progress of caching."""
     from tai_engine.caching import free_bytes
 
@@ -193,29 +236,34 @@ def show(bar: ProgressBar, store: Path) -> Callable[[CacheProgress], None]:
         nonlocal is_begun
         through = progress.done + progress.failed + progress.skipped
         if not is_begun and progress.estimated_bytes and progress.total is not None:
-            items, size, free = progress.total, human_bytes(progress.estimated_bytes), human_bytes(free_bytes(store))
-            remarks.print(f"{items:,} items, about {size} to be written, {free} free.", highlight=False)
+            free = free_bytes(store)
+            left = "" if free is None else f", {human_bytes(free)} free"
+            size = human_bytes(progress.estimated_bytes)
+            remarks.print(f"{progress.total:,} items, about {size} to be written{left}.", highlight=False)
         is_begun = True
         bar.update(through, progress.total, f"{progress.failed} failed" if progress.failed else "")
 
     return update
 
 
-def describe(report: CacheReport, store: Path, what: str) -> str:
+def describe(report: CacheReport, store: str | Path, what: str) -> str:
     """The outcome in a sentence or two."""
     text = (
         f"{report.done:,} {what} encoded in {report.seconds:.1f} s ({report.items_per_second:,.1f}/s), "
         f"{human_bytes(report.bytes_written)} written -> {store}"
     )
+    counts = {"new": report.new, "changed": report.changed, "tried again": report.retried, "deleted": report.deleted}
+    if any(count for name, count in counts.items() if name != "new"):
+        text += "\n" + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) + "."
     if report.skipped:
         text += f"\n{report.skipped:,} were in the store already."
-    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stage_seconds.items())
+    stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stage_seconds.items() if seconds)
     return f"{text}\nSeconds per stage: {stages}"
 
 
 def finish(
     report: CacheReport,
-    store: Path,
+    store: str | Path,
     what: str,
     as_json: bool,
     *,

@@ -1,4 +1,4 @@
-"""``tai demo``: the whole way, from pictures to tags, on the embedded model and pictures."""
+"""``tai demo``: the whole way, from pictures and sentences to tags, on the embedded model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from tai_engine.cli.options import AsJson
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for pictures, store, tags and contact sheet.")] = Path(
-        "demo-results"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path("demo-results"),
     pictures: Annotated[int, typer.Option("--pictures", min=1, help="How many pictures to draw.")] = 80,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws other pictures.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Draw pictures, cache their features, tag them with COCO's 80 words, and show how right that was."""
+    """Draw pictures, tag them with COCO's 80 words, tune prompts on sentences, and show how right it all was."""
     from tai_engine.cli.demo_run import run_demo
 
     run_demo(out, pictures, seed, as_json)

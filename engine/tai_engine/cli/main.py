@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from tai_engine.cli import bench, cache, demo, doctor, evaluate, info, tag, tune
+from tai_engine.cli import bench, cache, demo, doctor, evaluate, info, store, tag, tune
 from tai_engine.cli.options import INTERRUPTED, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import remarks
 from tai_engine.errors import UserError
@@ -27,6 +27,9 @@ app.command("tune")(tune.tune)
 app.command("tag")(tag.tag)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
+app.command("verify")(store.verify)
+app.command("compact")(store.compact)
+app.command("migrate")(store.migrate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 

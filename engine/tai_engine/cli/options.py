@@ -30,6 +30,13 @@ Model = Annotated[
 Pretrained = Annotated[str, typer.Option("--pretrained", help="open_clip's tag of the weights.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast/--exact",
+        help="Encode pictures the fast way, once it agrees with the exact one; or as open_clip does, in fp32.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=0, help="Items per encoder call; 0 finds one that fits.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Decoding workers; 0 means one per core.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]

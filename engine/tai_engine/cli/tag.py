@@ -10,6 +10,7 @@ import typer
 
 from tai_engine.cli.options import AsJson, Device, Precision, encoder_of_store, open_encoder
 from tai_engine.cli.output import print_json, progress_bar, results
+from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, tag_elsewhere, workplaces
 from tai_engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def tag(
-    store: Annotated[Path, typer.Argument(help="A store that `tai cache images` made.")],
-    out: Annotated[Path, typer.Option("--out", help="The file of tags; its suffix chooses the format.")],
+    store: Annotated[str, typer.Argument(help="A store that `tai cache images` made: a folder or an address.")],
+    out: Annotated[
+        str, typer.Option("--out", help="The file of tags; its suffix chooses the format. With --runner ray, a folder.")
+    ],
     vocabulary: Annotated[
         str | None,
         typer.Option("--vocabulary", help="voc20, coco80, nuswide81, a TOML file, or a text file with a name a line."),
@@ -45,6 +48,10 @@ def tag(
     model: Annotated[str | None, typer.Option("--model", help="For the text tower; default the store's own.")] = None,
     pretrained: Annotated[str, typer.Option("--pretrained", help="Weights of --model.")] = "",
     device: Device = "auto",
+    devices: Devices = "",
+    processes: Processes = 0,
+    runner: Runner = "local",
+    ray_address: RayAddress = "",
     precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -54,6 +61,7 @@ def tag(
     from tai_engine.tagging import Selection, tag_store
     from tai_engine.vocabulary import load_vocabulary
 
+    places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
     features = FeatureStore.open(store)
     if prompts is not None:
         if vocabulary is not None:
@@ -70,10 +78,17 @@ def tag(
         )
         prompt_set = zero_shot_prompts(encoder, words, _templates(templates, words))
     scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, centre)
+    selection = Selection(top_k, threshold)
     with progress_bar("Tagging") as bar:
-        report = tag_store(
-            features, prompt_set, out, scoring, Selection(top_k, threshold), format=format_, progress=bar.update
-        )
+        if places.are_elsewhere:
+            report = tag_elsewhere(
+                places, features, prompt_set, out, scoring, selection, format=format_, progress=bar.update
+            )
+        else:
+            where = places.device if devices else "cpu"
+            report = tag_store(
+                features, prompt_set, out, scoring, selection, format=format_, device=where, progress=bar.update
+            )
     if as_json:
         print_json({**asdict(report), "items_per_second": report.items_per_second})
     else:

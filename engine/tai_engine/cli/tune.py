@@ -65,6 +65,9 @@ def tune(
         float | None, typer.Option("--held-out", help="Share of the sentences kept from training; default 0.05.")
     ] = None,
     keep: Annotated[str | None, typer.Option("--keep", help="last (default) or best epoch, by held-out mAP.")] = None,
+    noise: Annotated[
+        float | None, typer.Option("--noise", help="Length of noise added to the sentences' vectors; default 0.")
+    ] = None,
     patience: Annotated[
         int | None, typer.Option("--patience", help="Stop after so many epochs without a better held-out mAP.")
     ] = None,
@@ -72,6 +75,9 @@ def tune(
     pretrained: Annotated[str, typer.Option("--pretrained", help="Weights of --model.")] = "",
     device: Device = "auto",
     precision: Annotated[str, typer.Option("--precision", help="Of the text tower: fp32, bf16 or fp16.")] = "fp32",
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="On a GPU and with few classes: record the text tower's work once.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune prompts on sentences, without a single picture; run it again after an interruption to go on."""
@@ -99,6 +105,7 @@ def tune(
                 "position": position,
                 "held_out": held_out,
                 "keep": keep,
+                "noise": noise,
                 "patience": patience,
             }
         ),
@@ -118,7 +125,7 @@ def tune(
     if find_constants:
         config = _find(task, config, start, folder, as_json)
     with progress_bar("Tuning") as bar:
-        result = tuning.tune_task(task, config, start, folder, _show(bar))
+        result = tuning.tune_task(task, config, start, folder, show_steps(bar))
     result.prompts.save(out)
     if as_json:
         print_json(_summary(result, config, out, folder))
@@ -160,7 +167,9 @@ def _find(task: TuningTask, config: TuningConfig, init: Init, folder: Path, as_j
     return found.apply(config)
 
 
-def _show(bar: ProgressBar) -> Callable[[StepProgress], None]:
+def show_steps(bar: ProgressBar) -> Callable[[StepProgress], None]:
+    """A callback that draws the progress of a run."""
+
     def update(progress: StepProgress) -> None:
         note = f"epoch {progress.epoch}, loss {progress.loss:.4g}, {progress.steps_per_second:.2f} steps/s"
         if progress.held_out_map is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tai_engine.encoders import devices, keys
 from tai_engine.encoders.dense import ImageVectors, image_recipe
+from tai_engine.encoders.fast import fast_tower
 from tai_engine.encoders.loading import LoadedModel, load_model
 from tai_engine.encoders.positions import resize_image_tower
 from tai_engine.encoders.preprocessing import Preprocess
@@ -39,6 +40,7 @@ def load_encoder(
     batch_size: int = 0,
     cache_dir: str | Path | None = None,
     decoding: Mapping[str, Any] | None = None,
+    fast: bool = True,
 ) -> Encoder:
     """Load a model of open_clip as an encoder.
 
@@ -46,20 +48,24 @@ def load_encoder(
         model: an open_clip name (``RN50``), ``hf-hub:org/repo`` or ``local-dir:/path``.
         pretrained: open_clip's tag of the weights (``openai``); ignored for the two prefixed forms.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto`` (fp16 on CUDA, else fp32), ``fp32``, ``bf16`` or ``fp16``. Features are fp32 in any case.
+        precision: ``auto`` (fp16 on CUDA; on CPUs with hardware for it bf16 for pictures; else fp32), ``fp32``,
+            ``bf16`` or ``fp16``. Features are fp32 in any case.
         image_size: pixels a side; None is the model's own. Positional embeddings are interpolated for another one.
         dense: patches by the recipe of the tower (``auto``), by the value path (``value``), or ``none``.
         coarse: ``auto`` is TaI-DPT's image vector for ResNets; ``clip`` is CLIP's own for all.
         batch_size: items at a time; 0 is automatic. Halved when memory runs out.
         cache_dir: folder of downloaded weights; None is the Hugging Face cache.
         decoding: how pictures are decoded before they come here, to be part of the recipe.
+        fast: encode pictures by a tower rewritten for the device, if its features have a cosine of 0.999 or more to the
+            exact ones, which is found out when the first pictures come. False is the tower as open_clip has it, in fp32
+            unless another precision is asked for.
 
     Raises:
         UserError: for an unknown or missing model, weights, device, precision, image size or recipe.
     """
     # What can be wrong without reading gigabytes comes first.
     torch_device = devices.resolve_device(device)
-    resolved_precision = devices.resolve_precision(precision, torch_device)
+    model_precision, image_precision = devices.resolve_precision(precision, torch_device, fast)
     files = find_model(model, pretrained, cache_dir)
     loaded = load_model(files, cache_dir)
     digest = keys.weights_digest(loaded.model)
@@ -70,23 +76,27 @@ def load_encoder(
         files,
         digest,
         device=torch_device,
-        precision=resolved_precision,
+        precision=model_precision,
+        image_precision=image_precision,
         image_size=size,
         dense=dense,
         coarse=coarse,
         batch_size=batch_size,
         decoding=decoding or {},
+        fast=fast,
     )
 
 
 class Encoder:
     """One model on one device. Made by :func:`load_encoder`.
 
-    All features leave on the CPU in fp32 with rows of unit length. Memory: the items and features of one call and the
-    activations of one batch; callers stream large collections through it in pieces.
+    All features leave on the CPU in fp32 with rows of unit length. Batches of pictures are padded to a few shapes, so
+    that the same slice of pictures gives the same bits whenever it is encoded. Memory: the items and features of one
+    call and the activations of one batch, and for the fast tower its own weights; callers stream large collections
+    through it in pieces.
 
     Attributes:
-        model: the open_clip model itself, in ``precision`` on ``device``.
+        model: the open_clip model itself on ``device``, in ``precision``; with a fast tower, its image tower in fp32.
         space_key: of the embedding space (architecture, tokenizer, weights).
         recipe, recipe_key: how images become features.
         sentence_recipe, sentence_recipe_key: how sentences do.
@@ -97,7 +107,8 @@ class Encoder:
         has_coarse_clip: whether image features carry CLIP's own vector beside TaI-DPT's.
         has_fine_sentences: whether sentence features have token rows.
         device: where it computes.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``bf16`` or ``fp16``, of sentences.
+        image_precision: the same of pictures.
         logit_scale: CLIP's learned factor before the softmax, e.g. 100.
         provenance: model, weights, precision and versions, for the record.
         preprocess: PIL picture (RGB) to uint8 [3, S, S]; picklable.
@@ -111,21 +122,25 @@ class Encoder:
         *,
         device: torch.device,
         precision: str,
+        image_precision: str,
         image_size: int,
         dense: str,
         coarse: str,
         batch_size: int,
         decoding: Mapping[str, Any],
+        fast: bool,
     ) -> None:
         visual = loaded.model.visual
         self._recipe = image_recipe(visual, image_size, dense, coarse)
         self._image_batch = devices.image_batch(batch_size, device, image_size)
         self._sentence_batch = devices.sentence_batch(batch_size, device)
-        self._dtype = devices.PRECISIONS[precision]
+        self._wants_fast = fast
+        self._image_compute: Callable[[Tensor], ImageVectors] | None = None
         self._tokenizer = loaded.tokenizer
         self.preprocess = Preprocess(files.preprocess, image_size)
         self.device = device
         self.precision = precision
+        self.image_precision = image_precision
         self.image_size = image_size
         self.dim = int(loaded.config["embed_dim"])
         self.context_length = loaded.context_length
@@ -133,7 +148,7 @@ class Encoder:
         self.has_coarse_clip = self._recipe.coarse == "no-position"
         self.logit_scale = float(loaded.model.logit_scale.exp().max())
         self.space_key = keys.space_key(loaded.config, weights_digest)
-        self.model = loaded.model.to(device=device, dtype=self._dtype)
+        self.model = _placed(loaded.model, device, devices.PRECISIONS[precision], keeps_image_tower=fast)
         if isinstance(visual, ModifiedResNet):
             visual.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike
         self._tower = text_tower(self.model, loaded.padding_id, loaded.padding_ends_sentence)
@@ -157,12 +172,33 @@ class Encoder:
             "weights_file": files.weights.name,
             "weights_fp16_sha256": weights_digest,
             "precision": precision,
+            "image_precision": image_precision,
+            "image_tower": "fast" if fast else "exact",
             "device": str(device),
             "torch": torch.__version__,
             "open_clip": open_clip.__version__,
         }
 
     # Images
+
+    def prepare_images(self) -> None:
+        """Make the fast tower and compare it with the exact one, which otherwise the first pictures have to wait for.
+
+        From then on ``image_precision`` and ``provenance`` say how pictures are really encoded.
+        """
+        if self._image_compute is not None:
+            return
+        visual = self.model.visual
+        if self._wants_fast:
+            dtype = devices.PRECISIONS[self.image_precision]
+            with devices.exact_arithmetic(self.device, "fp32"):
+                self._image_compute = fast_tower(self._recipe, visual, self.image_size, dtype, self.device)
+            if self._image_compute is not None:
+                return
+            self.image_precision = "fp32"
+            self.provenance |= {"image_precision": "fp32", "image_tower": "exact"}
+        dtype = devices.PRECISIONS[self.image_precision]
+        self._image_compute = lambda pixels_NCHW: self._recipe.compute(pixels_NCHW.to(dtype))
 
     def encode_images(self, images: Sequence[Image.Image], ids: Sequence[str]) -> FeatureBatch:
         """Features of decoded RGB pictures of any size.
@@ -195,8 +231,10 @@ class Encoder:
 
         For those who want more than a :class:`FeatureBatch`; no batching, no back-off.
         """
-        with torch.no_grad(), devices.exact_arithmetic(self.device, self.precision):
-            return self._recipe.compute(pixels_NCHW.to(self.device, self._dtype))
+        self.prepare_images()
+        assert self._image_compute is not None
+        with torch.no_grad(), devices.exact_arithmetic(self.device, self.image_precision):
+            return self._image_compute(pixels_NCHW.to(self.device))
 
     def _stack(self, images: Sequence[Image.Image]) -> Tensor:
         return self._normalised(torch.stack([self.preprocess(image) for image in images]))
@@ -209,9 +247,14 @@ class Encoder:
         _check_ids(total, ids)
 
         def one_batch(start: int, stop: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-            vectors = self.image_vectors(pixels_of(start, stop))
-            fine = vectors.fine.flatten(0, 1) if vectors.fine is not None else None
-            return self._unit_rows(vectors.coarse), self._unit_rows(fine), self._unit_rows(vectors.coarse_clip)
+            count = stop - start
+            padding = devices.padded_size(count, self._image_batch.size) - count
+            pixels_NCHW = F.pad(pixels_of(start, stop), (0, 0, 0, 0, 0, 0, 0, padding))
+            vectors = self.image_vectors(pixels_NCHW)
+            coarse, fine, clip = (None if rows is None else rows[:count] for rows in vectors)
+            fine = None if fine is None else fine.flatten(0, 1)
+            coarse, fine, clip = (self._unit_rows(rows, self.image_precision) for rows in (coarse, fine, clip))
+            return coarse, fine, clip
 
         coarse, fine, clip = self._joined(list(self._image_batch.map(one_batch, total)))
         return FeatureBatch(
@@ -275,7 +318,7 @@ class Encoder:
             chosen = order_N[start:stop]
             with torch.no_grad(), devices.exact_arithmetic(self.device, self.precision):
                 coarse, fine = self._tower.compute(tokens_NL[chosen].to(self.device), lengths_N[chosen], wants_fine)
-            return self._unit_rows(coarse), self._unit_rows(fine), None
+            return self._unit_rows(coarse, self.precision), self._unit_rows(fine, self.precision), None
 
         coarse, fine, _ = self._joined(list(self._sentence_batch.map(one_batch, len(tokens_NL))))
         back_N = order_N.argsort()
@@ -295,7 +338,7 @@ class Encoder:
 
     # Both
 
-    def _unit_rows(self, rows: Tensor | None) -> Any:
+    def _unit_rows(self, rows: Tensor | None, precision: str) -> Any:
         """Rows of length 1 in fp32 on the CPU; None stays None.
 
         Raises:
@@ -306,7 +349,7 @@ class Encoder:
         rows = F.normalize(rows.float(), dim=-1).cpu()
         if not bool(rows.isfinite().all()):
             raise UserError(
-                f"The model gave numbers that are not finite in {self.precision}; use --precision fp32 or bf16, or "
+                f"The model gave numbers that are not finite in {precision}; use --precision fp32 or bf16, or "
                 "other weights if it is fp32 already."
             )
         return rows
@@ -317,6 +360,17 @@ class Encoder:
         kept = [[rows for rows in column if rows is not None] for column in columns]
         coarse, fine, clip = (torch.cat(rows) if rows else torch.zeros(0, self.dim) for rows in kept)
         return coarse, fine, clip
+
+
+def _placed(model: Any, device: torch.device, dtype: torch.dtype, keeps_image_tower: bool) -> Any:
+    """The model on its device in ``dtype``; its image tower in fp32 if the fast one is to be made from it."""
+    model.to(device=device)
+    visual = model.visual
+    if keeps_image_tower:
+        model.visual = None
+    model.to(dtype=dtype)
+    model.visual = visual
+    return model
 
 
 def _check_ids(total: int, ids: Sequence[str]) -> None:

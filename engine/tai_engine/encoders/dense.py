@@ -86,7 +86,7 @@ def image_recipe(visual: Any, image_size: int, dense: str = "auto", coarse: str 
             rows_per_image=(image_size // RESNET_STRIDE) ** 2 if wants_fine else 0,
             compute=lambda pixels: modified_resnet_vectors(visual, pixels, wants_fine, without_position),
         )
-    if wants_fine and (obstacle := _no_dense_recipe(visual)):
+    if wants_fine and (obstacle := no_dense_recipe(visual)):
         if dense == "value":
             raise UserError(f"There is no dense recipe for this model: {obstacle}; use --coarse-only or another model.")
         logger.warning("coarse vectors only, no patches: %s", obstacle)
@@ -132,8 +132,8 @@ def modified_resnet_vectors(
 
 def _pool_attention(pool: AttentionPool2d, query_N1E: Tensor, key_NTE: Tensor, value_NTE: Tensor) -> Tensor:
     """[N, D]: the mean token attends to all, as the pool does, whose other outputs nobody reads."""
-    query, key, value = (_split_heads(x, pool.num_heads) for x in (query_N1E, key_NTE, value_NTE))
-    pooled: Tensor = pool.c_proj(_join_heads(F.scaled_dot_product_attention(query, key, value)))
+    query, key, value = (split_heads(x, pool.num_heads) for x in (query_N1E, key_NTE, value_NTE))
+    pooled: Tensor = pool.c_proj(join_heads(F.scaled_dot_product_attention(query, key, value)))
     return pooled[:, 0]
 
 
@@ -168,21 +168,25 @@ def last_block_tokens(block: ResidualAttentionBlock, x_NTE: Tensor, attention: s
     """
     own = block.attn
     projected = F.linear(block.ln_1(x_NTE), own.in_proj_weight, own.in_proj_bias)
-    query, key, value = (_split_heads(x, own.num_heads) for x in projected.chunk(3, dim=-1))
-    if attention == "sclip":
-        mixed = F.scaled_dot_product_attention(query, query, value) + F.scaled_dot_product_attention(key, key, value)
-    elif attention == "value":
-        mixed = value
-    elif attention == "qk":
-        mixed = F.scaled_dot_product_attention(query, key, value)
-    else:
-        raise ValueError(f"attention is {attention!r}, expected 'sclip', 'value' or 'qk'")
-    x_NTE = x_NTE + block.ls_1(own.out_proj(_join_heads(mixed)))
+    query, key, value = (split_heads(x, own.num_heads) for x in projected.chunk(3, dim=-1))
+    mixed = mix_values(query, key, value, attention)
+    x_NTE = x_NTE + block.ls_1(own.out_proj(join_heads(mixed)))
     result: Tensor = x_NTE + block.ls_2(block.mlp(block.ln_2(x_NTE)))
     return result
 
 
-def _no_dense_recipe(visual: Any) -> str:
+def mix_values(query: Tensor, key: Tensor, value: Tensor, attention: str) -> Tensor:
+    """The values that each token gathers, all [N, heads, T, width of a head]; ``attention`` as of the block."""
+    if attention == "sclip":
+        return F.scaled_dot_product_attention(query, query, value) + F.scaled_dot_product_attention(key, key, value)
+    if attention == "value":
+        return value
+    if attention == "qk":
+        return F.scaled_dot_product_attention(query, key, value)
+    raise ValueError(f"attention is {attention!r}, expected 'sclip', 'value' or 'qk'")
+
+
+def no_dense_recipe(visual: Any) -> str:
     """Why a tower has no dense recipe; empty if it has one."""
     if not isinstance(visual, VisionTransformer):
         return "its image tower is neither a CLIP ResNet nor open_clip's own ViT"
@@ -201,9 +205,11 @@ def _pooled(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _split_heads(x_NTE: Tensor, heads: int) -> Tensor:
+def split_heads(x_NTE: Tensor, heads: int) -> Tensor:
+    """[N, T, E] to [N, heads, T, E / heads]."""
     return x_NTE.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _join_heads(x_NHTE: Tensor) -> Tensor:
+def join_heads(x_NHTE: Tensor) -> Tensor:
+    """The reverse."""
     return x_NHTE.transpose(1, 2).flatten(2)

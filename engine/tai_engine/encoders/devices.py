@@ -51,22 +51,40 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision for ``auto`` (fp16 on CUDA, else fp32), ``fp32``, ``bf16`` or ``fp16``.
+def resolve_precision(precision: str, device: torch.device, fast: bool = True) -> tuple[str, str]:
+    """The precision of the model and of its fast image tower for ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
-    Features leave the encoder in fp32 whatever this says. Half precision on a CPU is allowed when asked for: bf16 is
-    fast on CPUs that have it in hardware, fp16 is slow on nearly all of them and says so.
+    ``auto`` is fp16 on CUDA. On a CPU that multiplies bf16 in hardware it is bf16 for pictures, while sentences, of
+    which there are fewer and through which gradients flow, stay in fp32. Anywhere else, and when not ``fast``, it is
+    fp32. Features leave the encoder in fp32 whatever this says. Half precision on a CPU is allowed when asked for:
+    fp16 is slow on nearly all of them, bf16 on those without hardware for it, and both say so.
 
     Raises:
         UserError: for an unknown precision.
     """
     if precision == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
+        if not fast:
+            return "fp32", "fp32"
+        if device.type == "cuda":
+            return "fp16", "fp16"
+        return "fp32", "bf16" if has_fast_bf16(device) else "fp32"
     if precision not in PRECISIONS:
         raise unknown_choice("precision", precision, ("auto", *PRECISIONS))
     if precision == "fp16" and device.type == "cpu":
         logger.warning("fp16 is slow on most CPUs: fp32 or bf16 is the better choice there")
-    return precision
+    if precision == "bf16" and device.type == "cpu" and not has_fast_bf16(device):
+        logger.warning("bf16 is slow on this CPU, which has no hardware for it: fp32 is the better choice here")
+    return precision, precision
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether ``device`` is a CPU that multiplies bf16 in hardware (AMX or AVX-512 BF16)."""
+    if device.type != "cpu":
+        return False
+    try:
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    except (AttributeError, RuntimeError):  # another torch, or not an x86 build
+        return False
 
 
 def exact_arithmetic(device: torch.device, precision: str) -> AbstractContextManager[None]:
@@ -129,6 +147,15 @@ class BatchSize:
             )
         self.size = tried // 2
         logger.warning("out of memory with %d %ss at a time: going on with %d", tried, self._what, self.size)
+
+
+def padded_size(items: int, largest: int) -> int:
+    """The next power of two, but not more than ``largest``: few shapes of batches, the same for the same pictures.
+
+    What a batch computes for one item depends in its last bits on how many there are; so a slice of a collection that
+    is encoded again has to come in the same shape.
+    """
+    return min(largest, 1 << max(0, items - 1).bit_length())
 
 
 def image_batch(batch_size: int, device: torch.device, image_size: int) -> BatchSize:

@@ -96,6 +96,11 @@ class PromptTower:
         return self._embedding.weight.device
 
     @property
+    def n_chunks(self) -> int:
+        """In how many pieces the prompts are computed, by their memory."""
+        return len(self._chunks)
+
+    @property
     def contexts_before_name(self) -> int:
         """How many of the contexts stand before the class name."""
         return contexts_before_name(self.n_contexts, self.position)

@@ -7,10 +7,11 @@ Shape legend: T rows, D embedding size.
 
 from __future__ import annotations
 
+import functools
 import json
-import os
+import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,47 +20,58 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, MemoryStore
 
-from tai_engine.atomic import sync_directory, sync_file, write_atomically
 from tai_engine.errors import UserError
 from tai_engine.store.commits import RECORDS, damaged_group
-from tai_engine.store.spec import ATTRIBUTE, CHECKSUM_BYTES, StoreSpec
+from tai_engine.store.files import METADATA, StoreFiles
+from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
+from tai_engine.store.spec import ATTRIBUTE, HASH_BYTES, StoreSpec
 
 # Without this, chunks of nothing but zeros are left out, and a lost one could not be told from them.
 _ARRAY_CONFIG: Any = {"write_empty_chunks": True}
+_SEPARATOR = "."
+ROW_ARRAYS = ("fine", "fine_scale")
+"""Arrays with an entry per fine row; all others have one per slot."""
 
 
 @dataclass(frozen=True)
-class _Layout:
+class ArrayLayout:
+    """How an array of a store is cut: the shape of its chunks, and the type of its entries."""
+
     chunks: tuple[int, ...]
     dtype: Any
 
 
-def _layouts(spec: StoreSpec) -> dict[str, _Layout]:
+def array_layouts(spec: StoreSpec) -> dict[str, ArrayLayout]:
+    """The arrays that a store of this spec has, by name."""
     per_group = (spec.group_items,)
-    vectors = _Layout((spec.chunk_items, spec.dim), spec.row_dtype)
+    vectors = ArrayLayout((spec.chunk_items, spec.dim), spec.coarse_dtype)
     layouts = {
-        "id": _Layout(per_group, str),
-        "status": _Layout(per_group, "uint8"),
-        "count": _Layout(per_group, "int32"),
-        "size": _Layout(per_group, "int64"),
-        "modified_ns": _Layout(per_group, "int64"),
+        "id": ArrayLayout(per_group, str),
+        "status": ArrayLayout(per_group, "uint8"),
+        "count": ArrayLayout(per_group, "int32"),
+        "size": ArrayLayout(per_group, "int64"),
+        "modified_ns": ArrayLayout(per_group, "int64"),
         "coarse": vectors,
     }
     if spec.has_coarse_clip:
         layouts["coarse_clip"] = vectors
     if spec.has_text:
-        layouts["text"] = _Layout(per_group, str)
+        layouts["text"] = ArrayLayout(per_group, str)
     if spec.labels is not None:
-        layouts["labels"] = _Layout((spec.group_items, spec.labels.packed_bytes), "uint8")
+        layouts["labels"] = ArrayLayout((spec.group_items, spec.labels.packed_bytes), "uint8")
     if spec.has_fine:
-        layouts["fine"] = _Layout((spec.fine_chunk_rows, spec.dim), spec.row_dtype)
+        layouts["fine"] = ArrayLayout((spec.fine_chunk_rows, spec.dim), spec.row_dtype)
+    if spec.is_quantised:
+        layouts["fine_scale"] = ArrayLayout((spec.fine_chunk_rows,), "float32")
+    if spec.has_content_hash:
+        layouts["content_hash"] = ArrayLayout((spec.group_items, HASH_BYTES), "uint8")
     return layouts
 
 
 def create_arrays(path: Path, spec: StoreSpec) -> None:
-    """Write the Zarr group of an empty store into the folder ``path``, durably.
+    """Write the Zarr group of an empty store into the folder ``path``.
 
     Raises:
         OSError: when the file system refuses.
@@ -67,79 +79,132 @@ def create_arrays(path: Path, spec: StoreSpec) -> None:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     attributes = {ATTRIBUTE: {**spec.to_attributes(), "created": created}}
     group = zarr.create_group(LocalStore(path), zarr_format=3, attributes=attributes)
-    for name, layout in _layouts(spec).items():
-        group.create_array(
-            name,
-            shape=(0, *layout.chunks[1:]),
-            chunks=layout.chunks,
-            dtype=layout.dtype,
-            # No compression (it saves 6-8% and costs the speed of the disk); four bytes of checksum tell damage.
-            compressors=[Crc32cCodec()],
-            # One folder per array, not one per chunk.
-            chunk_key_encoding={"name": "default", "separator": "."},
-            config=_ARRAY_CONFIG,
-        )
+    for name, layout in array_layouts(spec).items():
+        _create_array(group, name, layout, 0)
     # A Zarr group of its own, since Zarr readers warn of folders that they do not know.
     group.create_group(RECORDS)
-    for folder, _, files in os.walk(path):
-        for name in files:
-            sync_file(Path(folder, name))
-        sync_directory(Path(folder))
 
 
-def open_group(path: Path) -> tuple[zarr.Group, dict[str, Any] | None]:
-    """The Zarr group at ``path`` and its attributes of ours, None if it has none.
+def _create_array(group: zarr.Group, name: str, layout: ArrayLayout, length: int) -> None:
+    group.create_array(
+        name,
+        shape=(length, *layout.chunks[1:]),
+        chunks=layout.chunks,
+        dtype=layout.dtype,
+        # No compression (it saves 6-8% and costs the speed of the disk); four bytes of checksum tell damage.
+        compressors=[Crc32cCodec()],
+        # One folder per array, not one per chunk.
+        chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
+        config=_ARRAY_CONFIG,
+    )
+
+
+def array_description(spec: StoreSpec, name: str, length: int) -> bytes:
+    """The ``zarr.json`` of an array with this many entries, for one that is new or was damaged."""
+    files: dict[str, Any] = {}
+    group = zarr.create_group(MemoryStore(files), zarr_format=3)
+    _create_array(group, name, array_layouts(spec)[name], length)
+    content: bytes = files[f"{name}/{METADATA}"].to_bytes()
+    return content
+
+
+def open_group(files: StoreFiles) -> tuple[zarr.Group, dict[str, Any] | None]:
+    """The Zarr group of a store and its attributes of ours, None if it has none.
 
     Raises:
         UserError: if there is no such group, or its metadata is damaged.
     """
-    if not path.exists():
-        raise UserError(f"There is no store at {path}; check the path, or make it with `tai cache`.")
-    metadata = path / "zarr.json"
-    if not metadata.exists():
-        raise UserError(f"{path} is not a feature store (it has no zarr.json); give one that `tai cache` made.")
     try:
-        group = zarr.open_group(LocalStore(path), mode="r+", zarr_format=3, use_consolidated=False)
+        is_there = files.exists(METADATA)
+        is_nothing = not is_there and not files.names() and files.is_free()
+    except OSError as error:
+        raise UserError(f"The store {files} cannot be read ({error.strerror or error}); check the path.") from error
+    if is_nothing:
+        raise UserError(f"There is no store at {files}; check the path, or make it with `tai cache`.")
+    if not is_there:
+        raise UserError(f"{files} is not a feature store (it has no {METADATA}); give one that `tai cache` made.")
+    try:
+        store = files.zarr_store()
+        mode: Any = "r" if store.read_only else "r+"
+        group = zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=False)
         attributes: Any = group.attrs.asdict().get(ATTRIBUTE)
     except Exception as error:  # zarr raises whatever its parsing of JSON raises
         raise UserError(
-            f"The store {path} is damaged: {metadata} cannot be read ({error}); "
+            f"The store {files} is damaged: {files}/{METADATA} cannot be read ({error}); "
             "copy the whole store again or make it anew."
         ) from error
     return group, attributes if isinstance(attributes, dict) else None
 
 
+def _open_array(group: zarr.Group, name: str, layout: ArrayLayout) -> zarr.Array[Any]:
+    """Open one array; raises whatever zarr's parsing of JSON raises, or TypeError for another layout."""
+    array = group[name]
+    if not isinstance(array, zarr.Array) or array.chunks != layout.chunks:
+        raise TypeError(f"it is not an array in chunks of {layout.chunks}")
+    if layout.dtype is not str and array.dtype != layout.dtype:
+        raise TypeError(f"its dtype is {array.dtype}, not {layout.dtype}")
+    return array.with_config(_ARRAY_CONFIG)
+
+
+def wrong_descriptions(spec: StoreSpec, group: zarr.Group) -> dict[str, str]:
+    """What is wrong with the ``zarr.json`` of each array that cannot be opened, by name."""
+    found = {}
+    for name, layout in array_layouts(spec).items():
+        try:
+            _open_array(group, name, layout)
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
+    return found
+
+
 class StoreArrays:
     """The arrays of one store, read and written within single groups."""
 
-    def __init__(self, path: Path, spec: StoreSpec, group: zarr.Group) -> None:
+    def __init__(self, files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> None:
         """Open all arrays that ``spec`` asks for.
 
         Raises:
             UserError: if one is missing, damaged or of another chunk shape or dtype.
         """
-        self._path = path
+        self._files = files
         self._spec = spec
         self._group = group
-        self._layouts = _layouts(spec)
+        self._layouts = array_layouts(spec)
         self._arrays = {name: self._open(name) for name in self._layouts}
-        # Chunks whose checksum held, by array and number.
-        self._tested: set[tuple[str, int]] = set()
+        self._plain = {name: self._plain_chunks(name) for name, array in self._arrays.items() if self._is_plain(array)}
 
     def _open(self, name: str) -> zarr.Array[Any]:
-        layout = self._layouts[name]
         try:
-            array = self._group[name]
-            if not isinstance(array, zarr.Array) or array.chunks != layout.chunks:
-                raise TypeError(f"it is not an array in chunks of {layout.chunks}")
-            if layout.dtype is not str and array.dtype != layout.dtype:
-                raise TypeError(f"its dtype is {array.dtype}, not {layout.dtype}")
-        except Exception as error:  # zarr raises whatever its parsing of JSON raises
+            return _open_array(self._group, name, self._layouts[name])
+        except Exception as error:
             raise UserError(
-                f"The store {self._path} is cut short: {name}/zarr.json is missing or damaged ({error}); "
-                "copy the whole store again or make it anew."
+                f"The store {self._files} is cut short: {name}/zarr.json is missing or damaged ({error}); "
+                f"run `tai verify {self._files} --repair`, or copy the whole store again."
             ) from error
-        return array.with_config(_ARRAY_CONFIG)
+
+    def _is_plain(self, array: zarr.Array[Any]) -> bool:
+        """Whether the chunks of an array are files of this machine, laid out as `create_arrays` does."""
+        metadata: Any = array.metadata.to_dict()
+        codecs = [(codec["name"], codec.get("configuration", {})) for codec in metadata["codecs"]]
+        keys = (metadata["chunk_key_encoding"]["name"], metadata["chunk_key_encoding"].get("configuration"))
+        return (
+            self._files.is_local
+            and sys.byteorder == "little"
+            and codecs in ([("bytes", {"endian": "little"}), ("crc32c", {})], [("bytes", {}), ("crc32c", {})])
+            and keys == ("default", {"separator": _SEPARATOR})
+        )
+
+    def _plain_chunks(self, name: str) -> PlainChunks:
+        array = self._arrays[name]
+
+        # Called for every chunk of every read: text is put together faster than a Path.
+        before, after = f"{self._files}/{name}/c{_SEPARATOR}", f"{_SEPARATOR}0" * (array.ndim - 1)
+
+        def path_of(number: int) -> str:
+            return f"{before}{number}{after}"
+
+        entry_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
+        return PlainChunks(path_of, array.chunks[0], entry_bytes)
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Entries ``start:stop`` of an array, all of them written by one committed group.
@@ -150,57 +215,85 @@ class StoreArrays:
         array = self._arrays[name]
         if start == stop:
             return np.empty((0, *array.shape[1:]), dtype=array.dtype)
-        group = start // self._group_length(name)
-        if stop > array.shape[0]:
-            what = f"{name}/zarr.json says {array.shape[0]} entries, but {stop} were written"
-            raise damaged_group(self._path, group, what)
-        chunks = range(start // array.chunks[0], -(-stop // array.chunks[0]))
-        for index in chunks:
-            # Zarr takes a missing chunk for zeros.
-            if not self._chunk_path(name, index).is_file():
-                raise damaged_group(self._path, group, f"the chunk {self._chunk_name(name, index)} is missing")
+        if name not in self._plain:
+            return self._read_by_zarr(name, start, stop)
+        out = np.empty((stop - start, *array.shape[1:]), dtype=array.dtype)
+        self.read_runs(name, [start], [stop - start], out)
+        return out
+
+    def read_runs(self, name: str, starts: Sequence[int], lengths: Sequence[int], out: np.ndarray) -> None:
+        """Fill ``out`` with runs of entries, one after another; each run was written by one committed group.
+
+        Plain chunks on a local disk are read straight into ``out`` by several threads, and whole only the first time
+        that each is touched, for its checksum. Others go through zarr; memory: eight chunks beside ``out``.
+
+        Args:
+            name: of the array.
+            starts: where each run begins.
+            lengths: how many entries it has.
+            out: C-contiguous, of the array's dtype, with as many entries as all runs together.
+
+        Raises:
+            UserError: naming the chunk that is missing or damaged.
+        """
+        last = max(range(len(starts)), key=starts.__getitem__, default=None)
+        if last is not None:
+            self._require_length(name, starts[last], starts[last] + lengths[last])
+        plain = self._plain.get(name)
+        if plain is None:
+            self._read_runs_by_zarr(name, starts, lengths, out)
+            return
         try:
-            return np.asarray(array[start:stop])
+            plain.read(starts, lengths, out)
+        except DamagedChunkError as error:
+            group = error.number * self._arrays[name].chunks[0] // self._group_length(name)
+            what = f"the chunk {self._chunk_name(name, error.number)} {error}"
+            raise damaged_group(self._files, group, what) from error
+
+    def _require_length(self, name: str, start: int, stop: int) -> None:
+        length = self._arrays[name].shape[0]
+        if stop > length:
+            what = f"{name}/{METADATA} says {length} entries, but {stop} were written"
+            raise damaged_group(self._files, start // self._group_length(name), what)
+
+    def _read_by_zarr(self, name: str, start: int, stop: int) -> np.ndarray:
+        self._require_length(name, start, stop)
+        array, group = self._arrays[name], start // self._group_length(name)
+        length = array.chunks[0]
+        chunks = range(start // length, -(-stop // length))
+        try:
+            values = np.asarray(array[start:stop])
         except MemoryError:
             raise
         except Exception as error:  # codecs raise whatever they raise; all of it means damage
             bad = [self._chunk_name(name, index) for index in chunks if not self._is_readable(name, index)]
             what = f"the chunk {', '.join(bad) or name} cannot be read: {error}"
-            raise damaged_group(self._path, group, what) from error
+            raise damaged_group(self._files, group, what) from error
+        for index in chunks:
+            first = values[max(0, index * length - start)]
+            # Zarr takes a missing chunk for zeros.
+            if not np.any(first) and not self._files.exists(self._chunk_name(name, index)):
+                raise damaged_group(self._files, group, f"the chunk {self._chunk_name(name, index)} is missing")
+        return values
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
-        """Fill ``out`` [n, D] with entries from ``start``, all of them written by one committed group.
+    def _read_runs_by_zarr(self, name: str, starts: Sequence[int], lengths: Sequence[int], out: np.ndarray) -> None:
+        """One read for each run, and one for all short runs that lie in the same chunk."""
+        per_chunk = self._arrays[name].chunks[0]
+        wanted: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+        target = 0
+        for start, length in zip(starts, lengths, strict=True):
+            if length:
+                chunks = (start // per_chunk, -(-(start + length) // per_chunk))
+                wanted.setdefault(chunks, []).append((start, length, target))
+                target += length
 
-        A chunk is plain numbers, so rows are read from their place in its file. The first time that it is touched it is
-        read whole all the same, for its checksum.
+        def read(pieces: list[tuple[int, int, int]]) -> None:
+            first = min(start for start, _, _ in pieces)
+            values = self._read_by_zarr(name, first, max(start + length for start, length, _ in pieces))
+            for start, length, place in pieces:
+                out[place : place + length] = values[start - first :][:length]
 
-        Raises:
-            UserError: naming the chunk that is missing or damaged.
-        """
-        length = self._arrays[name].chunks[0]
-        while len(out):
-            number, place = divmod(start, length)
-            rows = out[: length - place]
-            if (name, number) in self._tested:
-                self._read_plain(name, number, place, rows)
-            else:
-                stop = min((number + 1) * length, self._arrays[name].shape[0])
-                rows[:] = self.read(name, number * length, max(stop, start + len(rows)))[place : place + len(rows)]
-                size = self._chunk_path(name, number).stat().st_size
-                if size == length * rows[0].nbytes + CHECKSUM_BYTES and sys.byteorder == "little":
-                    self._tested.add((name, number))
-            start, out = start + len(rows), out[len(rows) :]
-
-    def _read_plain(self, name: str, number: int, place: int, rows: np.ndarray) -> None:
-        try:
-            with self._chunk_path(name, number).open("rb", buffering=0) as file:
-                file.seek(place * rows[0].nbytes)
-                if file.readinto(rows.data.cast("B")) != rows.nbytes:
-                    raise OSError("it ends too soon")
-        except OSError as error:
-            group = number * self._arrays[name].chunks[0] // self._group_length(name)
-            what = f"the chunk {self._chunk_name(name, number)} cannot be read: {error}"
-            raise damaged_group(self._path, group, what) from error
+        share_out([functools.partial(read, pieces) for _, pieces in sorted(wanted.items())])
 
     def write(self, name: str, start: int, values: np.ndarray) -> None:
         """Write entries from ``start``, the first of a chunk, and lengthen the array where it is too short.
@@ -210,30 +303,61 @@ class StoreArrays:
         Raises:
             OSError, UserError: when the file system refuses.
         """
+        if name in self._plain:
+            self._plain[name].forget(start, start + len(values))
         if start + len(values) > self._arrays[name].shape[0]:
             self._lengthen(name, start + len(values))
         self._arrays[name][start : start + len(values)] = values
 
     def _lengthen(self, name: str, length: int) -> None:
         # Not by zarr's resize: it is not durable, and it goes through all chunks in search of some to delete.
-        path = self._path / name / "zarr.json"
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(self._files.read(f"{name}/{METADATA}"))
         metadata["shape"][0] = length
-        write_atomically(path, json.dumps(metadata, indent=2))
+        self._files.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2))
         self._arrays[name] = self._open(name)
 
-    def write_pieces(self, name: str, start: int, pieces: Iterable[np.ndarray]) -> int:
-        """Write entries that come in pieces of any length, a whole chunk at a time; returns how many.
+    def length(self, name: str) -> int:
+        """Entries that an array reaches to."""
+        return int(self._arrays[name].shape[0])
+
+    def is_reserved(self, groups: int) -> bool:
+        """Whether every array is long enough for the groups below this number."""
+        return all(self.length(name) >= groups * self._group_length(name) for name in self._arrays)
+
+    def reserve(self, groups: int) -> None:
+        """Make every array long enough for the groups below this number.
+
+        Raises:
+            UserError: when the file system refuses.
+        """
+        for name in self._arrays:
+            if self.length(name) < groups * self._group_length(name):
+                self._lengthen(name, groups * self._group_length(name))
+
+    def refresh(self) -> None:
+        """Look again how long the arrays are, which another process may have changed."""
+        self._arrays = {name: self._open(name) for name in self._layouts}
+
+    def write_rows(self, start: int, pieces: Iterable[Mapping[str, np.ndarray]]) -> int:
+        """Write fine rows (and their scales) that come in pieces of any length, a whole chunk at a time.
 
         Memory: two chunks, beside one piece.
+
+        Args:
+            start: the first row of a group.
+            pieces: entries of each array of fine rows, as many of one as of the other.
+
+        Returns:
+            how many rows there were.
 
         Raises:
             OSError, UserError: when the file system refuses.
         """
         written = 0
-        for chunk in _whole_chunks(pieces, self._arrays[name].chunks[0]):
-            self.write(name, start + written, chunk)
-            written += len(chunk)
+        for chunk in _whole_chunks(pieces, self._spec.fine_chunk_rows):
+            for name, values in chunk.items():
+                self.write(name, start + written, values)
+            written += len(chunk["fine"])
         return written
 
     def sync(self, group: int) -> int:
@@ -242,31 +366,25 @@ class StoreArrays:
         Raises:
             OSError: when the file system refuses.
         """
-        size = 0
-        for path in self.group_chunks(group):
-            sync_file(path)
-            size += path.stat().st_size
-        for name in self._arrays:
-            sync_directory(self._path / name)
-        return size
+        chunks = list(self.group_chunks(group))
+        # The folders of all arrays too: chunks of an earlier attempt were removed from them.
+        self._files.sync([*chunks, *(f"{name}/{METADATA}" for name in self._arrays)])
+        return sum(map(self._files.size, chunks))
 
-    def group_chunks(self, group: int) -> Iterator[Path]:
-        """The chunk files that there are in a group's part of the arrays."""
+    def group_chunks(self, group: int) -> Iterator[str]:
+        """Names of the chunk files that there are in a group's part of the arrays."""
         for name, array in self._arrays.items():
             per_group = self._group_length(name) // array.chunks[0]
             for index in range(group * per_group, (group + 1) * per_group):
-                path = self._chunk_path(name, index)
-                if path.is_file():
-                    yield path
+                chunk = self._chunk_name(name, index)
+                if self._files.exists(chunk):
+                    yield chunk
 
     def _group_length(self, name: str) -> int:
-        return self._spec.group_rows if name == "fine" else self._spec.group_items
+        return self._spec.group_rows if name in ROW_ARRAYS else self._spec.group_items
 
     def _chunk_name(self, name: str, index: int) -> str:
         return f"{name}/c.{index}" + ".0" * (self._arrays[name].ndim - 1)
-
-    def _chunk_path(self, name: str, index: int) -> Path:
-        return self._path / self._chunk_name(name, index)
 
     def _is_readable(self, name: str, index: int) -> bool:
         array = self._arrays[name]
@@ -277,19 +395,23 @@ class StoreArrays:
         return True
 
 
-def _whole_chunks(pieces: Iterable[np.ndarray], chunk_rows: int) -> Iterator[np.ndarray]:
-    """The rows of all pieces cut into chunks of ``chunk_rows`` rows, the last one shorter."""
-    held: list[np.ndarray] = []
+def _whole_chunks(pieces: Iterable[Mapping[str, np.ndarray]], chunk_rows: int) -> Iterator[dict[str, np.ndarray]]:
+    """The rows of all pieces cut into chunks of ``chunk_rows`` rows, the last one shorter; for each array alike."""
+    held: list[dict[str, np.ndarray]] = []
     held_rows = 0
+
+    def joined() -> dict[str, np.ndarray]:
+        return {name: np.concatenate([part[name] for part in held]) for name in held[0]}
+
     for piece in pieces:
-        start = 0
-        while start < len(piece):
-            taken = piece[start : start + chunk_rows - held_rows]
-            held.append(taken)
-            held_rows += len(taken)
-            start += len(taken)
+        start, rows = 0, len(piece["fine"])
+        while start < rows:
+            stop = min(start + chunk_rows - held_rows, rows)
+            held.append({name: values[start:stop] for name, values in piece.items()})
+            held_rows += stop - start
+            start = stop
             if held_rows == chunk_rows:
-                yield np.concatenate(held)
+                yield joined()
                 held, held_rows = [], 0
     if held:
-        yield np.concatenate(held)
+        yield joined()

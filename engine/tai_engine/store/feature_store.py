@@ -6,19 +6,25 @@ written whole and then committed by one record; a group without its record does 
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from tai_engine.atomic import sync_directory, write_error
+import numpy as np
+
+from tai_engine.atomic import write_error
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store.arrays import create_arrays
-from tai_engine.store.commits import CommitRecord, record_path, write_record
-from tai_engine.store.group_writing import check_group, group_columns, stored_rows
-from tai_engine.store.labels import content_of, contents_digest
+from tai_engine.store.chunk_files import ChunkFiles
+from tai_engine.store.commits import HIDDEN, CommitRecord, read_record, record_name, write_record
+from tai_engine.store.files import open_files
+from tai_engine.store.group_writing import check_group, fine_columns, group_columns
+from tai_engine.store.labels import content_of, contents_digest, subtract_digest
+from tai_engine.store.lock import StoreLock, hold_lock
+from tai_engine.store.random_access import Positions
 from tai_engine.store.reading import StoreReader
 from tai_engine.store.spec import StoredItem, StoreSpec
 
@@ -26,13 +32,15 @@ from tai_engine.store.spec import StoredItem, StoreSpec
 class FeatureStore(StoreReader):
     """Features on disk: created or opened, filled a group at a time, read in bounded batches.
 
-    One process writes a store at a time. Memory: about 500 bytes per group, plus what a call says.
+    One process writes a store at a time, within `writing`. Memory: about 500 bytes per group, plus what a call says.
 
     Attributes:
-        path: its folder.
+        path: its folder, or its address as text.
         spec: its identity and sizes.
         created: when it was made, ISO 8601 in UTC.
     """
+
+    _lock: StoreLock | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureStore:
@@ -50,19 +58,10 @@ class FeatureStore(StoreReader):
         Raises:
             UserError: if something lies there already, or the place cannot be written.
         """
-        path = Path(path)
         if not cls.is_free(path):
             raise UserError(f"Something lies at {path} already; choose another path for the new store.")
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            create_arrays(temporary, spec)
-            temporary.rename(path)
-            sync_directory(path.parent)
-        except OSError as error:
-            raise write_error(path, error) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with open_files(path).new_store() as folder:
+            create_arrays(folder, spec)
         return cls(path)
 
     @classmethod
@@ -81,6 +80,7 @@ class FeatureStore(StoreReader):
                 f"The store {path} has parts that this tai-engine cannot fill ({unknown}); upgrade tai-engine to go on "
                 "with it."
             )
+        store.spec.require_writable(path)
         store.spec.require_compatible(spec, path)
         return store
 
@@ -91,69 +91,238 @@ class FeatureStore(StoreReader):
         Raises:
             UserError: if the place cannot be looked at.
         """
-        path = Path(path)
         try:
-            return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+            return open_files(path).is_free()
         except OSError as error:
-            raise UserError(f"The folder {path} cannot be read ({error.strerror}); check the path.") from error
+            raise UserError(f"The folder {path} cannot be read ({error.strerror or error}); check the path.") from error
 
     def next_group(self) -> int:
         """The lowest number of no committed group: where the next one goes, or a damaged one is made again."""
         return next(group for group in range(len(self._records) + 1) if group not in self._records)
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[FeatureStore]:
+        """Hold the store's lock for the time of the body, which all changes of the store need; may be nested.
+
+        What another process has changed since this store was opened is looked at again, and what a compaction that was
+        cut off has left is removed.
+
+        Raises:
+            UserError: at once, if another process is writing, for a store of an older schema or one that was replaced,
+                and when the file system refuses.
+        """
+        if self._lock is not None:
+            yield self
+            return
+        self.spec.require_writable(self.path)
+        with hold_lock(self._files) as lock, self.writing_under(lock):
+            yield self
+
+    @contextlib.contextmanager
+    def writing_under(self, lock: StoreLock) -> Iterator[FeatureStore]:
+        """The same as `writing` for a caller that holds the store's lock already."""
+        spec = self.spec
+        self._lock = lock
+        try:
+            super().__init__(self.path)
+            if self.spec != spec:
+                raise UserError(f"The store {self.path} was replaced by another one; run the same command again.")
+            self._forget_items()
+            self._remove_hidden()
+            yield self
+        finally:
+            self._lock = None
+
+    def reserve(self, groups: int) -> None:
+        """Lengthen all arrays to hold the groups below this number, so that other processes can prepare these.
+
+        Raises:
+            UserError: when the file system refuses, or another process took the store over.
+        """
+        self._held_lock().check()
+        self._arrays.reserve(groups)
+
     def write_group(
         self, group: int, items: Sequence[StoredItem], batches: Sequence[FeatureBatch] = ()
     ) -> CommitRecord:
-        """Write a group that is not committed yet, then commit it.
+        """Write a group that is not committed yet, then commit it: `prepare_group` and `commit_group` in one.
 
         If anything goes wrong before the commit, the group's chunks are taken away again and the store is as before.
-        Memory: the coarse rows of the group and two chunks of fine rows, beside the arguments.
 
         Args:
             group: its number, see `next_group`.
+            items: as `prepare_group`.
+            batches: as `prepare_group`.
+
+        Raises:
+            UserError: when the file system refuses, or another process took the store over.
+            ValueError: for items and features that do not fit each other or the store.
+            RuntimeError: outside of `writing`.
+        """
+        self._held_lock()
+        record = self.prepare_group(group, items, batches)
+        self._commit(record)
+        return record
+
+    def prepare_group(
+        self, group: int, items: Sequence[StoredItem], batches: Sequence[FeatureBatch] = ()
+    ) -> CommitRecord:
+        """Write the chunks of a group that is not committed yet, durably; `commit_group` then makes it exist.
+
+        One process at a time prepares a group. It needs not be the one that holds the lock; `reserve` must then have
+        made place for the group. If anything goes wrong, the chunks are taken away again. Memory: the coarse rows of
+        the group and two chunks of fine rows, beside the arguments.
+
+        Args:
+            group: its number.
             items: one per slot, in order, done or failed; at most ``spec.group_items``.
             batches: features of the done items in the same order, in any number of pieces.
 
         Raises:
             UserError: when the file system refuses.
             ValueError: for items and features that do not fit each other or the store.
+            RuntimeError: without the lock, if there is no place for the group.
         """
         if group < 0 or group in self._records:
             raise ValueError(f"group {group} is committed already or negative")
         spec = self.spec
+        spec.require_writable(self.path)
         check_group(spec, items, batches)
+        self._require_place(group)
         columns = group_columns(spec, items, batches)
         digest = contents_digest(content_of(i.id, i.text, i.labels) for i in items) if spec.has_text else None
         first_row, rows = group * spec.group_rows, 0
-        try:
+        with self._undone_on_failure(group):
             # Whatever an earlier, uncommitted attempt left must not mingle with this one.
             self._remove_chunks(group)
             for name, values in columns.items():
                 self._arrays.write(name, group * spec.group_items, values)
             if spec.has_fine:
-                rows = self._arrays.write_pieces("fine", first_row, (stored_rows(spec, b.fine) for b in batches))
+                rows = self._arrays.write_rows(first_row, (fine_columns(spec, batch) for batch in batches))
             size = self._arrays.sync(group)
-            record = CommitRecord(
-                group=group,
-                items=len(items),
-                done=sum(item.status == "done" for item in items),
-                first_row=first_row,
-                rows=rows,
-                bytes=size,
-                failed={slot: item.reason or "" for slot, item in enumerate(items) if item.status == "failed"},
-                digest=digest,
-            )
-            write_record(self.path, record)
+        return CommitRecord(
+            group=group,
+            items=len(items),
+            done=sum(item.status == "done" for item in items),
+            first_row=first_row,
+            rows=rows,
+            bytes=size,
+            failed={slot: item.reason or "" for slot, item in enumerate(items) if item.status == "failed"},
+            digest=digest,
+        )
+
+    def commit_group(self, record: CommitRecord) -> None:
+        """Commit a group that `prepare_group` wrote, here or elsewhere.
+
+        Raises:
+            UserError: when the file system refuses, if chunks of the group are missing, or another process took the
+                store over.
+            ValueError: if the group is committed already.
+            RuntimeError: outside of `writing`.
+        """
+        self._held_lock()
+        if record.group in self._records:
+            raise ValueError(f"group {record.group} is committed already")
+        self._arrays.refresh()
+        with contextlib.suppress(FileNotFoundError):
+            if self._chunk_files.total_bytes(record) == record.bytes:
+                self._commit(record)
+                return
+        raise UserError(
+            f"The chunks of group {record.group} of the store {self.path} are not those that were prepared: something "
+            "else removed or replaced them; run the same command again to redo its items."
+        )
+
+    def delete(self, positions: Positions) -> int:
+        """Delete items, done or failed: they are marked in their groups' records, durably, group by group.
+
+        Their place is given back by a compaction only.
+
+        Args:
+            positions: group x ``spec.group_items`` + slot of each; those deleted before are passed over.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            UserError: when the file system refuses, or another process took the store over.
+            ValueError: for a position that holds no item; nothing is deleted then.
+            RuntimeError: outside of `writing`.
+        """
+        self._held_lock()
+        positions_N = np.unique(np.asarray(positions, dtype=np.int64))
+        numbers_N, slots_N = np.divmod(positions_N, self.spec.group_items)
+        for position, number, slot in zip(positions_N.tolist(), numbers_N.tolist(), slots_N.tolist(), strict=True):
+            if number not in self._records or slot >= self._records[number].items:
+                raise ValueError(f"the position {position} holds no item")
+        count = 0
+        try:
+            for number in np.unique(numbers_N).tolist():
+                count += self._delete_slots(number, slots_N[numbers_N == number].tolist())
+        finally:
+            self._forget_items()
+        return count
+
+    def _delete_slots(self, group: int, slots: list[int]) -> int:
+        record = read_record(self._files, group)
+        new = sorted(set(slots) - set(record.deleted))
+        if not new:
+            return 0
+        digest = record.digest
+        if digest is not None:
+            items = self.items(group)
+            gone = contents_digest(content_of(items[s].id, items[s].text, items[s].labels) for s in new)
+            digest = subtract_digest(digest, gone)
+        record = replace(record, deleted=tuple(sorted((*record.deleted, *new))), digest=digest)
+        self._held_lock().check()
+        write_record(self._files, record)
+        self._records[group] = record.summary()
+        return len(new)
+
+    def _commit(self, record: CommitRecord) -> None:
+        # If the store was taken over, the chunks may be the other process's by now and stay.
+        self._held_lock().check()
+        with self._undone_on_failure(record.group):
+            write_record(self._files, record)
+        self._records[record.group] = record.summary()
+        self._forget_items()
+
+    def _held_lock(self) -> StoreLock:
+        if self._lock is None:
+            raise RuntimeError("a store is changed within `with store.writing():` only")
+        return self._lock
+
+    def _require_place(self, group: int) -> None:
+        """Who holds the lock lengthens arrays as it goes; all others find them long enough."""
+        if self._lock is None and not self._arrays.is_reserved(group + 1):
+            self._arrays.refresh()
+            if not self._arrays.is_reserved(group + 1):
+                raise RuntimeError(f"there is no place for group {group}: the holder of the lock must reserve it")
+
+    @contextlib.contextmanager
+    def _undone_on_failure(self, group: int) -> Iterator[None]:
+        """Also on Ctrl-C: the space of a group that was not committed is given back."""
+        try:
+            yield
         except BaseException as error:
-            # Also on Ctrl-C: the space of a group that was not committed is given back.
-            if not record_path(self.path, group).exists():
-                self._remove_chunks(group)
+            with contextlib.suppress(OSError, UserError):
+                if not self._files.exists(record_name(group)):
+                    self._remove_chunks(group)
             if isinstance(error, OSError):
                 raise write_error(self.path, error) from error
             raise
-        self._records[group] = replace(record, failed={})
-        return record
 
     def _remove_chunks(self, group: int) -> None:
-        for path in self._arrays.group_chunks(group):
-            path.unlink(missing_ok=True)
+        for name in list(self._arrays.group_chunks(group)):
+            self._files.remove(name)
+
+    def _remove_hidden(self) -> None:
+        try:
+            if self._files.exists(HIDDEN):
+                self._chunk_files.remove_hidden()
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+    @cached_property
+    def _chunk_files(self) -> ChunkFiles:
+        return ChunkFiles(self._files, self.spec)

@@ -6,17 +6,18 @@ Shape legend: N items, T fine rows of all items together, D embedding size, C cl
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from tai_engine.features import FeatureBatch, offsets_from_counts
+from tai_engine.errors import UserError
+from tai_engine.features import FeatureBatch
 from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.commits import CommitRecord, damaged_group, read_record
+from tai_engine.store.feature_reading import ItemPlaces, read_features
+from tai_engine.store.files import StoreFiles
 from tai_engine.store.labels import unpack_labels
-from tai_engine.store.spec import STATUS_DONE, STATUS_NAMES, StoredItem, StoreSpec
+from tai_engine.store.row_buffers import RowBuffers
+from tai_engine.store.spec import STATUS_DELETED, STATUS_DONE, STATUS_NAMES, StoredItem, StoreSpec
 
 UNKNOWN = -1  # size and modified_ns of an input that has none
 
@@ -32,8 +33,8 @@ class StoredGroup:
         first_slot: position of the first of them in the store.
     """
 
-    def __init__(self, path: Path, spec: StoreSpec, arrays: StoreArrays, record: CommitRecord) -> None:
-        self._path = path
+    def __init__(self, files: StoreFiles, spec: StoreSpec, arrays: StoreArrays, record: CommitRecord) -> None:
+        self._files = files
         self._spec = spec
         self._arrays = arrays
         self._record = record
@@ -42,9 +43,16 @@ class StoredGroup:
         self.first_slot = record.group * spec.group_items
 
     @cached_property
+    def status_N(self) -> np.ndarray:
+        """[slots] uint8: what became of every slot, deleted ones included."""
+        status_N = self._read("status")
+        status_N[list(self._record.deleted)] = STATUS_DELETED
+        return status_N
+
+    @cached_property
     def done_N(self) -> np.ndarray:
         """[slots] bool: which slots hold features."""
-        done: np.ndarray = self._read("status") == STATUS_DONE
+        done: np.ndarray = self.status_N == STATUS_DONE
         return done
 
     @cached_property
@@ -54,7 +62,7 @@ class StoredGroup:
         total = counts_N.sum(dtype=np.int64)
         if (counts_N < 0).any() or total != self._record.rows:
             what = f"its counts add up to {total}, its record says {self._record.rows}"
-            raise damaged_group(self._path, self.number, what)
+            raise damaged_group(self._files, self.number, what)
         return counts_N
 
     @cached_property
@@ -68,6 +76,11 @@ class StoredGroup:
         """[slots] strings: the id of every slot."""
         return self._read("id")
 
+    def live_ids(self) -> list[str]:
+        """Ids of the items that were not deleted, in slot order."""
+        ids: list[str] = self.ids_N[self.status_N != STATUS_DELETED].tolist()
+        return ids
+
     def texts_N(self) -> np.ndarray:
         """[slots] strings: the text of every slot, in a store with texts."""
         return self._read("text")
@@ -80,58 +93,50 @@ class StoredGroup:
 
     def stored_items(self) -> list[StoredItem]:
         """What became of the input of every slot."""
-        columns = [self._read(name).tolist() for name in ("id", "status", "size", "modified_ns")]
+        columns = [column.tolist() for column in (self.ids_N, self.status_N, *map(self._read, ("size", "modified_ns")))]
         nothing = [None] * self.items
         texts = self.texts_N().tolist() if self._spec.has_text else nothing
         labels = [tuple(row.nonzero()[0].tolist()) for row in self.labels_NC()] if self._spec.labels else nothing
-        failed = read_record(self._path, self.number).failed
+        hashes = map(bytes, self._read("content_hash")) if self._spec.has_content_hash else nothing
+        failed = read_record(self._files, self.number).failed
         items = []
-        for slot, (name, status, size, modified_ns, text, classes) in enumerate(
-            zip(*columns, texts, labels, strict=True)
+        for slot, (name, status, size, modified_ns, text, classes, content_hash) in enumerate(
+            zip(*columns, texts, labels, hashes, strict=True)
         ):
             if status >= len(STATUS_NAMES):
-                raise damaged_group(self._path, self.number, f"slot {slot} has the unknown status {status}")
+                raise damaged_group(self._files, self.number, f"slot {slot} has the unknown status {status}")
             items.append(
                 StoredItem(
                     id=name,
                     status=STATUS_NAMES[status],
-                    reason=failed.get(slot),
+                    reason=None if status == STATUS_DELETED else failed.get(slot),
                     size=None if size == UNKNOWN else size,
                     modified_ns=None if modified_ns == UNKNOWN else modified_ns,
                     text=text,
                     labels=classes,
+                    content_hash=content_hash if content_hash and any(content_hash) else None,
                 )
             )
         return items
 
-    def batch(self, start: int, stop: int, with_fine: bool) -> FeatureBatch:
+    def batch(
+        self, start: int, stop: int, with_fine: bool, pin_memory: bool = False, buffers: RowBuffers | None = None
+    ) -> FeatureBatch:
         """The done items among slots ``start:stop``, rows as they are stored."""
-        done, counts = self.done_N[start:stop], self.counts_N[start:stop]
-        coarse_ND = self._done_rows("coarse", start, done)
-        clip_ND = self._done_rows("coarse_clip", start, done) if self._spec.has_coarse_clip else None
-        if with_fine:
-            rows_TD = self._arrays.read("fine", int(self.first_rows[start]), int(self.first_rows[stop]))
-            fine_TD = torch.from_numpy(rows_TD if done.all() else rows_TD[np.repeat(done, counts)])
-        else:
-            fine_TD, counts = coarse_ND[:0], np.zeros_like(counts)
+        slots_N = self.done_N[start:stop].nonzero()[0] + start
+        places = ItemPlaces(
+            ids=tuple(self.ids_N[slots_N].tolist()),
+            positions=slots_N + self.first_slot,
+            counts=self.counts_N[slots_N].astype(np.int64) if with_fine else None,
+            first_rows=self.first_rows[slots_N] if with_fine else None,
+        )
         try:
-            return FeatureBatch(
-                ids=tuple(self.ids_N[start:stop][done].tolist()),
-                coarse=coarse_ND,
-                fine=fine_TD,
-                offsets=offsets_from_counts(torch.from_numpy(counts[done])),
-                space_key=self._spec.space_key,
-                coarse_clip=clip_ND,
-                check_fine=False,
-            )
+            return read_features(self._spec, self._arrays, places, pin_memory, buffers)
         except ValueError as error:
-            raise damaged_group(self._path, self.number, str(error)) from error
+            if isinstance(error, UserError):
+                raise
+            raise damaged_group(self._files, self.number, str(error)) from error
 
     def _read(self, name: str) -> np.ndarray:
         """One entry per slot in use."""
         return self._arrays.read(name, self.first_slot, self.first_slot + self.items)
-
-    def _done_rows(self, name: str, start: int, done: np.ndarray) -> Tensor:
-        first = self.first_slot + start
-        rows = self._arrays.read(name, first, first + len(done))
-        return torch.from_numpy(rows if done.all() else rows[done])

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tai_engine.features import FeatureBatch
+from tai_engine.features import FeatureBatch, quantise_rows
 from tai_engine.store.group_reading import UNKNOWN
 from tai_engine.store.labels import pack_labels
-from tai_engine.store.spec import STATUS_DONE, STATUS_FAILED, StoredItem, StoreSpec
+from tai_engine.store.spec import HASH_BYTES, STATUS_DONE, STATUS_FAILED, StoredItem, StoreSpec
 
 
 def check_group(spec: StoreSpec, items: Sequence[StoredItem], batches: Sequence[FeatureBatch]) -> None:
@@ -31,6 +31,8 @@ def check_group(spec: StoreSpec, items: Sequence[StoredItem], batches: Sequence[
     for name, wanted in (("text", spec.has_text), ("labels", spec.labels is not None)):
         if any((getattr(item, name) is not None) != wanted for item in items):
             raise ValueError(f"every item needs {name} in this store" if wanted else f"this store keeps no {name}")
+    if any(item.content_hash is not None and len(item.content_hash) != HASH_BYTES for item in items):
+        raise ValueError(f"a content_hash has {HASH_BYTES} bytes")
     if [item.id for item in items if item.status == "done"] != [name for batch in batches for name in batch.ids]:
         raise ValueError("the features are not those of the done items, in their order")
     for batch in batches:
@@ -50,7 +52,7 @@ def check_group(spec: StoreSpec, items: Sequence[StoredItem], batches: Sequence[
 def group_columns(
     spec: StoreSpec, items: Sequence[StoredItem], batches: Sequence[FeatureBatch]
 ) -> dict[str, np.ndarray]:
-    """Every array but ``fine``, with one entry per slot.
+    """Every array with one entry per slot, that is all but those of fine rows.
 
     Raises:
         ValueError: for labels outside the classes.
@@ -63,9 +65,9 @@ def group_columns(
 
     def in_slots(pieces: Sequence[torch.Tensor]) -> np.ndarray:
         """[N, D]: the rows of the done slots, zeros in the others."""
-        slots_ND = np.zeros((len(items), spec.dim), dtype=spec.row_dtype)
+        slots_ND = np.zeros((len(items), spec.dim), dtype=spec.coarse_dtype)
         if done:
-            slots_ND[done] = np.concatenate([stored_rows(spec, piece) for piece in pieces])
+            slots_ND[done] = np.concatenate([_as_stored(piece, spec.coarse_dtype) for piece in pieces])
         return slots_ND
 
     columns = {
@@ -82,14 +84,28 @@ def group_columns(
         columns["coarse_clip"] = in_slots([batch.coarse_clip for batch in batches if batch.coarse_clip is not None])
     if spec.has_text:
         columns["text"] = _strings([item.text or "" for item in items])
+    if spec.has_content_hash:
+        unknown = bytes(HASH_BYTES)
+        hashes = b"".join(item.content_hash or unknown for item in items)
+        columns["content_hash"] = np.frombuffer(hashes, np.uint8).reshape(len(items), HASH_BYTES)
     if spec.labels is not None:
         columns["labels"] = pack_labels([item.labels or () for item in items], len(spec.labels.class_names))
     return columns
 
 
-def stored_rows(spec: StoreSpec, rows: torch.Tensor) -> np.ndarray:
-    """Rows in the type that the store keeps."""
-    converted: np.ndarray = rows.detach().to("cpu", getattr(torch, spec.row_dtype)).numpy()
+def fine_columns(spec: StoreSpec, batch: FeatureBatch) -> dict[str, np.ndarray]:
+    """``fine`` in the type that the store keeps, and ``fine_scale`` where it keeps one; an entry per row.
+
+    Rows that come as int8 are kept as they are in a store of such rows.
+    """
+    if not spec.is_quantised:
+        return {"fine": _as_stored(batch.dequantised().fine, spec.row_dtype)}
+    fine_TD, scales_T = (batch.fine, batch.fine_scales) if batch.fine_scales is not None else quantise_rows(batch.fine)
+    return {"fine": _as_stored(fine_TD, "int8"), "fine_scale": _as_stored(scales_T, "float32")}
+
+
+def _as_stored(rows: torch.Tensor, dtype: str) -> np.ndarray:
+    converted: np.ndarray = rows.detach().to("cpu", getattr(torch, dtype)).numpy()
     return converted
 
 

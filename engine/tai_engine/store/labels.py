@@ -155,3 +155,8 @@ def contents_digest(contents: Iterable[str]) -> str:
 def add_digests(digests: Iterable[str]) -> str:
     """The digest of everything that was put into ``digests``."""
     return f"{sum(int(digest, 16) for digest in digests) % (1 << 128):032x}"
+
+
+def subtract_digest(whole: str, part: str) -> str:
+    """The digest of what is left of ``whole`` without ``part``."""
+    return f"{(int(whole, 16) - int(part, 16)) % (1 << 128):032x}"

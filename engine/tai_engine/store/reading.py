@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,10 +21,14 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store.arrays import StoreArrays, open_group
 from tai_engine.store.commits import damaged_group, read_summaries
+from tai_engine.store.files import open_files
 from tai_engine.store.group_reading import StoredGroup
 from tai_engine.store.id_set import IdSet
+from tai_engine.store.inventory import Inventory
 from tai_engine.store.labels import add_digests, content_of
+from tai_engine.store.prefetching import prefetched
 from tai_engine.store.random_access import ItemReader, Positions
+from tai_engine.store.row_buffers import RowBuffers
 from tai_engine.store.spec import StoredItem, StoreSpec, unknown_parts
 
 
@@ -44,10 +49,11 @@ class CoarseBatch(NamedTuple):
 class StoreReader:
     """The reading half of `FeatureStore`, which see.
 
-    Memory: about 500 bytes per group, plus what a call says.
+    Memory: about 500 bytes per group, plus what a call says; the memory of up to four batches that were read and are no
+    longer needed is kept for the next ones.
 
     Attributes:
-        path: its folder.
+        path: its folder, or its address as text.
         spec: its identity and sizes.
         created: when it was made, ISO 8601 in UTC.
     """
@@ -58,21 +64,23 @@ class StoreReader:
         Raises:
             UserError: if there is none, it is cut short, or a newer version made it.
         """
-        self.path = Path(path)
-        group, attributes = open_group(self.path)
+        self._files = open_files(path)
+        self.path = self._files.path
+        group, attributes = open_group(self._files)
         self.spec = StoreSpec.from_attributes(attributes, path)
         self.created = str((attributes or {}).get("created", ""))
         self._unknown_parts = unknown_parts(attributes or {})
-        self._arrays = StoreArrays(self.path, self.spec, group)
-        self._records = read_summaries(self.path)
+        self._arrays = StoreArrays(self._files, self.spec, group)
+        self._records = read_summaries(self._files)
+        self._buffers = RowBuffers()
 
     def __len__(self) -> int:
-        """Items of all committed groups, failed ones included."""
-        return sum(record.items for record in self._records.values())
+        """Items of all committed groups, failed ones included, deleted ones not."""
+        return sum(record.items - len(record.deleted) for record in self._records.values())
 
     def counts(self) -> dict[str, int]:
         """Committed items by status: ``done`` and ``failed``."""
-        done = sum(record.done for record in self._records.values())
+        done = sum(record.live_done for record in self._records.values())
         return {"done": done, "failed": len(self) - done}
 
     def groups(self) -> list[int]:
@@ -107,7 +115,7 @@ class StoreReader:
         return add_digests(map(self._digest, self.groups()))
 
     def items(self, group: int) -> list[StoredItem]:
-        """What became of the inputs of a committed group, in slot order.
+        """What became of the inputs of a committed group, in slot order, deleted ones included.
 
         Raises:
             UserError: if there is no such group or it is damaged.
@@ -115,13 +123,13 @@ class StoreReader:
         return self._group(group).stored_items()
 
     def ledger(self) -> Iterator[StoredItem]:
-        """What became of every input, group by group; memory: the items of one group."""
+        """What became of every input that was not deleted, group by group; memory: the items of one group."""
         for group in self.groups():
-            yield from self.items(group)
+            yield from (item for item in self.items(group) if item.status != "deleted")
 
     def known_ids(self) -> IdSet:
         """Ids of all committed items, done or failed; memory: about 16 bytes each."""
-        return IdSet(name for group in self.groups() for name in self._group(group).ids_N.tolist())
+        return IdSet(name for group in self.groups() for name in self._group(group).live_ids())
 
     def known_contents(self) -> IdSet:
         """Ids, texts and labels (`content_of`) of all committed items; memory: about 16 bytes each."""
@@ -158,23 +166,77 @@ class StoreReader:
         return stored.batch(0, stored.items, with_fine=self.spec.has_fine)
 
     def iter_batches(
-        self, batch_items: int = 256, *, with_fine: bool = True, groups: Iterable[int] | None = None
+        self,
+        batch_items: int = 256,
+        *,
+        with_fine: bool = True,
+        groups: Iterable[int] | None = None,
+        pin_memory: bool = False,
     ) -> Iterator[FeatureBatch]:
-        """The done items in slot order, rows as they are stored.
+        """The done items in slot order, rows as they are stored; the next batch is read while one is worked on.
 
-        A batch has at most ``batch_items`` items and never spans two groups. Memory: twice the rows of a batch, and
-        those of the chunks at its edges.
+        A batch has at most ``batch_items`` items and never spans two groups. Memory: two batches, and what
+        `StoreArrays.read_runs` says.
 
         Args:
-            batch_items: best a multiple of ``spec.chunk_items``, so that no chunk is read twice.
+            batch_items: best a multiple of ``spec.chunk_items``, so that no chunk is opened twice.
             with_fine: False reads no fine rows (each batch then has none).
             groups: only these groups, in this order; by default all committed ones.
+            pin_memory: put vectors where a GPU copies from at once; needs CUDA.
 
         Raises:
             UserError: for a group that is not there, or is damaged; it names the file.
         """
-        for group, start, stop in self._slices(batch_items, groups):
-            yield group.batch(start, stop, with_fine=with_fine and self.spec.has_fine)
+        for _, batch in self.iter_group_batches(batch_items, with_fine=with_fine, groups=groups, pin_memory=pin_memory):
+            yield batch
+
+    def iter_group_batches(
+        self,
+        batch_items: int = 256,
+        *,
+        with_fine: bool = True,
+        groups: Iterable[int] | None = None,
+        pin_memory: bool = False,
+    ) -> Iterator[tuple[int, FeatureBatch]]:
+        """As `iter_batches`, each batch with the number of its group; a group without done items has none."""
+        with_fine = with_fine and self.spec.has_fine
+
+        def read(place: tuple[StoredGroup, int, int]) -> tuple[int, FeatureBatch]:
+            group, start, stop = place
+            return group.number, group.batch(start, stop, with_fine, pin_memory, self._buffers)
+
+        return prefetched(read, self._slices(batch_items, groups))
+
+    def iter_shuffled(
+        self, batch_items: int, seed: int, *, with_fine: bool = True, pin_memory: bool = False
+    ) -> Iterator[FeatureBatch]:
+        """All done items, each once, in an order drawn from all orders; the next batch is read while one is worked on.
+
+        Memory: 16 bytes for each item of the store, two batches, and what `ItemReader` keeps.
+
+        Args:
+            batch_items: items of a batch; the last one may have fewer.
+            seed: of the order; with the same store and seed it is the same one.
+            with_fine: as `iter_batches`.
+            pin_memory: as `iter_batches`.
+
+        Raises:
+            UserError: for a group that is damaged; it names the file.
+        """
+        if batch_items < 1:
+            raise ValueError(f"batch_items is {batch_items}, expected 1 or more")
+        order = np.random.default_rng(seed).permutation(self.done_positions())
+
+        def read(start: int) -> FeatureBatch:
+            return self._reader.read_items(order[start : start + batch_items], with_fine, pin_memory)
+
+        return prefetched(read, range(0, len(order), batch_items))
+
+    def done_positions(self) -> np.ndarray:
+        """[N] int64, rising: the positions of all items with features; memory: twice 8 bytes each."""
+        groups = map(self._group, self.groups())
+        found = [group.first_slot + group.done_N.nonzero()[0] for group in groups]
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
     def iter_coarse(self, batch_items: int = 1024, *, groups: Iterable[int] | None = None) -> Iterator[CoarseBatch]:
         """Positions, coarse vectors and labels of the done items in slot order; fine rows are not read.
@@ -196,21 +258,46 @@ class StoreReader:
                 labels = torch.from_numpy(group.labels_NC(start, stop)[done_N])
             yield CoarseBatch(positions, group.batch(start, stop, with_fine=False).coarse, labels)
 
-    def read_items(self, positions: Positions, *, with_fine: bool = True) -> FeatureBatch:
+    def read_items(self, positions: Positions, *, with_fine: bool = True, pin_memory: bool = False) -> FeatureBatch:
         """The items at some positions, in the order given; a position is group x ``spec.group_items`` + slot.
 
         Fast for a few items from anywhere: only their rows are read, but for the first time that a chunk is touched,
-        when its checksum is tested. Memory: the items, one chunk, and what `ItemReader` keeps.
+        when its checksum is tested. Memory: the items, and what `ItemReader` keeps.
 
         Args:
             positions: of done items (see `iter_coarse`), all different.
             with_fine: False reads no fine rows (the batch then has none).
+            pin_memory: put vectors where a GPU copies from at once; needs CUDA.
 
         Raises:
             UserError: for a group that is not there, or is damaged; it names the file.
             ValueError: for a position that holds no features or comes twice.
         """
-        return self._reader.read_items(positions, with_fine)
+        return self._reader.read_items(positions, with_fine, pin_memory)
+
+    def read_ids(self, ids: Sequence[str], *, with_fine: bool = True, pin_memory: bool = False) -> FeatureBatch:
+        """The items of some ids, in the order given. Memory: what `read_items` says, and from the first call on what
+        `Inventory` says, which is made then.
+
+        Args:
+            ids: of items with features, all different.
+            with_fine: as `read_items`.
+            pin_memory: as `read_items`.
+
+        Raises:
+            UserError: for an id that the store holds no features of, or a damaged group.
+            ValueError: for an id that comes twice.
+        """
+        found = {name: self._inventory.find(name) for name in ids}
+        positions = {name: item.position for name, item in found.items() if item is not None and item.status == "done"}
+        missing = [name for name in found if name not in positions]
+        if missing:
+            others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise UserError(
+                f"The store {self.path} holds no features of {missing[0]!r}{others}; `tai info {self.path}` says what "
+                "it holds."
+            )
+        return self._reader.read_items([positions[name] for name in ids], with_fine, pin_memory)
 
     def read_texts(self, positions: Positions) -> list[str]:
         """The texts of the items at some positions, in the order given; memory: these, and those of one group.
@@ -225,11 +312,20 @@ class StoreReader:
     def _group(self, number: int) -> StoredGroup:
         if number not in self._records:
             raise UserError(f"The store {self.path} has no group {number}; it has {len(self._records)} groups.")
-        return StoredGroup(self.path, self.spec, self._arrays, self._records[number])
+        return StoredGroup(self._files, self.spec, self._arrays, self._records[number])
+
+    @cached_property
+    def _inventory(self) -> Inventory:
+        return Inventory(self)
+
+    def _forget_items(self) -> None:
+        """Drop what was remembered of groups, some of which have changed."""
+        for name in ("_reader", "_inventory"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def _reader(self) -> ItemReader:
-        return ItemReader(self.spec, self._arrays, self._group)
+        return ItemReader(self.spec, self._arrays, self._group, self._buffers)
 
     def _slices(self, batch_items: int, groups: Iterable[int] | None) -> Iterator[tuple[StoredGroup, int, int]]:
         """Groups with the first slot and the end of every batch that has any features."""
@@ -245,7 +341,7 @@ class StoreReader:
     def _digest(self, group: int) -> str:
         digest = self._records[group].digest
         if digest is None:
-            raise damaged_group(self.path, group, "its record has no digest")
+            raise damaged_group(self._files, group, "its record has no digest")
         return digest
 
     def _require_texts(self) -> None:

@@ -14,22 +14,24 @@ from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
 from tai_engine.store.labels import LabelSpec, require_same_labels
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ATTRIBUTE = "tai_engine"
 KINDS = ("images", "sentences")
-ROW_DTYPES = {"float16": 2, "float32": 4}
-"""Row types and their bytes per number."""
+ROW_DTYPES = {"float16": 2, "float32": 4, "int8": 1}
+"""Types of fine rows and their bytes per number."""
 
 DEFAULT_GROUP_ITEMS = 1024
 DEFAULT_CHUNK_ITEMS = 64
 SENTENCE_CHUNK_ROWS = 4096
 CHECKSUM_BYTES = 4
+SCALE_BYTES = 4
+HASH_BYTES = 16
 # Guesses for estimates: ids are paths, texts are captions.
 _ID_BYTES = 80
 _TEXT_BYTES = 60
 
-# Attributes that came to schema 1 later: stores without them are sound.
-_ADDED = {"has_text", "labels"}
+# Attributes that came later: stores without them are sound.
+_ADDED = {"has_text", "labels", "has_content_hash"}
 
 STATUS_PENDING, STATUS_DONE, STATUS_FAILED, STATUS_DELETED = 0, 1, 2, 3
 STATUS_NAMES = ("pending", "done", "failed", "deleted")
@@ -45,7 +47,8 @@ class StoreSpec:
         recipe_key: how inputs became vectors (preprocessing, size, dense and coarse recipe, decoding options).
         dim: D.
         rows_per_item_max: L; 0 for a store of coarse vectors alone.
-        row_dtype: ``"float16"`` or ``"float32"``.
+        row_dtype: ``"float16"``, ``"float32"``, or ``"int8"`` with a scale for each fine row (coarse vectors are then
+            float16).
         has_coarse_clip: whether CLIP's own image vector is kept beside the coarse one.
         group_items: item slots of a commit group.
         chunk_items: items per chunk of coarse rows, and of fine rows for images; divides ``group_items``.
@@ -53,6 +56,8 @@ class StoreSpec:
         recipe: what ``recipe_key`` is the key of.
         has_text: whether the text of every item is kept.
         labels: what the labels of the items mean; None for a store without labels.
+        has_content_hash: whether a hash of every input file is kept beside its size and time.
+        schema_version: of the format; this version reads 1 and 2, and writes 2.
 
     Raises:
         ValueError: for values that do not fit together.
@@ -71,6 +76,8 @@ class StoreSpec:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     has_text: bool = False
     labels: LabelSpec | None = None
+    has_content_hash: bool = False
+    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -86,6 +93,16 @@ class StoreSpec:
     def has_fine(self) -> bool:
         """Whether fine rows are kept at all."""
         return self.rows_per_item_max > 0
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether fine rows are kept as int8, with a scale each."""
+        return self.row_dtype == "int8" and self.has_fine
+
+    @property
+    def coarse_dtype(self) -> str:
+        """The type of coarse vectors."""
+        return "float16" if self.row_dtype == "int8" else self.row_dtype
 
     @property
     def fine_chunk_rows(self) -> int:
@@ -115,22 +132,25 @@ class StoreSpec:
     def _group_bytes(self, items: int, rows_per_item: float) -> int:
         if items == 0:
             return 0
-        vector = self.dim * ROW_DTYPES[self.row_dtype]
+        vector = self.dim * ROW_DTYPES[self.coarse_dtype]
         coarse = math.ceil(items / self.chunk_items) * (self.chunk_items * vector + CHECKSUM_BYTES)
         fine = 0
         if self.has_fine:
-            fine = math.ceil(items * rows_per_item / self.fine_chunk_rows) * (
-                self.fine_chunk_rows * vector + CHECKSUM_BYTES
-            )
-        # status, count, size, modified_ns and labels are chunks of a whole group.
+            row = self.dim * ROW_DTYPES[self.row_dtype]
+            chunk = self.fine_chunk_rows * row + CHECKSUM_BYTES
+            if self.is_quantised:
+                chunk += self.fine_chunk_rows * SCALE_BYTES + CHECKSUM_BYTES
+            fine = math.ceil(items * rows_per_item / self.fine_chunk_rows) * chunk
+        # status, count, size, modified_ns, labels and content_hash are chunks of a whole group.
         per_slot = 1 + 4 + 8 + 8 + (self.labels.packed_bytes if self.labels else 0)
+        per_slot += HASH_BYTES if self.has_content_hash else 0
         per_item = items * (_ID_BYTES + 4 + (_TEXT_BYTES + 4 if self.has_text else 0)) + self.group_items * per_slot
         return per_item + coarse * (2 if self.has_coarse_clip else 1) + fine
 
     def to_attributes(self) -> dict[str, Any]:
         """The spec as JSON, for the attributes of the Zarr group."""
         presence = {"has_fine": self.has_fine, "has_labels": self.labels is not None}
-        return {"schema_version": SCHEMA_VERSION, **asdict(self), **presence}
+        return {**asdict(self), **presence}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any] | None, path: object) -> StoreSpec:
@@ -159,6 +179,18 @@ class StoreSpec:
             raise UserError(
                 f"The attributes in {path}/zarr.json are damaged ({error}); restore that file or make the store again."
             ) from error
+
+    def require_writable(self, path: object) -> None:
+        """Refuse to change the store at ``path``, which has this spec, if it is of an older schema.
+
+        Raises:
+            UserError: naming the command that raises it to this one.
+        """
+        if self.schema_version < SCHEMA_VERSION:
+            raise UserError(
+                f"The store {path} has schema version {self.schema_version}, which this tai-engine reads but does not "
+                f"write; run `tai migrate {path}` first."
+            )
 
     def require_compatible(self, wanted: StoreSpec, path: object) -> None:
         """Refuse to go on filling the store at ``path``, which has this spec, with features of the ``wanted`` one.
@@ -193,7 +225,7 @@ class StoreSpec:
 
 def unknown_parts(attributes: Mapping[str, Any]) -> list[str]:
     """Parts of a store that its attributes announce and this version does not know; it can read past them only."""
-    known = {"has_fine", "has_coarse_clip", "has_text", "has_labels"}
+    known = {"has_fine", "has_coarse_clip", "has_text", "has_labels", "has_content_hash"}
     return sorted(key.removeprefix("has_") for key in set(attributes) - known if key[:4] == "has_" and attributes[key])
 
 
@@ -209,6 +241,7 @@ class StoredItem:
         modified_ns: modification time of the input in nanoseconds since 1970, None if not known.
         text: the sentence itself; None in a store without texts.
         labels: indices of its classes, rising; None in a store without labels.
+        content_hash: BLAKE2b of 16 bytes of the input file; None if not known, or in a store without these.
     """
 
     id: str
@@ -218,3 +251,4 @@ class StoredItem:
     modified_ns: int | None = None
     text: str | None = None
     labels: tuple[int, ...] | None = None
+    content_hash: bytes | None = None

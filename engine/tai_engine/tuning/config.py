@@ -46,6 +46,8 @@ class TuningConfig:
         held_out: share of the sentences that is never trained on, for the figures of each epoch; 0 for none.
         patience: stop after so many epochs without a better held-out mAP; None never stops early.
         keep: which contexts are the result: ``last``, or ``best`` by held-out mAP.
+        noise: mean length of the Gaussian noise added to the sentences' vectors, whose length is 1; 0, as published,
+            adds none. About 1 keeps contexts from drifting where sentences alone decide nothing.
         negatives: how negatives are found.
         window_groups: commit groups of the store that are shuffled together; memory is theirs.
 
@@ -72,6 +74,7 @@ class TuningConfig:
     held_out: float = 0.05
     patience: int | None = None
     keep: str = "last"
+    noise: float = 0.0
     negatives: NegativeConfig = field(default_factory=lambda: NegativeConfig(strategy="none"))
     window_groups: int = 8
 
@@ -88,7 +91,7 @@ class TuningConfig:
         for name in ("scale", "text_temperature", "learning_rate"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value > 0, name, value, "a number above 0")
-        for name in ("warmup_epochs", "warmup_learning_rate", "weight_decay"):
+        for name in ("warmup_epochs", "warmup_learning_rate", "weight_decay", "noise"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, value, "a number from 0")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "a number from 0 and below 1")

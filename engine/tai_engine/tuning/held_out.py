@@ -49,6 +49,7 @@ class HeldOut:
 def score_sentences(batch: FeatureBatch, vectors: ClassVectors, config: TuningConfig) -> SentenceScores:
     """Scores as tuning sees them, differentiable w.r.t. the class vectors, on their device."""
     device = vectors.global_vectors.device
+    batch = batch.dequantised()
     coarse = batch.coarse.to(device, non_blocking=True)
     if not len(batch.fine):
         scores = ops.score_coarse(coarse, vectors.global_vectors, scale=config.scale)

@@ -21,7 +21,8 @@ from tai_engine.prompt_learner import ClassVectors, PromptLearner
 from tai_engine.tuning.checkpoint import EpochMetrics, RunState
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut, evaluate, score_sentences, tuning_loss
-from tai_engine.tuning.order import EpochOrder, mixing_generator
+from tai_engine.tuning.noise import disturbed
+from tai_engine.tuning.order import EpochOrder, mixing_generator, noise_generator
 from tai_engine.tuning.run_folder import RunFolder
 from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable, Split, StoredVectors
 
@@ -210,6 +211,7 @@ class Tuner:
         """One step, which began at ``begun``; returns the loss before it."""
         state = self.state
         batch, labels_BC = self._with_negatives(batch, indices_B)
+        batch = disturbed(batch, self._config.noise, noise_generator(self._config.seed, state.step))
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.learning_rate_of(epoch)
         self._optimizer.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tai_engine.features import FeatureBatch
 from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable
 
-_ORDER, _MIX = 1, 2
+_ORDER, _MIX, _NOISE = 1, 2, 3
 
 
 def generator_of(seed: int, purpose: int, number: int) -> torch.Generator:
@@ -26,6 +26,11 @@ def generator_of(seed: int, purpose: int, number: int) -> torch.Generator:
 def mixing_generator(seed: int, step: int) -> torch.Generator:
     """What decides which mined sentences a step sees."""
     return generator_of(seed, _MIX, step)
+
+
+def noise_generator(seed: int, step: int) -> torch.Generator:
+    """What decides how a step's sentences are disturbed."""
+    return generator_of(seed, _NOISE, step)
 
 
 class EpochOrder:

@@ -163,6 +163,7 @@ def tune(
     init: Init = None,
     run: str | Path | None = None,
     progress: Callable[[StepProgress], None] | None = None,
+    cuda_graphs: bool = False,
 ) -> TuningResult:
     """Learn contexts on the sentences of a store; no picture is ever read (Guo et al., arXiv 2211.12739).
 
@@ -177,13 +178,16 @@ def tune(
             by name; None draws them at random.
         run: a folder for checkpoints and figures. A run that was stopped goes on from there, with the same result.
         progress: called after every step.
+        cuda_graphs: record the way through the text tower once and replay it; for GPUs and few classes.
 
     Raises:
-        UserError: as `TuningTask.prepare`, `load_checkpoint` and `PromptLearner`; when the folder cannot be written.
+        UserError: as `TuningTask.prepare`, `PromptLearner.record_graphs`, `load_checkpoint` and `PromptLearner`; when
+            the folder cannot be written.
         DivergedError: when the loss is not finite; the last good prompts are in the run folder then.
     """
     config = config or TuningConfig()
-    return tune_task(TuningTask.prepare(store, text_model, vocabulary, config), config, init, run, progress)
+    task = TuningTask.prepare(store, text_model, vocabulary, config)
+    return tune_task(task, config, init, run, progress, cuda_graphs)
 
 
 def identity_of(task: TuningTask, config: TuningConfig, init: Init) -> dict[str, Any]:
@@ -204,11 +208,15 @@ def tune_task(
     init: Init = None,
     run: str | Path | None = None,
     progress: Callable[[StepProgress], None] | None = None,
+    cuda_graphs: bool = False,
 ) -> TuningResult:
     """`tune` for a task that is prepared already, with the same shape of contexts and held-out share."""
     begun, vocabulary = time.perf_counter(), task.vocabulary
     folder = RunFolder(Path(run), identity_of(task, config, init)) if run is not None else None
-    tuner = Tuner(task.store, task.split, task.learner(config, init), config, folder=folder, progress=progress)
+    learner = task.learner(config, init)
+    if cuda_graphs:
+        learner.record_graphs()
+    tuner = Tuner(task.store, task.split, learner, config, folder=folder, progress=progress)
     try:
         tuner.run()
         vectors = tuner.class_vectors()

@@ -1,5 +1,6 @@
 """Pictures into a store: every one ends as done or failed, and a run that was cut off goes on."""
 
+import hashlib
 import re
 import shutil
 from collections import namedtuple
@@ -9,13 +10,14 @@ import torch
 
 from fake_encoders import DictSource, FakeEncoder, Picture, png
 from tai_engine.caching import CacheOptions, cache_images
-from tai_engine.caching.filling import group_sizes
-from tai_engine.caching.images import decode_ahead
+from tai_engine.caching.run import group_sizes
+from tai_engine.caching.selection import map_ahead
+from tai_engine.caching.stages import STAGES
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore
 
-SMALL = CacheOptions(group_items=8, slice_items=3, workers=2)
+SMALL = CacheOptions(group_items=8, slice_items=3, workers=2, decode_in="threads")
 
 
 def pictures(count, start=0):
@@ -23,7 +25,7 @@ def pictures(count, start=0):
 
 
 def cache(source, path, encoder=None, options=SMALL, **more):
-    return cache_images(source, encoder or FakeEncoder(), path, decode=source.decode, options=options, **more)
+    return cache_images(source, encoder or FakeEncoder(), path, options=options, **more)
 
 
 def content(path):
@@ -52,15 +54,15 @@ def test_features_are_those_of_the_encoder_in_source_order(path):
     assert report.bytes_written == store.nbytes
     assert report.reasons == {}
     assert report.items_per_second == pytest.approx(20 / report.seconds)
-    assert set(report.stage_seconds) == {"decode", "preprocess", "wait", "encode", "write"}
-    assert 0 < report.stage_seconds["write"] < report.seconds
+    assert tuple(report.stage_seconds) == STAGES
+    assert all(0 < seconds < report.seconds for seconds in report.stage_seconds.values())
     # Slices of 3 that end where groups of 8 end.
     assert encoder.batches == [3, 3, 2, 3, 3, 2, 3, 1]
 
 
 def test_the_store_says_what_it_is(path):
     encoder = FakeEncoder()
-    cache(DictSource(pictures(1)), path, encoder, CacheOptions(row_dtype="float32"))
+    cache(DictSource(pictures(1)), path, encoder, CacheOptions(row_dtype="float32", decode_in="threads"))
     spec = FeatureStore.open(path).spec
     assert (spec.kind, spec.space_key, spec.recipe_key) == ("images", "space:fake", "img8:fake")
     assert (spec.dim, spec.rows_per_item_max, spec.row_dtype, spec.has_coarse_clip) == (4, 2, "float32", False)
@@ -81,20 +83,26 @@ def test_broken_pictures_are_failed_items_with_a_reason(path):
         ("e", "failed", 0, 1004),
     ]
     assert items[1].reason == "empty: no bytes"
-    assert items[2].reason.startswith("unexpected: UnidentifiedImageError: ")
-    assert (report.done, report.failed, report.reasons) == (2, 3, {"empty": 2, "unexpected": 1})
+    assert items[2].reason == "unknown-format: it is no picture of a known format"
+    assert [i.content_hash for i in items] == [
+        hashlib.blake2b(data, digest_size=16).digest() if data else None for data in source.pictures.values()
+    ]
+    assert (report.done, report.failed, report.reasons) == (2, 3, {"empty": 2, "unknown-format": 1})
 
 
 def test_a_picture_that_the_preprocessing_cannot_take_fails_alone(path):
     encoder = FakeEncoder()
-    plain = encoder.preprocess
+    plain = encoder.preprocess.pixels
 
-    def preprocess(picture):
-        if picture.size == (1, 5):
-            raise ValueError("one pixel wide: bytes \udcff")  # messages may quote names that are not UTF-8
-        return plain(picture)
+    class Pixels:
+        shape = plain.shape
 
-    encoder.preprocess = preprocess
+        def __call__(self, picture, size, box):
+            if size == (1, 5):
+                raise ValueError("one pixel wide: bytes \udcff")  # messages may quote names that are not UTF-8
+            return plain(picture, size, box)
+
+    encoder.preprocess.pixels = Pixels()
     report = cache(DictSource({"a": png("red"), "b": png("red", (1, 5))}), path, encoder)
     assert (report.done, report.failed) == (1, 1)
     assert list(FeatureStore.open(path).ledger())[1].reason == "unexpected: ValueError: one pixel wide: bytes \\udcff"
@@ -190,7 +198,11 @@ def test_another_space_recipe_kind_or_row_type_is_refused_before_any_work(path):
     for encoder, options, words in [
         (FakeEncoder(space_key="space:other"), SMALL, r"'space:fake'.*'space:other'"),
         (FakeEncoder(recipe_key="img16:fake"), SMALL, r"'img8:fake'.*'img16:fake'"),
-        (FakeEncoder(), CacheOptions(row_dtype="float32"), "row type float16, but this run has float32"),
+        (
+            FakeEncoder(),
+            CacheOptions(row_dtype="float32", decode_in="threads"),
+            "row type float16, but this run has float32",
+        ),
     ]:
         with pytest.raises(UserError, match=words):
             cache(source, path, encoder, options)
@@ -281,7 +293,7 @@ def test_decoding_is_ahead_by_a_window_and_in_order():
             read.append(n)
             yield n
 
-    results = decode_ahead(lambda n: n * n, inputs(), workers=3, window=5)
+    results = map_ahead(lambda n: n * n, inputs(), workers=3, window=5)
     assert read == []
     assert [next(results) for _ in range(4)] == [0, 1, 4, 9]
     assert read == list(range(8))  # four are out, and no more than five were asked for at any time
@@ -290,7 +302,7 @@ def test_decoding_is_ahead_by_a_window_and_in_order():
 
 def test_closing_drops_what_was_not_begun():
     begun = []
-    results = decode_ahead(begun.append, range(1000), workers=1, window=100)
+    results = map_ahead(begun.append, range(1000), workers=1, window=100)
     next(results)
     results.close()
     assert len(begun) <= 100

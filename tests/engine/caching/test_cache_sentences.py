@@ -76,7 +76,7 @@ def test_towers_without_token_rows_give_coarse_stores(path):
 
 def test_pictures_and_sentences_do_not_share_a_store(path):
     source = DictSource({"a": png("red")})
-    cache_images(source, FakeEncoder(), path, decode=source.decode)
+    cache_images(source, FakeEncoder(), path)
     with pytest.raises(UserError, match="holds images, not sentences"):
         cache_sentences(SENTENCES, FakeEncoder(), path)
 

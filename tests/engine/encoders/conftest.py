@@ -36,7 +36,9 @@ def tiny_encoder(model_folder):
     def load(kind, **options):
         key = (kind, *sorted(options.items()))
         if key not in loaded:
-            loaded[key] = load_encoder(model_folder(kind), **{"device": "cpu", "precision": "fp32"} | options)
+            loaded[key] = load_encoder(
+                model_folder(kind), **{"device": "cpu", "precision": "fp32", "fast": False} | options
+            )
         return loaded[key]
 
     return load

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from tai_engine.encoders import devices
-from tai_engine.encoders.devices import BatchSize, image_batch, resolve_device, resolve_precision, sentence_batch
+from tai_engine.encoders.devices import (
+    BatchSize,
+    image_batch,
+    padded_size,
+    resolve_device,
+    resolve_precision,
+    sentence_batch,
+)
 from tai_engine.errors import UserError
 
 
@@ -47,15 +54,23 @@ def test_unknown_devices(machine, name):
         resolve_device(name)
 
 
-def test_precisions(caplog):
+def test_precisions(caplog, monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert [resolve_precision("auto", d) for d in (cpu, cuda, torch.device("mps"))] == ["fp32", "fp16", "fp32"]
-    assert resolve_precision("bf16", cpu) == "bf16"
-    assert resolve_precision("fp16", cuda) == "fp16"
+    monkeypatch.setattr(devices, "has_fast_bf16", lambda device: device == cpu)
+    found = [resolve_precision("auto", d) for d in (cpu, cuda, torch.device("mps"))]
+    assert found == [("fp32", "bf16"), ("fp16", "fp16"), ("fp32", "fp32")]
+    assert [resolve_precision("auto", d, fast=False) for d in (cpu, cuda)] == [("fp32", "fp32")] * 2
+    assert resolve_precision("bf16", cpu) == ("bf16", "bf16")
+    assert resolve_precision("fp16", cuda, fast=False) == ("fp16", "fp16")
+    assert resolve_precision("fp32", cpu) == ("fp32", "fp32")
     assert not caplog.records
+    monkeypatch.setattr(devices, "has_fast_bf16", lambda _device: False)
+    assert resolve_precision("auto", cpu) == ("fp32", "fp32")
     with caplog.at_level(logging.WARNING):
-        assert resolve_precision("fp16", cpu) == "fp16"
+        assert resolve_precision("fp16", cpu) == ("fp16", "fp16")
+        assert resolve_precision("bf16", cpu) == ("bf16", "bf16")
     assert "fp16 is slow on most CPUs" in caplog.text
+    assert "bf16 is slow on this CPU" in caplog.text
     with pytest.raises(UserError, match="Unknown precision 'fp8'"):
         resolve_precision("fp8", cpu)
 
@@ -124,6 +139,21 @@ def test_the_failed_batch_is_released_before_the_next_try():
         return stop
 
     assert list(BatchSize(4, "picture").map(function, 2)) == [1, 2]
+
+
+def test_padded_sizes():
+    assert [padded_size(items, 6) for items in (1, 2, 3, 4, 5, 6)] == [1, 2, 4, 4, 6, 6]
+    assert [padded_size(items, 32) for items in (1, 9, 17, 31, 32)] == [1, 16, 32, 32, 32]
+
+
+def test_hardware_for_bf16(monkeypatch):
+    for amx, avx512 in ((True, False), (False, True), (False, False)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda found=amx: found)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda found=avx512: found)
+        assert devices.has_fast_bf16(torch.device("cpu")) == (amx or avx512)
+        assert not devices.has_fast_bf16(torch.device("cuda"))
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert not devices.has_fast_bf16(torch.device("cpu"))
 
 
 def test_first_batch_sizes():

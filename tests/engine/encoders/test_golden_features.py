@@ -18,7 +18,9 @@ def assert_close(actual, expected):
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return load_encoder(write_golden_model(tmp_path_factory.mktemp("golden")), device="cpu", precision="fp32")
+    return load_encoder(
+        write_golden_model(tmp_path_factory.mktemp("golden")), device="cpu", precision="fp32", fast=False
+    )
 
 
 @pytest.fixture(scope="module")

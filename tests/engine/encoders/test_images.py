@@ -228,7 +228,7 @@ def test_no_picture_and_one_picture(tiny_encoder, kind):
 
 
 def test_batches_of_any_size_give_the_same(model_folder, tiny_encoder):
-    small = load_encoder(model_folder("resnet"), device="cpu", batch_size=2)
+    small = load_encoder(model_folder("resnet"), device="cpu", batch_size=2, fast=False)
     expected, actual = (e.encode_images(pictures(5), names(5)) for e in (tiny_encoder("resnet"), small))
     close(actual.coarse, expected.coarse)
     close(actual.fine, expected.fine)
@@ -236,7 +236,7 @@ def test_batches_of_any_size_give_the_same(model_folder, tiny_encoder):
 
 
 def test_out_of_memory_halves_the_batch_and_remembers(model_folder, tiny_encoder, caplog):
-    encoder = load_encoder(model_folder("vit"), device="cpu", batch_size=8)
+    encoder = load_encoder(model_folder("vit"), device="cpu", batch_size=8, fast=False)
     seen = []
 
     def at_most_three(_module, args):
@@ -247,7 +247,7 @@ def test_out_of_memory_halves_the_batch_and_remembers(model_folder, tiny_encoder
     encoder.model.visual.conv1.register_forward_pre_hook(at_most_three)
     with caplog.at_level(logging.WARNING):
         batch = encoder.encode_images(pictures(7), names(7))
-    assert seen == [7, 3, 3, 1]
+    assert seen == [8, 3, 3, 1]
     assert "going on with 3" in caplog.text
     close(batch.fine, tiny_encoder("vit").encode_images(pictures(7), names(7)).fine)
     seen.clear()
@@ -256,7 +256,7 @@ def test_out_of_memory_halves_the_batch_and_remembers(model_folder, tiny_encoder
 
 
 def test_not_even_one_picture(model_folder):
-    encoder = load_encoder(model_folder("vit"), device="cpu")
+    encoder = load_encoder(model_folder("vit"), device="cpu", fast=False)
 
     def never(_module, _args):
         raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
@@ -281,7 +281,7 @@ def test_half_precision_is_near_and_leaves_in_fp32(tiny_encoder, kind, precision
 
 
 def test_numbers_that_overflow_are_reported(model_folder):
-    encoder = load_encoder(model_folder("vit"), device="cpu", precision="fp16")
+    encoder = load_encoder(model_folder("vit"), device="cpu", precision="fp16", fast=False)
     with torch.no_grad():
         encoder.model.visual.proj.fill_(6e4)
         encoder.model.visual.ln_post.weight.fill_(6e4)

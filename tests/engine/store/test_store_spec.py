@@ -46,13 +46,15 @@ def test_estimate_by_hand():
 
 def test_a_million_rn50_images_take_about_a_hundred_gigabytes():
     assert StoreSpec(**RN50).estimate_bytes(10**6) == pytest.approx(102.6e9, rel=2e-3)
+    # 49 x 1,024 bytes and as many scales of four bytes, a coarse vector of 2,048 bytes, and some 110 bytes beside.
+    assert StoreSpec(**RN50, row_dtype="int8").estimate_bytes(10**6) == pytest.approx(52.5e9, rel=2e-3)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"kind": "videos"}, "kind is 'videos'"),
-        ({"row_dtype": "int8"}, "row_dtype is 'int8'"),
+        ({"row_dtype": "int4"}, "row_dtype is 'int4'"),
         ({"dim": 0}, "dim is 0"),
         ({"rows_per_item_max": -1}, "too small"),
         ({"chunk_items": 4}, "not a multiple"),
@@ -67,7 +69,7 @@ def test_values_that_make_no_sense_are_refused(change, words):
 def test_attributes_come_back():
     spec = small_spec(has_coarse_clip=True, provenance={"model": "RN50"}, recipe={"image_size": 224})
     assert StoreSpec.from_attributes(spec.to_attributes(), "x") == spec
-    assert spec.to_attributes()["schema_version"] == 1
+    assert spec.to_attributes()["schema_version"] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""Peak memory of a fresh process that tags a store of many small items.
+
+echo '{"store": "S", "out": "T.parquet"}' | python -m tai_benchmarks.cache_memory
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tai_benchmarks.cache_problem import random_prompts, write_store
+from tai_benchmarks.peak_memory import NotMeasurableError
+from tai_engine.store import FeatureStore
+from tai_engine.tagging import Selection, tag_store
+
+_DIM, _ROWS, _CLASSES, _TAGS = 16, 2, 20, 3
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class TaggingPeak:
+    """What one process needed.
+
+    Attributes:
+        peak_bytes: resident memory at its worst moment, libraries included.
+        seconds: of tagging.
+        classes: C.
+    """
+
+    peak_bytes: int
+    seconds: float
+    classes: int
+
+
+def peak_of_tagging(items: int, seconds: float = 3600.0) -> TaggingPeak:
+    """Write a store of ``items`` synthetic items of small vectors, and tag it in a fresh process.
+
+    Raises:
+        NotMeasurableError: when that process fails, or takes longer than ``seconds``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "store")
+        write_store(store, items, _ROWS, _DIM, chunk_items=1024)
+        given = {"store": str(store), "out": str(Path(folder, "tags.parquet"))}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "tai_benchmarks.cache_memory"],
+                input=json.dumps(given),
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise NotMeasurableError(f"measuring memory took longer than {seconds:.0f} s") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it left with status {done.returncode}"]
+        raise NotMeasurableError(f"the process that measures memory failed: {lines[-1]}")
+    return TaggingPeak(**json.loads(done.stdout), classes=_CLASSES)
+
+
+def _peak_bytes() -> int:
+    """Of this program alone: what ``getrusage`` says on Linux counts what the process was before it became this one."""
+    if _STATUS.exists():
+        fields = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="ascii").splitlines() if ":" in line)
+        if "VmHWM" in fields:
+            return int(fields["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _main() -> None:
+    given = json.load(sys.stdin)
+    begun = time.perf_counter()
+    prompts = random_prompts(_CLASSES, _DIM)
+    tag_store(FeatureStore.open(given["store"]), prompts, given["out"], selection=Selection(top_k=_TAGS))
+    json.dump({"peak_bytes": _peak_bytes(), "seconds": time.perf_counter() - begun}, sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

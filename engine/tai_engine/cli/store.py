@@ -1,0 +1,113 @@
+"""``tai verify``, ``tai compact``, ``tai migrate``: looking after a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tai_engine.cli.options import SOME_ITEMS_FAILED, AsJson
+from tai_engine.cli.output import human_bytes, print_json, print_table, progress_bar, results
+
+if TYPE_CHECKING:
+    from tai_engine.store.verify import VerifyReport
+
+Store = Annotated[str, typer.Argument(help="A store: its folder or address.")]
+
+_SHOWN = 50  # problems and leftovers; --json gives all of them
+
+
+def verify(
+    store: Store,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what is wrong, so that `tai cache` can make the store whole again.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the vectors, only measure their files.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a store: counts, checksums, lengths of vectors, ids. Exit status 1 if something is wrong and stays so."""
+    from tai_engine.store.repair import repair_store
+    from tai_engine.store.verify import verify_store
+
+    with progress_bar("Repairing" if repair else "Verifying") as bar:
+        look = repair_store if repair else verify_store
+        report = look(store, deep=not quick, progress=bar.update)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        if report.problems:
+            rows = [
+                ("" if p.group is None else p.group, p.kind, p.file, p.detail, p.mended or "")
+                for p in report.problems[:_SHOWN]
+            ]
+            print_table("", ("group", "problem", "file", "found", "done about it"), rows)
+        for name in report.leftovers[:_SHOWN]:
+            _say(f"{'removed' if report.removed_leftovers else 'left over'}: {name}")
+        hidden = max(0, len(report.problems) - _SHOWN) + max(0, len(report.leftovers) - _SHOWN)
+        if hidden:
+            _say(f"{hidden:,} more; --json lists all.")
+        _say(_verdict(report, store))
+    raise typer.Exit(0 if report.is_sound else SOME_ITEMS_FAILED)
+
+
+def _verdict(report: VerifyReport, store: str) -> str:
+    from tai_engine.store.repair import TAKEN_OUT
+
+    how = "" if report.is_deep else " (vectors were not read)"
+    holds = (
+        f"{report.groups:,} groups{how}: {report.done:,} items done, {report.failed:,} failed, {report.deleted:,} "
+        f"deleted, {human_bytes(report.bytes)}"
+    )
+    if not report.problems:
+        left = ""
+        if report.leftovers and not report.removed_leftovers:
+            left = f" Killed writers left {len(report.leftovers):,} files, which do no harm; --repair removes them."
+        being = (
+            f" It is being written by {report.writer}; what that one is about was not looked at."
+            if report.writer
+            else ""
+        )
+        return f"{holds}. The store is sound.{left}{being}"
+    count = "1 problem" if len(report.problems) == 1 else f"{len(report.problems):,} problems"
+    if not report.is_sound:
+        if any(problem.mended for problem in report.problems):
+            return f"{holds}. {count}, not all of which can be mended: copy the whole store again or make it anew."
+        return f"{holds}. {count}; run `tai verify {store} --repair` to mend the store."
+    lost = {problem.group for problem in report.problems if problem.mended == TAKEN_OUT}
+    again = f" Run the same `tai cache` command again to redo the items of {len(lost):,} groups." if lost else ""
+    return f"{holds}. {count}, mended.{again}"
+
+
+def compact(store: Store, as_json: AsJson = False) -> None:
+    """Give back the place of deleted items, and fill groups that are not full."""
+    from tai_engine.store.compact import compact_store
+
+    with progress_bar("Compacting") as bar:
+        report = compact_store(store, progress=bar.update)
+    if as_json:
+        print_json(report.as_dict())
+    elif report.groups_before == report.groups_after and not report.dropped:
+        _say(f"There is nothing to give back: {report.items:,} items in {report.groups_after:,} groups.")
+    else:
+        _say(
+            f"{human_bytes(report.freed_bytes)} were given back: {report.dropped:,} deleted items are gone, "
+            f"{report.items:,} items stay, in {report.groups_after:,} groups instead of {report.groups_before:,}."
+        )
+
+
+def migrate(store: Store, as_json: AsJson = False) -> None:
+    """Raise a store of an older schema to this one, in place, so that it can be written."""
+    from tai_engine.store.migrate import migrate_store
+
+    with progress_bar("Migrating") as bar:
+        report = migrate_store(store, progress=bar.update)
+    if as_json:
+        print_json(report.as_dict())
+    elif report.schema_before == report.schema_after:
+        _say(f"The store has schema version {report.schema_after} already.")
+    else:
+        _say(f"The store was raised from schema version {report.schema_before} to {report.schema_after}.")
+
+
+def _say(text: str) -> None:
+    results.print(text, highlight=False, markup=False)

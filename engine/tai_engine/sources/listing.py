@@ -1,0 +1,143 @@
+"""A list of pictures: of this machine, or behind an address."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tai_engine.errors import UserError
+from tai_engine.item_ids import ID_COLUMN, LOCATION_COLUMNS, id_of_row, is_address
+from tai_engine.records import Record, read_records
+from tai_engine.sources.addresses import join, local_path, name_of, parent_of, protocol_of
+from tai_engine.sources.folder import item_of_file, printable
+from tai_engine.sources.items import Source, SourceItem
+from tai_engine.sources.reading import ReadError
+
+
+class ListSource(Source):
+    """The pictures that a JSONL, CSV, TSV or Parquet file names, in its order.
+
+    The picture is named by the first of the columns `LOCATION_COLUMNS`: by an address, or by a path relative to the
+    list's own folder (Hugging Face's ``metadata.jsonl`` fits); ``id``, where it is there, overrules it as its id. The
+    whole list is read and checked once before the first item comes. Sizes and times are those of local files alone:
+    asking a server for each would take as long as reading the pictures.
+
+    Memory: 8 bytes a row while checking, then one row. A list behind an address is copied to a temporary file.
+
+    Args:
+        place: path or address of the list.
+
+    Raises:
+        UserError: for a list that cannot be read or has no rows, a row without a path, an address of a kind that cannot
+            be read here, or an id that occurs twice (names both rows).
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self._name = printable(place)
+        self._address = str(place) if is_address(str(place)) else None
+        if self._address is None:
+            self._path = Path(place)
+            self._folder = os.fspath(self._path.parent)
+        else:
+            # The object removes its folder when it goes.
+            self._copy = tempfile.TemporaryDirectory(prefix="tai-list-")
+            self._path = Path(self._copy.name, "list" + Path(name_of(self._address)).suffix)
+            self._folder = parent_of(self._address)
+            _copy_to(self._address, self._path)
+        self._count = self._check()
+
+    def __iter__(self) -> Iterator[SourceItem]:
+        for _, item_id, location in self._rows():
+            yield SourceItem(item_id, location) if is_address(location) else item_of_file(item_id, location)
+
+    def describe(self) -> str:
+        """The path or address."""
+        return f"the list {self._name}"
+
+    def estimate_count(self) -> int:
+        """The exact number."""
+        return self._count
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        """Place, id and location of every row."""
+        for record in read_records(self._path, (ID_COLUMN, *LOCATION_COLUMNS), name=self._name):
+            location = self._location_of(record)
+            yield record.place, id_of_row(record.values, record.place, self._name), location
+
+    def _location_of(self, record: Record) -> str:
+        column = next((c for c in LOCATION_COLUMNS if c in record.values), None)
+        if column is None:
+            raise UserError(
+                f"In {record.place} of '{self._name}' no column names the picture: "
+                f"it needs a path or an address as text in one of {', '.join(LOCATION_COLUMNS)}."
+            )
+        path = record.values[column]
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise UserError(
+                f"The {column} in {record.place} of '{self._name}' is {path!r}; "
+                "it must be a path as text, or an address."
+            )
+        if is_address(path):
+            return local_path(path) or path
+        if self._address is None:
+            return os.path.join(self._folder, path)  # noqa: PTH118 - faster than Path, for long lists
+        if path.startswith("/"):
+            raise UserError(
+                f"The {column} in {record.place} of '{self._name}' is the absolute path '{path}'; "
+                "in a list behind an address it must be relative to the list, or an address."
+            )
+        return join(self._folder, path)
+
+    def _check(self) -> int:
+        hashes = array("Q")
+        protocols: set[str] = set()
+        for place, item_id, location in self._rows():
+            hashes.append(_hash(item_id))
+            if is_address(location) and protocol_of(location) not in protocols:
+                self._try_protocol(place, location)
+                protocols.add(protocol_of(location))
+        if not hashes:
+            raise UserError(f"The list '{self._name}' has no rows: put one picture on each.")
+        ordered = np.sort(np.frombuffer(hashes, dtype=np.uint64))
+        suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+        places: dict[str, str] = {}
+        for place, item_id, _ in self._rows() if suspects else ():
+            if _hash(item_id) in suspects:
+                if item_id in places:
+                    raise UserError(
+                        f"The id {item_id!r} occurs in {places[item_id]} and in {place} of '{self._name}': "
+                        "remove one of the rows, or tell them apart with a column 'id'."
+                    )
+                places[item_id] = place
+        return len(hashes)
+
+    def _try_protocol(self, place: str, address: str) -> None:
+        """A package that is missing is missing for all rows: better said before the run."""
+        from tai_engine.sources.remote import open_file_system
+
+        try:
+            open_file_system(address)
+        except UserError as error:
+            raise UserError(f"In {place} of '{self._name}': {error}") from error
+
+
+def _copy_to(address: str, path: Path) -> None:
+    from tai_engine.sources.streams import AddressStream
+
+    try:
+        with AddressStream(address) as stream, path.open("wb") as file:
+            shutil.copyfileobj(stream, file, 2**20)
+    except ReadError as error:
+        raise UserError(f"The list '{address}' cannot be read ({error.detail}): check the address.") from error
+
+
+def _hash(item_id: str) -> int:
+    digest = hashlib.blake2b(item_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -1,0 +1,123 @@
+"""The members of a tar archive, read once from front to back, and what is wrong with the archive."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+from tai_engine.sources.reading import ReadError, error_of_system
+
+_BLOCK_BYTES = 512
+_MAX_HEADER_BYTES = 2**20
+_SKIP_BYTES = 2**20
+
+
+class TarStream:
+    """An archive, packed with gzip or not whatever its name says, as a stream that only goes forward.
+
+    Memory: a header of at most 1 MiB, and a member's data when asked for it.
+
+    Args:
+        file: at the archive's first byte.
+        is_local: an archive that is not packed is skipped through rather than read.
+    """
+
+    def __init__(self, file: io.BufferedReader[Any], is_local: bool) -> None:
+        is_packed = file.peek(2)[:2] == b"\x1f\x8b"
+        self._file: Any = gzip.GzipFile(fileobj=file, mode="rb") if is_packed else file
+        self._position = 0
+        self._last_read = b""
+        self.can_seek = is_local and not is_packed
+
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Headers in order; between two of them `data` may be called.
+
+        Raises:
+            ReadError: where the archive is damaged or cut off.
+        """
+        try:
+            archive: Any = tarfile.TarFile(fileobj=cast("Any", self), mode="r")
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # it would keep them all
+                if member.size < 0:
+                    raise ReadError("broken", "a header says that a member has less than no bytes")
+                yield member
+            self._check_end()
+        except ReadError:
+            raise
+        except MemoryError as error:
+            raise ReadError("no-memory", "reading the archive needs more memory than there is") from error
+        except (zlib.error, gzip.BadGzipFile) as error:
+            raise ReadError("broken", f"its gzip packing is damaged ({error})") from error
+        except EOFError as error:
+            raise ReadError("truncated", "the archive is cut off") from error
+        except OSError as error:
+            raise error_of_system(error) from error
+        except Exception as error:  # tarfile meets wrong numbers in headers with whatever comes of them
+            text = str(error) or type(error).__name__
+            if text == "empty file":
+                raise ReadError("empty", "the archive has no bytes") from error
+            is_cut = "unexpected end" in text or "truncated" in text
+            raise ReadError("truncated" if is_cut else "broken", f"a header or member is damaged ({text})") from error
+
+    def data(self, member: tarfile.TarInfo) -> bytes:
+        """The bytes of the member whose header came last.
+
+        Raises:
+            ReadError: if the archive ends before.
+        """
+        self.seek(member.offset_data)
+        data = self.read(member.size, member.size)
+        if len(data) < member.size:
+            raise ReadError("truncated", "the archive is cut off")
+        self.seek(member.offset_data + -(-member.size // _BLOCK_BYTES) * _BLOCK_BYTES)
+        return data
+
+    def tell(self) -> int:
+        """Bytes from the beginning of the unpacked archive."""
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Go forward, to the archive's end at most unless it can be skipped through."""
+        if self.can_seek:
+            self._position = self._file.seek(position)
+            return
+        while self._position < position:
+            if not self.read(min(_SKIP_BYTES, position - self._position)):
+                return
+
+    def read(self, size: int, limit: int = _MAX_HEADER_BYTES) -> bytes:
+        """``size`` bytes, fewer only at the end.
+
+        Raises:
+            ReadError: for more than ``limit``: no header is so long.
+        """
+        if not 0 <= size <= limit:
+            raise ReadError("broken", f"a header of {size:,} bytes")
+        parts = []
+        left = size
+        while left and (part := self._file.read(left)):
+            parts.append(part)
+            left -= len(part)
+        self._last_read = b"".join(parts)
+        self._position += size - left
+        return self._last_read
+
+    def _check_end(self) -> None:
+        """What tarfile takes for the end may be damage: a header that is none, or zeros amid the archive.
+
+        An archive without zeros at its end has all its members, as far as anybody can tell.
+        """
+        if not self._last_read:
+            return
+        if len(self._last_read) < _BLOCK_BYTES:
+            raise ReadError("truncated", "the archive is cut off")
+        if any(self._last_read):
+            raise ReadError("broken", "a header is damaged")
+        while rest := self.read(_SKIP_BYTES):
+            if any(rest):
+                raise ReadError("broken", "there is more behind its end: it is damaged, or several archives in one")

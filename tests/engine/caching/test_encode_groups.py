@@ -1,0 +1,135 @@
+"""Groups are made from tasks, here or in another process: where pictures are decoded, and what comes out when."""
+
+import subprocess
+import threading
+
+import pytest
+
+from fake_encoders import FakeEncoder
+from hostile_pictures import HostileReader, item
+from tai_engine.caching import CacheOptions, GroupTask, Preparation, Stages, cache_images, encode_groups
+from tai_engine.decoding import DecodeOptions
+from tai_engine.pixels import SquarePixels
+from tai_engine.store import FeatureStore, StoreSpec
+
+SMALL = CacheOptions(group_items=4, slice_items=3, workers=2, decode_in="threads")
+PREPARE = Preparation(HostileReader(), SquarePixels(8, "squash"), DecodeOptions())
+
+
+class ItemSource:
+    reader = HostileReader()
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return iter(self.items)
+
+    def estimate_count(self):
+        return len(self.items)
+
+
+def content(path):
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.name.startswith(("c.", "0"))}
+
+
+@pytest.fixture
+def store(tmp_path):
+    spec = StoreSpec(
+        kind="images", space_key="space:fake", recipe_key="r", dim=4, rows_per_item_max=2, group_items=4,
+        chunk_items=4, has_content_hash=True,
+    )  # fmt: skip
+    with FeatureStore.create(tmp_path / "store", spec).writing() as opened:
+        yield opened
+
+
+def test_records_come_out_before_the_next_task_is_waited_for(store):
+    """As in another process, whose parent gives two tasks and the third when it has a result."""
+    results = threading.Semaphore(2)
+    store.reserve(4)
+
+    def tasks():
+        for group in range(4):
+            assert results.acquire(timeout=10)
+            yield GroupTask(group, [item(4 * group + n) for n in range(4 - group % 2)])
+
+    numbers = []
+    for record in encode_groups(tasks(), store, FakeEncoder(), PREPARE, SMALL, Stages()):
+        numbers.append((record.group, record.items))
+        store.commit_group(record)
+        results.release()
+    assert numbers == [(0, 4), (1, 3), (2, 4), (3, 3)]
+    assert [i.id for i in store.ledger()] == ["0", "1", "2", "3", "4", "5", "6", "8", "9", "10", "11", "12", "13", "14"]
+
+
+def test_arrays_are_lengthened_once_for_all_that_is_foreseen(tmp_path, monkeypatch):
+    calls, reserve = [], FeatureStore.reserve
+    monkeypatch.setattr(FeatureStore, "reserve", lambda self, groups: calls.append(groups) or reserve(self, groups))
+    source = ItemSource([item(n) for n in range(10)])
+    cache_images(source, FakeEncoder(), tmp_path / "s", options=SMALL)
+    assert calls == [3]
+    (tmp_path / "s" / "commits" / "00000001.json").unlink()
+    source.items = [item(n) for n in range(16)]
+    calls.clear()
+    cache_images(source, FakeEncoder(), tmp_path / "s", options=SMALL)
+    assert calls == [5]  # groups 0 and 2 are there: 1, 3 and 4 are made
+    # Of what is not foreseen, a group at a time.
+    source.items = [item(n) for n in range(30)]
+    source.estimate_count = lambda: None
+    calls.clear()
+    cache_images(source, FakeEncoder(), tmp_path / "s", options=SMALL)
+    assert calls == [6, 7, 8, 9]
+    assert FeatureStore.open(tmp_path / "s").counts() == {"done": 30, "failed": 0}
+
+
+def test_no_tasks_give_no_records(store):
+    assert list(encode_groups([], store, FakeEncoder(), PREPARE, SMALL, Stages())) == []
+
+
+def test_pictures_that_crash_hang_or_fail_cost_only_themselves(store):
+    store.reserve(2)
+    options = CacheOptions(slice_items=3, workers=2, decode_in="processes", timeout_seconds=0.5)
+    whats = ["picture", "killed", "picture", "picture", "hangs", "picture", "raises", "exits"]
+    items = [item(n, what) for n, what in enumerate(whats)]
+    seen = []
+    tasks = [GroupTask(0, items[:4]), GroupTask(1, items[4:])]
+    for record in encode_groups(tasks, store, FakeEncoder(), PREPARE, options, Stages(), lambda *n: seen.append(n)):
+        store.commit_group(record)
+    assert seen == [(2, 1), (1, 0), (1, 2), (0, 1)]
+    assert [(i.id, i.status) for i in store.ledger()] == [
+        (f"{n}", "done" if what == "picture" else "failed") for n, what in enumerate(whats)
+    ]
+    reasons = [i.reason.partition(":")[0] for i in store.ledger() if i.reason]
+    assert reasons == ["crashed", "timeout", "unexpected", "crashed"]
+
+
+@pytest.mark.parametrize(("count", "in_processes"), [(63, False), (64, True)])
+def test_few_pictures_are_decoded_without_processes(tmp_path, monkeypatch, count, in_processes):
+    started = []
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: started.append(args) or start(*args, **more))
+    source = ItemSource([item(n) for n in range(count)])
+    report = cache_images(source, FakeEncoder(), tmp_path / "s", options=CacheOptions(workers=2))
+    assert report.done == count
+    assert bool(started) == in_processes
+    started.clear()
+    assert cache_images(source, FakeEncoder(), tmp_path / "s", options=CacheOptions(workers=2)).skipped == count
+    assert started == []
+
+
+def test_processes_and_threads_make_the_same_store(tmp_path):
+    source = ItemSource([item(n, "raises" if n in (3, 23) else "picture") for n in range(24)])
+    for decode_in in ("threads", "processes"):
+        options = CacheOptions(group_items=8, slice_items=3, workers=2, decode_in=decode_in)
+        report = cache_images(source, FakeEncoder(), tmp_path / decode_in, options=options)
+        assert (report.done, report.failed) == (22, 2)
+    assert content(tmp_path / "processes") == content(tmp_path / "threads")
+    assert len(content(tmp_path / "threads")) > 20
+
+
+def test_seconds_are_counted_by_stage(store):
+    stages = Stages()
+    store.reserve(1)
+    list(encode_groups([GroupTask(0, [item(0, "slow"), item(1)])], store, FakeEncoder(), PREPARE, SMALL, stages))
+    assert stages.seconds["read"] > 0.02
+    assert all(seconds > 0 for seconds in stages.seconds.values())
