@@ -197,7 +197,7 @@ def sequential_rows(
     remark(f"reading {store.nbytes / 1e9:.1f} GB in order")
     files = [path for name in ("coarse", "fine") for path in sorted((Path(store.path) / name).glob("c.*"))]
     # Of torch, as its memory is aligned: the kernel copies to other places at a third of the speed.
-    buffer = memoryview(torch.empty(_SEQUENTIAL_ITEMS * _ROWS * config.dim * 2, dtype=torch.uint8).numpy())
+    buffer = torch.empty(_SEQUENTIAL_ITEMS * _ROWS * config.dim * 2, dtype=torch.uint8).numpy().data
     total = sum(path.stat().st_size for path in files)
     plain = zarr.open_group(store.path, mode="r", zarr_format=3)
     fine: Any = plain["fine"]

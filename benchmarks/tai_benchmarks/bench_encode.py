@@ -133,6 +133,7 @@ def rows_of(
             "precision": precision,
             "share_of_gemm": flops * timings[name].throughput() / limits.gemm_for(precision),
             "cosine": cosines[name],
+            "cosine_error": 1 - cosines[name],
             "gflops_per_picture": flops / 1e9,
             "weights": "random",
             **limits.as_fields(),

@@ -145,7 +145,9 @@ def stores(dim: int, rows: int, coarse_clip: bool) -> dict[str, StoreSpec]:
     """The kinds of stores that are compared, by name."""
 
     def spec(row_dtype: str, fine_rows: int) -> StoreSpec:
-        return StoreSpec("images", "", "", dim, fine_rows, row_dtype, has_coarse_clip=coarse_clip)
+        return StoreSpec(
+            "images", "", "", dim, fine_rows, row_dtype, has_coarse_clip=coarse_clip, has_content_hash=True
+        )
 
     return {"fp16": spec("float16", rows), "int8": spec("int8", rows), "coarse only, fp16": spec("float16", 0)}
 

@@ -101,13 +101,13 @@ class Tally:
         """A histogram and a summary line."""
         kills = self.killed.total()
         lines = [f"  {stage:<16}{self.killed[stage]:>5}  {'#' * self.killed[stage]}" for stage in STAGES]
-        equal = "every store" if not self.differing else f"all but {len(self.differing)} stores"
+        equal = "every store equal to an undisturbed one, byte by byte: nothing lost, nothing doubled"
+        outcome = f"{len(self.differing)} stores differ from undisturbed ones" if self.differing else equal
         return "\n".join(
             [
                 "killed while",
                 *lines,
-                f"{kills} kills, {kills} resumed: {equal} equal to an undisturbed one, byte by byte, "
-                "nothing lost, nothing doubled",
+                f"{kills} kills, {kills} resumed; {outcome}",
             ]
         )
 

@@ -29,7 +29,7 @@ REASONS = {
     "unknown-format": "no picture, or of a format that cannot be read here",
     "truncated": "the file ends too early",
     "broken": "the contents are damaged",
-    "too-large": "more pixels than allowed",
+    "too-large": "more pixels or bytes than allowed",
     "too-narrow": "one side is too many times the other",
     "no-memory": "not enough memory to decode it",
     "crashed": "decoding it ended the process that did it",

@@ -144,8 +144,8 @@ class NounFilter:
     Args:
         vocabulary: the C classes.
         language: code of ``language_codes``, or ``"none"``.
-        other_names: more names, beside the vocabulary's own, of other things that hold a class's word, such as "hot dog"
-            where dogs are classes and hot dogs are not: looked up and taken out like the rest, but without a class.
+        other_names: more names, beside the vocabulary's own, of other things that hold a class's word, such as "hot
+            dog" where dogs are classes and hot dogs are not: looked up and taken out too, but without a class.
 
     Attributes:
         class_names: C names.

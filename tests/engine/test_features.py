@@ -161,3 +161,16 @@ def test_unknown_choice_lists_close_names_first_or_all():
     assert str(many).startswith("Unknown model 'RN5'; did you mean 'RN")
     assert str(many).endswith("(75 more exist)")
     assert str(unknown_choice("mode", "zzz", ["b", "a"])) == "Unknown mode 'zzz'; choose one of 'a', 'b'."
+
+
+def test_another_dtype_is_no_reason_to_check_again():
+    """Rows of fp16 are off unit length by more than fp32 allows."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(50, 8, generator=generator), dim=1).half()
+    ids = tuple(map(str, range(50)))
+    batch = FeatureBatch(ids, rows, rows, torch.arange(51), "space:1", coarse_clip=rows)
+    wide = batch.to(dtype=torch.float32)
+    assert torch.equal(wide.coarse, rows.float())
+    assert float((wide.coarse_clip.norm(dim=1) - 1).abs().max()) > 1e-4
+    with pytest.raises(ValueError, match="coarse row 0 has length"):
+        FeatureBatch(ids, wide.coarse, wide.fine, torch.arange(51), "space:1")

@@ -46,35 +46,39 @@ def verify(
         hidden = max(0, len(report.problems) - _SHOWN) + max(0, len(report.leftovers) - _SHOWN)
         if hidden:
             _say(f"{hidden:,} more; --json lists all.")
-        _say(_verdict(report, store))
+        _say(_verdict(report, store, repair))
     raise typer.Exit(0 if report.is_sound else SOME_ITEMS_FAILED)
 
 
-def _verdict(report: VerifyReport, store: str) -> str:
+def _verdict(report: VerifyReport, store: str, repaired: bool) -> str:
     from tai_engine.store.repair import TAKEN_OUT
 
     how = "" if report.is_deep else " (vectors were not read)"
     holds = (
-        f"{report.groups:,} groups{how}: {report.done:,} items done, {report.failed:,} failed, {report.deleted:,} "
-        f"deleted, {human_bytes(report.bytes)}"
+        f"{_count(report.groups, 'group')}{how}: {report.done:,} items done, {report.failed:,} failed, "
+        f"{report.deleted:,} deleted, {human_bytes(report.bytes)}"
     )
     if not report.problems:
         left = ""
         if report.leftovers and not report.removed_leftovers:
-            left = f" Killed writers left {len(report.leftovers):,} files, which do no harm; --repair removes them."
+            files = _count(len(report.leftovers), "file")
+            left = f" Killed writers left {files}, which do no harm; --repair removes them."
         being = (
             f" It is being written by {report.writer}; what that one is about was not looked at."
             if report.writer
             else ""
         )
         return f"{holds}. The store is sound.{left}{being}"
-    count = "1 problem" if len(report.problems) == 1 else f"{len(report.problems):,} problems"
+    count = _count(len(report.problems), "problem")
+    if not report.is_sound and repaired:
+        worst = sum(not problem.mended for problem in report.problems)
+        return f"{holds}. {count}, {worst:,} of which cannot be mended: copy the whole store again or make it anew."
     if not report.is_sound:
-        if any(problem.mended for problem in report.problems):
-            return f"{holds}. {count}, not all of which can be mended: copy the whole store again or make it anew."
         return f"{holds}. {count}; run `tai verify {store} --repair` to mend the store."
     lost = {problem.group for problem in report.problems if problem.mended == TAKEN_OUT}
-    again = f" Run the same `tai cache` command again to redo the items of {len(lost):,} groups." if lost else ""
+    again = (
+        f" Run the same `tai cache` command again to redo the items of {_count(len(lost), 'group')}." if lost else ""
+    )
     return f"{holds}. {count}, mended.{again}"
 
 
@@ -87,11 +91,14 @@ def compact(store: Store, as_json: AsJson = False) -> None:
     if as_json:
         print_json(report.as_dict())
     elif report.groups_before == report.groups_after and not report.dropped:
-        _say(f"There is nothing to give back: {report.items:,} items in {report.groups_after:,} groups.")
+        _say(
+            f"There is nothing to give back: {_count(report.items, 'item')} in {_count(report.groups_after, 'group')}."
+        )
     else:
         _say(
-            f"{human_bytes(report.freed_bytes)} were given back: {report.dropped:,} deleted items are gone, "
-            f"{report.items:,} items stay, in {report.groups_after:,} groups instead of {report.groups_before:,}."
+            f"{human_bytes(report.freed_bytes)} given back: {_count(report.dropped, 'deleted item')} gone, "
+            f"{_count(report.items, 'item')} kept, in {_count(report.groups_after, 'group')} instead of "
+            f"{report.groups_before:,}."
         )
 
 
@@ -107,6 +114,10 @@ def migrate(store: Store, as_json: AsJson = False) -> None:
         _say(f"The store has schema version {report.schema_after} already.")
     else:
         _say(f"The store was raised from schema version {report.schema_before} to {report.schema_after}.")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def _say(text: str) -> None:

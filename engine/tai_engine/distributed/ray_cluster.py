@@ -13,8 +13,15 @@ from typing import Any
 from tai_engine.distributed.recipe import Place
 from tai_engine.errors import UserError
 
-# Nothing is sent to Ray's makers.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_USAGE_STATS_PROMPT_ENABLED": "0"}
+_SETTINGS = {
+    # Nothing is sent to Ray's makers.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+    # Its C++ side takes restarts of actors for an error.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Of a cluster that is started here: 15 by default, but this is the work that its user waits for.
+    "RAY_worker_niceness": "0",
+}
 _LOGGERS = ("ray", "ray.data")
 
 
@@ -57,10 +64,11 @@ def connect(address: str | None = None, workers: int = 0) -> Iterator[Cluster]:
     Raises:
         UserError: if there is no such cluster, or it has no room for a worker.
     """
-    import ray
-
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    import ray
+    import ray.data  # sets up loggers
+
     was_joined = ray.is_initialized()
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     if not was_joined:

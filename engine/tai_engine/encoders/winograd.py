@@ -30,7 +30,10 @@ _BLOCK_BYTES = 8 << 20
 def transform_filters(weight_OC33: Tensor) -> Tensor:
     """[36, C, O] in the dtype of ``weight_OC33``, for :func:`convolve_relu`."""
     transform = torch.tensor(_FILTER_TRANSFORM, dtype=weight_OC33.dtype, device=weight_OC33.device)
-    return torch.einsum("ka,ocab,lb->klco", transform, weight_OC33, transform).flatten(0, 1).contiguous()
+    outputs, channels = weight_OC33.shape[:2]
+    rows = (transform @ weight_OC33.permute(2, 3, 1, 0).reshape(3, -1)).view(POINTS, 3, -1)
+    points = (transform @ rows.transpose(0, 1).reshape(3, -1)).view(POINTS, POINTS, channels, outputs)
+    return points.transpose(0, 1).flatten(0, 1).contiguous()
 
 
 def convolve_relu(x_NCHW: Tensor, filters_36CO: Tensor, bias_O: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import urllib.parse
-from pathlib import Path
 
 
 def protocol_of(address: str) -> str:
@@ -25,7 +25,8 @@ def local_path(address: str) -> str | None:
         return None
     if path.startswith("localhost/"):
         path = path.removeprefix("localhost")
-    return path if Path(path).exists() else urllib.parse.unquote(path, errors="surrogateescape")
+    is_there = os.path.exists(path)  # noqa: PTH110 - Path raises where a folder may not be read
+    return path if is_there else urllib.parse.unquote(path, errors="surrogateescape")
 
 
 def head_of(address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from tai_engine.errors import UserError
@@ -10,7 +11,7 @@ from tai_engine.item_ids import is_address
 from tai_engine.records import LIST_SUFFIXES, is_list
 from tai_engine.sources.address_folder import AddressFileSource, AddressFolderSource
 from tai_engine.sources.addresses import head_of, local_path, name_of
-from tai_engine.sources.folder import FileSource, FolderSource
+from tai_engine.sources.folder import FileSource, FolderSource, printable
 from tai_engine.sources.items import TAR_SUFFIXES, Source, is_image_name, is_tar_name
 from tai_engine.sources.listing import ListSource
 from tai_engine.sources.patterns import is_pattern
@@ -38,9 +39,16 @@ def open_source(spec: str | Path) -> Source:
 
 def _open_path(text: str) -> Source:
     path = Path(text)
-    if path.is_dir() and text:
+    try:
+        mode = os.stat(text).st_mode  # noqa: PTH116 - an empty text is no path
+    except FileNotFoundError:
+        mode = None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"'{printable(text)}' cannot be read ({reason}): check the path and your rights.") from error
+    if mode is not None and stat.S_ISDIR(mode):
         return FolderSource(path)
-    if path.exists() and text:
+    if mode is not None:
         if is_list(path):
             return ListSource(path)
         if is_tar_name(text):
@@ -48,12 +56,12 @@ def _open_path(text: str) -> Source:
         if is_image_name(text):
             return FileSource(path)
         raise UserError(
-            f"'{text}' is neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a tar archive "
+            f"'{printable(text)}' is neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a tar archive "
             f"({', '.join(TAR_SUFFIXES)}), nor a picture by its suffix: give one of these."
         )
     if is_pattern(text):
         return TarSource(text)
-    raise UserError(f"There is no folder or file '{text}': check the path.")
+    raise UserError(f"There is no folder or file '{printable(text)}': check the path.")
 
 
 def _open_address(text: str) -> Source:

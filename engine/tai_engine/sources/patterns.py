@@ -8,7 +8,6 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from tai_engine.errors import UserError
@@ -58,7 +57,7 @@ def find_shards(spec: str, pauses: tuple[float, ...] = PAUSES) -> list[Shard]:
     Raises:
         UserError: if there are none, some names are missing, some are no tar archives, or two would give the same ids.
     """
-    if not is_address(spec) and Path(spec).exists():
+    if not is_address(spec) and os.path.exists(spec):  # noqa: PTH110 - Path raises where a folder may not be read
         names, folder = [spec], spec.rpartition("/")[0]
     else:
         names = [match for name in _expand_braces(spec) for match in _expand_wildcards(name, pauses)]
@@ -71,7 +70,7 @@ def find_shards(spec: str, pauses: tuple[float, ...] = PAUSES) -> list[Shard]:
             f"'{wrong}' of the pattern '{spec}' is no tar archive: patterns name archives ({', '.join(TAR_SUFFIXES)}); "
             "of pictures, give their folder or a list."
         )
-    missing = [] if is_address(spec) else [name for name in names if not Path(name).exists()]
+    missing = [] if is_address(spec) else [name for name in names if not os.path.exists(name)]  # noqa: PTH110
     if missing:
         more = f" and {len(missing) - 1} more of the pattern '{spec}'" if len(missing) > 1 else ""
         raise UserError(f"There is no archive '{missing[0]}'{more}: check the path.")
@@ -139,7 +138,7 @@ def _expand_wildcards(name: str, pauses: tuple[float, ...]) -> list[str]:
         return [name]
     if not is_address(name):
         found = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
-        return sorted((path for path in found if Path(path).is_file()), key=os.fsencode)
+        return sorted(filter(os.path.isfile, found), key=os.fsencode)
     from tai_engine.sources.remote import open_file_system, with_retries
 
     file_system, path = open_file_system(name)

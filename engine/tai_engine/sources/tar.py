@@ -25,6 +25,7 @@ MAX_CARRIED_BYTES = 256 * 2**20
 """Larger members of archives that are read as a stream are refused: their bytes travel with the item."""
 
 _BUFFER_BYTES = 2**20
+_COUNTED = 10_000
 
 _log = logging.getLogger(__name__)
 
@@ -74,17 +75,16 @@ class TarSource(Source):
     def __iter__(self) -> Generator[SourceItem]:
         self.left_out = 0
         for shard in self._shards:
-            last = None
+            last_id = None
             try:
                 for item in self._items_of(shard):
-                    last = item
+                    last_id = item.id
                     yield item
             except ReadError as error:
                 self.left_out += 1
-                place = f"after {last.id}" if last is not None else "from its beginning"
-                _log.warning("the archive '%s' is left out %s on: %s", printable(shard.location), place, error)
                 size, modified_ns = _size_and_time(shard)
-                failure = f"{error}, {place}"
+                failure = str(error) if last_id is None else f"{error}, after {last_id}"
+                _log.warning("the archive '%s' is left out from there on: %s", printable(shard.location), failure)
                 yield SourceItem(shard.name, shard.location, size, modified_ns, failure=failure)
 
     def describe(self) -> str:
@@ -94,22 +94,21 @@ class TarSource(Source):
         return f"the {len(self._shards):,} archives {self._name}"
 
     def estimate_count(self) -> int | None:
-        """The pictures of the first archive, times the archives' bytes; None if they are packed or behind addresses."""
+        """From the first 10,000 pictures and the archives' bytes; None if these are packed or behind addresses."""
         first = self._shards[0]
         if is_address(first.location):
             return None
         sizes = [_size_and_time(shard)[0] or 0 for shard in self._shards]
-        count, end = 0, 0
-        try:
-            with _open(first, self._pauses) as stream:
-                if not stream.can_seek:
-                    return None
-                for item in _pictures(first, stream):
-                    count += 1
+        count, end = 0, sizes[0]
+        with contextlib.suppress(ReadError), _open(first, self._pauses) as stream:
+            if not stream.can_seek:
+                return None
+            for item in _pictures(first, stream):
+                count += 1
+                if count == _COUNTED:
                     end = (item.offset or 0) + (item.size or 0)
-        except ReadError:
-            return round(count * sum(sizes) / end) if end else None
-        return round(count * sum(sizes) / sizes[0])
+                    break
+        return round(count * sum(sizes) / end) if end else None
 
     def _items_of(self, shard: Shard) -> Iterator[SourceItem]:
         with _open(shard, self._pauses) as stream:

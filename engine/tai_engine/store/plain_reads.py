@@ -70,7 +70,7 @@ class PlainChunks:
             raise ValueError(f"the runs have {sum(lengths)} entries, and there is room for {len(out)}")
         if not out.nbytes:
             return
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         chunks = sorted(self._pieces(starts, lengths).items())
         shares = _THREADS if out.nbytes >= _SHARED_BYTES else 1
         parts = [part for part in (chunks[i::shares] for i in range(shares)) if part]

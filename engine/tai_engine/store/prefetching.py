@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Place = TypeVar("Place")
 Result = TypeVar("Result")
 
+AHEAD = 2
+"""So many results are made, at the same time, while another one is worked on."""
+
 
 def prefetched(read: Callable[[Place], Result], places: Iterable[Place]) -> Iterator[Result]:
-    """``read`` of every place in order, the next one read by a thread while its predecessor is worked on.
+    """``read`` of every place in order; the next ones are read by two threads while their predecessor is worked on.
 
-    ``places`` is gone through by that thread. What reading raises comes at its turn. Memory: two results.
+    An error comes at its turn and ends it all. Leaving early waits for the reads that are under way. Memory: three
+    results.
     """
     todo = iter(places)
-    nothing = object()
+    futures: deque[Future[Result]] = deque()
 
-    def step() -> object:
-        for place in todo:
-            return read(place)
-        return nothing
+    def submit() -> None:
+        try:
+            futures.append(threads.submit(read, next(todo)))
+        except StopIteration:
+            pass
+        except Exception as error:  # of the places
+            futures.append(Future())
+            futures[-1].set_exception(error)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="tai-ahead") as thread:
-        future = thread.submit(step)
-        while (result := future.result()) is not nothing:
-            future = thread.submit(step)
-            # Leaving here for good, by an error or because no more is wanted, waits for the read that is under way.
-            yield result  # type: ignore[misc]
-            del result
+    with ThreadPoolExecutor(AHEAD, thread_name_prefix="tai-ahead") as threads:
+        try:
+            for _ in range(AHEAD):
+                submit()
+            while futures:
+                result = futures.popleft().result()
+                submit()
+                yield result
+                del result
+        finally:
+            for future in futures:
+                future.cancel()

@@ -173,9 +173,9 @@ class StoreReader:
         groups: Iterable[int] | None = None,
         pin_memory: bool = False,
     ) -> Iterator[FeatureBatch]:
-        """The done items in slot order, rows as they are stored; the next batch is read while one is worked on.
+        """The done items in slot order, rows as they are stored; the next two batches are read while one is worked on.
 
-        A batch has at most ``batch_items`` items and never spans two groups. Memory: two batches, and what
+        A batch has at most ``batch_items`` items and never spans two groups. Memory: three batches, and what
         `StoreArrays.read_runs` says.
 
         Args:
@@ -210,9 +210,10 @@ class StoreReader:
     def iter_shuffled(
         self, batch_items: int, seed: int, *, with_fine: bool = True, pin_memory: bool = False
     ) -> Iterator[FeatureBatch]:
-        """All done items, each once, in an order drawn from all orders; the next batch is read while one is worked on.
+        """All done items, each once, in an order drawn from all orders.
 
-        Memory: 16 bytes for each item of the store, two batches, and what `ItemReader` keeps.
+        The next two batches are read while one is worked on. Memory: 16 bytes for each item of the store, three
+        batches, and what `ItemReader` keeps.
 
         Args:
             batch_items: items of a batch; the last one may have fewer.

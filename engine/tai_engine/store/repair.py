@@ -40,7 +40,8 @@ def repair_store(store: str | Path, *, deep: bool = True, progress: ProgressCall
 
     - A damaged group's record is moved to the folder ``damaged``, and its chunks are removed.
     - The description of an array (its ``zarr.json``) is written anew.
-    - Of items with the same id the first stays, the others are deleted.
+    - Of items with the same id the last one stays, the others are deleted: a writer that replaces an item and is killed
+      before it deletes the old one leaves such.
     - What killed writers left is removed.
 
     Args:
@@ -99,7 +100,7 @@ def _repair(
     with FeatureStore.open(files.path).writing_under(lock) as store:
         store.delete(doubles)
     mended += [
-        replace(problem, mended="all but the first deleted" if problem.slots else TAKEN_OUT)
+        replace(problem, mended="all but the last deleted" if problem.slots else TAKEN_OUT)
         for problem in examination.problems
     ]
     after = Examination(files, deep)

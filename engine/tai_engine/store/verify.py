@@ -190,7 +190,8 @@ class Examination:
             OSError, UserError: as `verify_store`.
         """
         known = IdSet()
-        for count, number in enumerate(self.records, 1):
+        # From the back, since of items with one id the last one counts.
+        for count, number in enumerate(sorted(self.records, reverse=True), 1):
             found, ids = self._checker.check(read_record(self._files, number), self._deep)
             if found:
                 # Its items are to be cached again: no other group's are doubled by them.
@@ -201,9 +202,9 @@ class Examination:
                 progress(count, len(self.records))
 
     def _look_for_doubles(self, number: int, ids: list[tuple[int, str]], known: IdSet) -> None:
-        doubled = [(slot, name) for slot, name in ids if not known.add(name)]
+        doubled = [(slot, name) for slot, name in reversed(ids) if not known.add(name)]
         if doubled:
-            detail = f"{len(doubled)} items have ids that came before, the first is {doubled[0][1]!r}"
+            detail = f"ids that come again further back: {len(doubled)}, the last is {doubled[0][1]!r}"
             slots = tuple(slot for slot, _ in doubled)
             self.problems.append(Problem("duplicate ids", record_name(number), detail, number, slots))
 

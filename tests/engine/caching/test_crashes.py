@@ -65,9 +65,17 @@ def interrupt_self():
     time.sleep(0.05)  # it is the main thread that is interrupted
 
 
-@pytest.mark.parametrize(("stage", "number"), [("decoding", 13), ("writing", 30), ("before a commit", 1)])
-def test_ctrl_c_leaves_a_store_that_can_be_gone_on_with(collections, store, stage, number):
-    pid, _ = run_forked(collections.before, store, stage, number, interrupt_self)
+@pytest.mark.parametrize(
+    ("stage", "number", "decode_in"),
+    [
+        ("decoding", 13, "threads"),
+        ("encoding", 4, "processes"),
+        ("writing", 30, "threads"),
+        ("before a commit", 1, "threads"),
+    ],
+)
+def test_ctrl_c_leaves_a_store_that_can_be_gone_on_with(collections, store, stage, number, decode_in):
+    pid, _ = run_forked(collections.before, store, stage, number, interrupt_self, decode_in=decode_in)
     assert exit_code(pid) == INTERRUPTED
     assert len(FeatureStore.open(store)) < 26
     fill(collections.before, store)

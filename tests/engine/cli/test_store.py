@@ -27,7 +27,7 @@ def test_verify_before_and_after_a_repair(tai, picture_folder: Path, tiny_model:
     store = Path(shutil.copytree(filled_store, tmp_path / "s.zarr"))
     sound = tai("verify", store)
     assert (sound.status, sound.stderr) == (0, "")
-    assert "1 groups: 5 items done, 3 failed, 0 deleted" in sound.stdout
+    assert "1 group: 5 items done, 3 failed, 0 deleted" in sound.stdout
     assert "The store is sound." in sound.stdout
     chunk = next(store.glob("fine/c.0.*"))
     data = bytearray(chunk.read_bytes())
@@ -41,13 +41,13 @@ def test_verify_before_and_after_a_repair(tai, picture_folder: Path, tiny_model:
     (report,) = tai("verify", store, "--json").json()
     assert (report["is_sound"], report["is_deep"]) == (False, True)
     assert report["problems"][0]["file"] == "fine/c.0.0"
-    tagging = tai("tag", store, "--vocabulary", "coco80", "-o", tmp_path / "t.parquet")
+    tagging = tai("tag", store, "--vocabulary", "coco80", "--out", tmp_path / "t.parquet")
     assert tagging.status == 2
     assert f"run `tai verify {store} --repair`, then run the same `tai cache` command again" in tagging.stderr
     mended = tai("verify", store, "--repair")
     assert mended.status == 0
-    assert "taken out, to be cached again" in mended.stdout
-    assert "Run the same `tai cache` command again to redo the items of 1 groups." in mended.stdout
+    assert "taken out" in mended.stdout  # the table breaks longer texts
+    assert "Run the same `tai cache` command again to redo the items of 1 group." in mended.stdout
     assert tai("verify", store).status == 0
     tai("cache", "images", picture_folder, store, "--model", tiny_model)
     (again,) = tai("verify", store, "--json").json()
@@ -59,7 +59,7 @@ def test_leftovers_are_told_and_removed(tai, store: Path):
     outcome = tai("verify", store)
     assert outcome.status == 0
     assert "left over: commits/.1.tmp" in outcome.stdout
-    assert "left 1 files, which do no harm; --repair removes them" in outcome.stdout
+    assert "left 1 file, which do no harm; --repair removes them" in outcome.stdout
     outcome = tai("verify", store, "--repair", "--quick")
     assert "removed: commits/.1.tmp" in outcome.stdout
     assert "(vectors were not read)" in outcome.stdout
@@ -82,7 +82,7 @@ def test_a_store_that_cannot_be_mended(tai, store: Path):
         outcome = tai("verify", store, *arguments)
         assert outcome.status == 1
         assert "damaged description" in outcome.stdout
-    assert "cannot be mended" in outcome.stdout
+    assert "1 problem, 1 of which cannot be mended: copy" in outcome.stdout
 
 
 def test_mistakes(tai, store: Path, tmp_path):
@@ -107,9 +107,9 @@ def test_compact(tai, store: Path):
     before = filled.nbytes
     outcome = tai("compact", store)
     assert outcome.status == 0
-    assert "2 deleted items are gone, 6 items stay, in 1 groups instead of 2." in outcome.stdout
+    assert "2 deleted items gone, 6 items kept, in 1 group instead of 2." in outcome.stdout
     freed = before - FeatureStore.open(store).nbytes
-    assert f"{freed} B were given back" in outcome.stdout or f"{freed / 1000:.1f} KB were given back" in outcome.stdout
+    assert f"{freed} B given back" in outcome.stdout or f"{freed / 1000:.1f} KB given back" in outcome.stdout
     (report,) = tai("compact", store, "--json").json()
     assert (report["items"], report["dropped"], report["freed_bytes"]) == (6, 0, 0)
 

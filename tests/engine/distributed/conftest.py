@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,16 +29,25 @@ def ray_cluster() -> Iterator[None]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
         "RAY_DISABLE_MEMORY_MONITOR": "1",
-        "RAY_TMPDIR": "/tmp",  # the names of its sockets must stay short
+        "RAY_worker_niceness": "0",  # 15 by default, which on a busy machine is hardly anything
         "PYTHONPATH": str(TESTS),  # for the recipes of the tests
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
-        ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        # The names of its sockets must stay short.
+        with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+            ray.init(
+                num_cpus=2,
+                num_gpus=0,
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=100 * 2**20,
+                _temp_dir=folder,
+            )
+            try:
+                yield
+            finally:
+                ray.shutdown()
     assert not ray.is_initialized()
     assert os.environ.get("PYTHONPATH") != str(TESTS)

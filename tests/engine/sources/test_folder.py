@@ -119,6 +119,8 @@ def test_a_root_that_cannot_be_read(tmp_path, monkeypatch):
         ("empty", r"has no pictures in it or below it: their names must end in one of \.jpg"),
         ("notes.txt", r"neither a folder, nor a list \(\.jsonl"),
         ("", "There is no folder or file ''"),
+        ("notes.txt/x", r"notes\.txt/x' cannot be read \(Not a directory\): check the path and your rights"),
+        ("x" * 300, r"cannot be read \(File name too long\)"),
         ("archive.tar", "There is no folder or file .*archive.tar': check the path"),
         ("archives", r"no pictures but tar archives in it: name these, as '.*archives/\*\.tar\.gz' in quotation marks"),
     ],

@@ -133,41 +133,61 @@ def test_chunks_that_are_compressed_are_read_all_the_same(store):
     assert same(again.read_items([12, 2, 0, 9]), FeatureBatch.concatenate(expected).select([7, 2, 0, 6]))
 
 
-def test_results_come_in_order_and_one_ahead():
-    read, worked = [], threading.Event()
+def test_results_come_in_order_and_two_are_read_ahead():
+    taken, is_let_go = [], [threading.Event() for _ in range(6)]
+
+    def places():
+        for place in range(6):
+            taken.append(place)
+            yield place
 
     def step(place):
-        read.append(place)
-        if place == 2:
-            worked.set()
+        assert is_let_go[place].wait(5)
         return place * 10
 
-    results = prefetched(step, iter(range(5)))
-    assert read == []
+    results = prefetched(step, places())
+    assert taken == []
+    is_let_go[1].set()  # whichever is done first
+    is_let_go[0].set()
     assert next(results) == 0
+    assert taken == [0, 1, 2]
     assert next(results) == 10
-    assert worked.wait(5)  # 2 is read although nobody asked for it
-    assert read == [0, 1, 2]
-    assert list(results) == [20, 30, 40]
+    assert taken == [0, 1, 2, 3]
+    for event in is_let_go:
+        event.set()
+    assert list(results) == [20, 30, 40, 50]
+    assert list(prefetched(step, [])) == []
+    assert list(prefetched(step, [3])) == [30]
 
 
 def test_errors_come_at_their_turn():
-    def step(place):
-        return 1 / place
-
-    results = prefetched(step, [1, 2, 0, 4])
+    results = prefetched(lambda place: 1 / place, [1, 2, 0, 4])
     assert [next(results), next(results)] == [1, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert list(results) == []
 
 
-def test_leaving_early_ends_the_thread():
-    before = threading.active_count()
-    results = prefetched(str, range(1000))
-    assert next(results) == "0"
+def test_errors_of_the_places_come_at_their_turn_too():
+    def places():
+        yield "a"
+        yield "b"
+        raise KeyError("c")
+
+    results = prefetched(str, places())
+    assert [next(results), next(results)] == ["a", "b"]
+    with pytest.raises(KeyError, match="c"):
+        next(results)
+    assert list(results) == []
+
+
+def test_leaving_early_ends_the_threads():
+    before, read = threading.active_count(), []
+    results = prefetched(read.append, range(1000))
+    next(results)
     results.close()
     assert threading.active_count() == before
+    assert len(read) <= 3
 
 
 def test_runs_that_touch_are_one():

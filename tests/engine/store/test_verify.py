@@ -12,7 +12,7 @@ import pytest
 import torch
 import zarr
 
-from feature_samples import done, random_batch, small_spec, stored_content, write_group
+from feature_samples import done, random_batch, same, small_spec, stored_content, write_group
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, lease
 from tai_engine.store.arrays import array_description
@@ -282,29 +282,32 @@ def test_ids_without_letters(path, spec, whole):
 
 
 def test_duplicate_ids(path, spec):
-    write_group(FeatureStore.open(path), 3, done(*"xbya"), [random_batch("xbya", [3] * 4)])
-    write_group(FeatureStore.open(path), 4, done("x"), [random_batch("x", [3], seed=1)])
+    """Of each the last one counts."""
+    b, x = random_batch("b", [3], seed=1), random_batch("x", [3], seed=2)
+    write_group(FeatureStore.open(path), 3, done(*"xbya"), [random_batch("x", [3]), b, random_batch("ya", [3, 3])])
+    write_group(FeatureStore.open(path), 4, done("x"), [x])
     report = verify_store(path, deep=False)
     assert kinds(report) == [
+        ("duplicate ids", 0, "commits/00000000.json"),
         ("duplicate ids", 3, "commits/00000003.json"),
-        ("duplicate ids", 4, "commits/00000004.json"),
     ]
-    assert report.problems[0].detail == "2 items have ids that came before, the first is 'b'"
+    assert report.problems[0].detail == "ids that come again further back: 2, the last is 'b'"
     assert "slots" not in report.as_dict()["problems"][0]
-    before = FeatureStore.open(path).read_group(0)
     repaired = repair_store(path)
-    assert [problem.mended for problem in repaired.problems] == ["all but the first deleted"] * 2
+    assert [problem.mended for problem in repaired.problems] == ["all but the last deleted"] * 2
     assert (repaired.done, repaired.failed, repaired.deleted) == (14, 1, 3)
     assert verify_store(path).problems == ()
     store = FeatureStore.open(path)
-    assert store.read_group(0).coarse.equal(before.coarse)
+    assert store.read_group(0).ids == tuple("cdef")
+    assert same(store.read_group(3)[:1], b)
+    assert same(store.read_group(4), x)
     assert sorted(item.id for item in store.ledger()) == [*"abcdefghijklmxy"]
 
 
 def test_the_double_of_an_item_in_a_damaged_group_is_kept(path, spec):
     write_group(FeatureStore.open(path), 3, done("b"), [random_batch("b", [3])])
-    (path / "coarse/c.0.0").unlink()
-    assert kinds(verify_store(path)) == [("missing chunk", 0, "coarse/c.0.0")]
+    (path / "coarse/c.9.0").unlink()
+    assert kinds(verify_store(path)) == [("missing chunk", 3, "coarse/c.9.0")]
     repair_store(path)
     assert "b" in FeatureStore.open(path).known_ids()
 

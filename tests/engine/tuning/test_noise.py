@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import normalize
 
+from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
+from tai_engine.tuning import TuningConfig, tune
 from tai_engine.tuning.noise import disturbed
 
 
@@ -42,3 +46,28 @@ def test_chance_comes_from_the_generator_alone():
     assert torch.equal(first.fine, same.fine)
     assert not torch.equal(first.coarse, other.coarse)
     assert not torch.equal(first.coarse[:10], first.fine[:10])
+
+
+def test_a_noisy_run_depends_on_its_seed_and_can_be_stopped(sentence_store, encoder, vocabulary, tmp_path):
+    config = TuningConfig(n_contexts=4, epochs=2, batch_size=20, learning_rate=0.1, held_out=0.25, noise=1.0)
+
+    def stop(progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    whole = tune(sentence_store, encoder, vocabulary, config)
+    with pytest.raises(KeyboardInterrupt):
+        tune(sentence_store, encoder, vocabulary, config, run=tmp_path, progress=stop)
+    resumed = tune(sentence_store, encoder, vocabulary, config, run=tmp_path)
+    plain = tune(sentence_store, encoder, vocabulary, replace(config, noise=0.0))
+    for name, contexts in whole.prompts.contexts.items():
+        assert torch.equal(contexts, resumed.prompts.contexts[name])
+        assert not torch.equal(contexts, plain.prompts.contexts[name])
+    # Held-out figures are of the sentences as they are.
+    assert whole.held_out.loss == pytest.approx(whole.history[-1].held_out_loss)
+
+
+@pytest.mark.parametrize("noise", [-1.0, float("nan"), float("inf")])
+def test_noise_has_a_length(noise):
+    with pytest.raises(UserError, match=r"noise of tuning is .* it has to be a number from 0"):
+        TuningConfig(noise=noise)
