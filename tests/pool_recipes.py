@@ -96,11 +96,11 @@ def open_fake_encoder(folder, pause, device):
 
 
 def store_files(store):
-    """Every file of a store but its metadata, which says when it was made: name -> bytes."""
+    """Chunks and commit records: name -> bytes. Metadata says when it was made; what a killed writer left has no name."""
     return {
         path.relative_to(store).as_posix(): path.read_bytes()
         for path in sorted(store.rglob("*"))
-        if path.is_file() and path.name not in ("zarr.json", ".lock")
+        if path.is_file() and path.name not in ("zarr.json", ".lock") and path.suffix not in (".partial", ".tmp")
     }
 
 

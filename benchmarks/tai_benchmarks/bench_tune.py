@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tai_benchmarks.machine import environment
-from tai_benchmarks.peak_memory import NotMeasurableError
+from tai_benchmarks.peak_memory import NotMeasurableError, process_peak_bytes
 from tai_benchmarks.protocol import Candidate, Row, Timing, Value, measure
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
 from tai_engine.errors import UserError, unknown_choice
@@ -374,7 +374,6 @@ def memory_row(config: TuneConfig, facts: Mapping[str, Value], seconds: float = 
 
 def _main() -> None:
     """Read a problem as JSON from stdin, take its steps, write the peak of this process's memory to stdout."""
-    import resource
     import time
 
     given = json.load(sys.stdin)
@@ -385,8 +384,7 @@ def _main() -> None:
         for _ in range(given["steps"]):
             step()
         seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    json.dump({"peak_bytes": peak, "seconds": seconds}, sys.stdout)
+    json.dump({"peak_bytes": process_peak_bytes(), "seconds": seconds}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,12 +17,11 @@ from pathlib import Path
 import torch
 
 from tai_benchmarks.cache_problem import random_prompts, write_store
-from tai_benchmarks.peak_memory import NotMeasurableError
+from tai_benchmarks.peak_memory import NotMeasurableError, process_peak_bytes
 from tai_engine.store import FeatureStore
 from tai_engine.tagging import Selection, tag_store
 
 _DIM, _ROWS, _CLASSES, _TAGS = 16, 2, 20, 3
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -69,21 +67,12 @@ def peak_of_tagging(items: int, seconds: float = 3600.0) -> TaggingPeak:
     return TaggingPeak(**json.loads(done.stdout), classes=_CLASSES)
 
 
-def _peak_bytes() -> int:
-    """Of this program alone: what ``getrusage`` says on Linux counts what the process was before it became this one."""
-    if _STATUS.exists():
-        fields = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="ascii").splitlines() if ":" in line)
-        if "VmHWM" in fields:
-            return int(fields["VmHWM"].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def _main() -> None:
     given = json.load(sys.stdin)
     begun = time.perf_counter()
     prompts = random_prompts(_CLASSES, _DIM)
     tag_store(FeatureStore.open(given["store"]), prompts, given["out"], selection=Selection(top_k=_TAGS))
-    json.dump({"peak_bytes": _peak_bytes(), "seconds": time.perf_counter() - begun}, sys.stdout)
+    json.dump({"peak_bytes": process_peak_bytes(), "seconds": time.perf_counter() - begun}, sys.stdout)
 
 
 if __name__ == "__main__":

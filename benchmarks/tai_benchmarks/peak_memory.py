@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,6 +79,18 @@ def peak_extra_bytes(call: Callable[[], object], device: torch.device) -> int:
         return max(0, _status_bytes("VmHWM") - before)
     except (OSError, KeyError) as error:
         raise NotMeasurableError(f"the peak of memory cannot be read here ({error})") from error
+
+
+def process_peak_bytes() -> int:
+    """Most memory that this program ever had in RAM.
+
+    On Linux ``getrusage`` also counts what the process was before it became this program, so the kernel's own figure
+    goes first.
+    """
+    try:
+        return _status_bytes("VmHWM")
+    except (OSError, KeyError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _status_bytes(name: str) -> int:

@@ -7,8 +7,9 @@ every strategy for negatives and several seeds. TaI is the coarse score of the p
 the two sets of contexts meet neither in the loss nor in the gradient. The constants are those of ``tai demo``, which
 held-out sentences have chosen (`tuning_search`); no scene has a say in anything here.
 
-The same again with names that the model has never read ("article 101" for a person), as a list of tags may have them:
-sentences still call things by the words of the vocabulary, and every class has contexts of its own.
+Then the same with class-specific contexts, which do best on disturbed sentences; and with names that the model has never
+read ("article 101" for a person), as a list of tags may have them: sentences still call things by the words of the
+vocabulary, and every class has contexts of its own, all from chance.
 
 Scenes of the unseen style ship with the engine; ``--sprites`` names the training styles' sheets for the known styles.
 Scenes and sentences are encoded once into the work folder and tuned prompts kept there, so a second call is quick.
@@ -37,7 +38,7 @@ from tai_engine.cli.options import open_encoder
 from tai_engine.demo.recipe import INITIAL_WORDS, own_names, own_names_recipe, tuning_recipe
 from tai_engine.encoders import Encoder
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.negatives import STRATEGIES
+from tai_engine.negatives import STRATEGIES, NegativeConfig
 from tai_engine.prompt_learner import ClassVectors
 from tai_engine.prompts import PromptSet, zero_shot_prompts
 from tai_engine.scoring import SCORES, Which
@@ -106,8 +107,10 @@ class Problem:
 
 
 def problems(config: TableConfig, vocabulary: Vocabulary) -> Iterator[Problem]:
-    """The vocabulary as it is, and under names that say nothing to the model."""
+    """The vocabulary as it is, with shared and with class-specific contexts, and under names that say nothing."""
     yield Problem("", vocabulary, config.recipe, INITIAL_WORDS, config.negatives)
+    specific = replace(config.recipe, class_specific=True, negatives=NegativeConfig(strategy="none"))
+    yield Problem(", class-specific contexts", vocabulary, specific, INITIAL_WORDS, ("none",))
     recipe = config.own_names_recipe
     yield Problem(", names unknown to the model", own_names(vocabulary), recipe, None, (recipe.negatives.strategy,))
 

@@ -1,3 +1,6 @@
+import shlex
+from pathlib import Path
+
 import pytest
 
 from tai_benchmarks.cluster_cost import Cluster, Prices, Rate, estimate, files_per_group, main, stores, table
@@ -36,7 +39,7 @@ def test_the_slower_stage_sets_the_pace():
 
 
 def test_files_are_counted_as_they_are_written():
-    """1024 pictures in 16 chunks: coarse, coarse_clip, fine; id, status, count, size, modified_ns, content_hash; the record."""
+    """16 chunks of coarse, coarse_clip and fine; id, status, count, size, modified_ns, content_hash; the record."""
     assert files_per_group(SPECS["fp16"]) == 16 * 3 + 6 + 1
     assert files_per_group(SPECS["int8"]) == 16 * 4 + 6 + 1  # and the scales
     assert files_per_group(SPECS["coarse only, fp16"]) == 16 * 2 + 6 + 1
@@ -75,3 +78,14 @@ def test_the_command_prints_the_table(capsys):
         with pytest.raises(SystemExit):
             main(["--encode-rate", "1", "--decode-rate", "1", "--price-per-gpu-hour", "3", *wrong])
         assert "argument --encode-rate" in (text := capsys.readouterr().err) or "--gpus must be 1 or more" in text
+
+
+def test_the_page_shows_what_its_command_prints(capsys):
+    import tai_engine
+
+    page = (Path(tai_engine.__file__).parent / "CLUSTER.md").read_text(encoding="utf-8")
+    command = page.partition("    python -m tai_benchmarks.cluster_cost --encode")[2].partition("\n\n")[0]
+    main(shlex.split("--encode" + command.replace("\\\n", "")))
+    printed = capsys.readouterr().out
+    assert "1,000,000,000" in printed
+    assert printed in page

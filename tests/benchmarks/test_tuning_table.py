@@ -79,14 +79,16 @@ def test_one_command_from_scenes_to_the_table(
     assert re.findall(r"^\| (\d+ [\w, -]+), \d+ classes", printed, re.MULTILINE) == [
         "12 scenes in the unseen style",
         "11 held-out sentences",
+        "12 scenes in the unseen style, class-specific contexts",
+        "11 held-out sentences, class-specific contexts",
         "12 scenes in the unseen style, names unknown to the model",
         "11 held-out sentences, names unknown to the model",
     ]
-    counts = {"| TaI | before tuning |": 4, "| TaI-DPT | none |": 4, "| TaI-DPT | hard |": 2}
+    counts = {"| TaI | before tuning |": 6, "| TaI-DPT | none |": 6, "| TaI-DPT | hard |": 2}
     assert {line: printed.count(line) for line in counts} == counts
     (file,) = (tmp_path / "results").glob("tuning-table-*.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(rows) == 2 * 3 * (2 + 2) + 2 * 3 * (2 + 1)
+    assert len(rows) == 2 * 3 * (2 + 2) + 2 * 2 * 3 * (2 + 1)
     assert len({row["case"] + row["candidate"] for row in rows}) == len(rows)
     tuned = next(row for row in rows if row["case"].endswith("style/merged") and row["candidate"] == "TaI-DPT/hard")
     assert len(tuned["values"].split()) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from tai_engine.cli.output import human_bytes, print_json, print_table, results
 
 
 def info(
-    store: Annotated[Path, typer.Argument(help="A store.")],
+    store: Annotated[str, typer.Argument(help="A store: its folder or address.")],
     failed: Annotated[bool, typer.Option("--failed", help="List every failed item with its reason.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -20,7 +20,7 @@ WORST_CLASSES = 5
 
 
 def tune(
-    store: Annotated[Path, typer.Argument(help="A store of labelled sentences, see `tai cache texts --vocabulary`.")],
+    store: Annotated[str, typer.Argument(help="A store of labelled sentences, see `tai cache texts --vocabulary`.")],
     vocabulary: Annotated[str, typer.Option("--vocabulary", help="The vocabulary that labelled the sentences.")],
     out: Annotated[Path, typer.Option("--out", help="The prompt set, a .safetensors file for `tai tag --prompts`.")],
     run: Annotated[

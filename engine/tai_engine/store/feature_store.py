@@ -223,7 +223,6 @@ class FeatureStore(StoreReader):
         self._held_lock()
         if record.group in self._records:
             raise ValueError(f"group {record.group} is committed already")
-        self._arrays.refresh()
         with contextlib.suppress(FileNotFoundError):
             if self._chunk_files.total_bytes(record) == record.bytes:
                 self._commit(record)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tai_engine.atomic import write_error
 from tai_engine.store.arrays import array_description, open_group
 from tai_engine.store.chunk_files import ChunkFiles
-from tai_engine.store.commits import HIDDEN, RECORDS, record_name
+from tai_engine.store.commits import HIDDEN, RECORDS, read_summaries, record_name
 from tai_engine.store.feature_store import FeatureStore
 from tai_engine.store.files import METADATA, StoreFiles, open_files
 from tai_engine.store.group_checks import Problem
@@ -25,7 +25,7 @@ from tai_engine.store.verify import (
     Examination,
     ProgressCallback,
     VerifyReport,
-    description_problems,
+    open_arrays,
     verify_store,
 )
 
@@ -97,16 +97,16 @@ def _repair(
         if problem.group is not None
         for slot in problem.slots
     ]
-    with FeatureStore.open(files.path).writing_under(lock) as store:
-        store.delete(doubles)
+    if doubles:
+        with FeatureStore.open(files.path).writing_under(lock) as store:
+            store.delete(doubles)
     mended += [
         replace(problem, mended="all but the last deleted" if problem.slots else TAKEN_OUT)
         for problem in examination.problems
     ]
-    after = Examination(files, deep)
-    after.look_at_records()
+    examination.records = read_summaries(files)
     return replace(
-        after.report(),
+        examination.report(),
         problems=tuple(mended),
         leftovers=(*leftovers, *examination.leftovers),
         removed_leftovers=True,
@@ -117,7 +117,7 @@ def _mend_descriptions(files: StoreFiles, spec: StoreSpec) -> list[Problem]:
     """Write damaged descriptions anew; what they were. Lengths are set to nothing, `_lengthen` comes after."""
     group, _ = open_group(files)
     mended = []
-    for problem in description_problems(files, spec, group):
+    for problem in open_arrays(files, spec, group)[1]:
         array = problem.file.removesuffix(f"/{METADATA}")
         if problem.file == HIDDEN:
             # Without it both the old and the new groups of a compaction exist; half of the items are doubles then.

@@ -144,11 +144,12 @@ class Examination:
         if opened is None:
             return False
         spec, group = opened
-        self.problems += description_problems(self._files, spec, group)
-        if self.problems:  # without descriptions nothing can be read
+        arrays, problems = open_arrays(self._files, spec, group)
+        self.problems += problems
+        if arrays is None or problems:  # without descriptions nothing can be read
             return False
         self._chunks = ChunkFiles(self._files, spec)
-        self._checker = GroupChecker(self._files, spec, StoreArrays(self._files, spec, group))
+        self._checker = GroupChecker(self._files, spec, arrays)
         hidden = read_hidden(self._files)
         for number in record_groups(self._files):
             if number not in hidden:
@@ -247,15 +248,18 @@ class Examination:
         )
 
 
-def description_problems(files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> list[Problem]:
-    """What is wrong with the files that say how to read the others."""
-    found = [
-        Problem(DESCRIPTION, f"{array}/{METADATA}", detail) for array, detail in wrong_descriptions(spec, group).items()
-    ]
+def open_arrays(files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> tuple[StoreArrays | None, list[Problem]]:
+    """The arrays, if they can be opened, and what is wrong with the files that say how to read the others."""
+    arrays, found = None, []
+    try:
+        arrays = StoreArrays(files, spec, group)
+    except UserError:
+        wrong = wrong_descriptions(spec, group)
+        found = [Problem(DESCRIPTION, f"{array}/{METADATA}", detail) for array, detail in wrong.items()]
     if not files.exists(f"{RECORDS}/{METADATA}"):
         found.append(Problem(DESCRIPTION, f"{RECORDS}/{METADATA}", "there is no such file"))
     try:
         read_hidden(files)
     except UserError as error:
         found.append(Problem(DESCRIPTION, HIDDEN, str(error.__cause__ or error)))
-    return found
+    return arrays, found
