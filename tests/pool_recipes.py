@@ -47,7 +47,7 @@ class SquareWorker:
             if (folder / f"mistake-{number}").exists():
                 raise UserError(f"The number {number} is full; take another.")
             while (folder / f"hang-{number}").exists():
-                signal.pause()
+                time.sleep(0.05)
             yield number, number * number, os.getpid(), self.place.device
 
 
@@ -96,7 +96,7 @@ def open_fake_encoder(folder, pause, device):
 
 
 def store_files(store):
-    """Chunks and commit records: name -> bytes. Metadata says when it was made; what a killed writer left has no name."""
+    """Chunks and commit records: name -> bytes. Metadata says when it was made; a killed writer leaves odd names."""
     return {
         path.relative_to(store).as_posix(): path.read_bytes()
         for path in sorted(store.rglob("*"))

@@ -5,11 +5,11 @@
 Mean average precision of zero-shot CLIP, CLIP-DPT, TaI and TaI-DPT (Guo et al., arXiv 2211.12739), the tuned ones with
 every strategy for negatives and several seeds. TaI is the coarse score of the prompts whose merged score is TaI-DPT's:
 the two sets of contexts meet neither in the loss nor in the gradient. The constants are those of ``tai demo``, which
-held-out sentences have chosen (`tuning_search`); no scene has a say in anything here.
+held-out sentences have chosen (`tuning_search`); what that is worth is told in ``benchmarks/results/tuning.md``.
 
-Then the same with class-specific contexts, which do best on disturbed sentences; and with names that the model has never
-read ("article 101" for a person), as a list of tags may have them: sentences still call things by the words of the
-vocabulary, and every class has contexts of its own, all from chance.
+Then the same with class-specific contexts, which do best on disturbed sentences; and with names that the model has
+never read ("article 101" for a person), as a list of tags may have them: sentences still call things by the words of
+the vocabulary, and every class has contexts of its own, all from chance.
 
 Scenes of the unseen style ship with the engine; ``--sprites`` names the training styles' sheets for the known styles.
 Scenes and sentences are encoded once into the work folder and tuned prompts kept there, so a second call is quick.

@@ -242,18 +242,21 @@ def describe(
     Args:
         negatives: what was mined.
         class_names: C names.
-        texts: gives the sentences at indices.
+        texts: gives the sentences at indices; called once.
         per_class: the most similar ones shown; those drawn at random come last and are marked.
     """
+    shown_of = [negatives.of(c)[0][:per_class].tolist() for c in range(len(class_names))]
+    wanted = [sentence for shown in shown_of for sentence in shown]
+    read = iter(texts(wanted) if wanted else ())
     lines, without = [], []
-    for c, name in enumerate(class_names):
+    for c, (name, shown) in enumerate(zip(class_names, shown_of, strict=True)):
         sentences, similarities = negatives.of(c)
         n_hard = len(sentences) - int(negatives.n_random[c])
-        shown = sentences[:per_class].tolist()
         if not shown:
             without.append(name)
-        for i, text in enumerate(texts(shown) if shown else ()):
-            lines.append(f"{name} ← {text!r} {float(similarities[i]):.2f}{' (random)' if i >= n_hard else ''}")
+        for i in range(len(shown)):
+            mark = " (random)" if i >= n_hard else ""
+            lines.append(f"{name} ← {next(read)!r} {float(similarities[i]):.2f}{mark}")
     if without:
         names = ", ".join(without[:10]) + (f" and {len(without) - 10} more" if len(without) > 10 else "")
         lines.append(f"Nothing was mined for {len(without)} of {len(class_names)} classes: {names}.")

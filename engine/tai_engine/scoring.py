@@ -60,10 +60,14 @@ class ScoringConfig:
 def default_scoring(prompts: PromptSet, which: Which = "merged") -> ScoringConfig:
     """The constants that belong to a prompt set.
 
-    Tuned prompts are scored as they were tuned. Hand-written ones as CLIP does: its own image vector, its own logit
-    scale, and that scale as the temperature of the fine score ("CLIP-DPT" in the paper when merged, plain zero-shot
-    CLIP when coarse).
+    Tuned prompts are scored with the constants that they were tuned with, or with the paper's where they name none.
+    Hand-written ones as CLIP does: its own image vector, its own logit scale, and that scale as the temperature of the
+    fine score ("CLIP-DPT" in the paper when merged, plain zero-shot CLIP when coarse).
     """
+    if prompts.constants is not None:
+        return ScoringConfig(
+            which=which, temperature=prompts.constants.image_temperature, scale=prompts.constants.scale
+        )
     if prompts.method == "tuned":
         return ScoringConfig(which=which)
     return ScoringConfig(which=which, temperature=prompts.logit_scale, scale=prompts.logit_scale, clip_coarse=True)

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.prompts import PromptSet
+from tai_engine.prompts import PromptSet, ScoringConstants
 from tai_engine.scoring import ScoringConfig, default_scoring, score
 
 
@@ -52,6 +54,8 @@ def test_hand_written_prompts_take_clips_own_vector_and_scale():
     assert torch.allclose(score(batch(clip=True), prompt_set(), config).scores, torch.tensor([[0.0, 100], [80, 60]]))
     assert torch.allclose(score(batch(), prompt_set(), config).scores, torch.tensor([[100.0, 0], [60, 80]]))
     assert default_scoring(prompt_set("tuned")) == ScoringConfig(temperature=40.0, scale=4.0, clip_coarse=False)
+    own = replace(prompt_set("tuned"), constants=ScoringConstants(scale=2.0, image_temperature=12.5))
+    assert default_scoring(own, "fine") == ScoringConfig(which="fine", temperature=12.5, scale=2.0, clip_coarse=False)
 
 
 def test_an_item_without_fine_rows_is_scored_by_coarse_alone():

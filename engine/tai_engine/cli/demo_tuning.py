@@ -5,7 +5,6 @@ Shape legend: N pictures, C classes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -64,14 +63,6 @@ def untuned_prompts(task: TuningTask, config: TuningConfig, init: Init) -> Promp
     )
 
 
-def scoring_of(prompts: PromptSet, which: Which) -> ScoringConfig:
-    """The constants that belong to a prompt set; those of tuned ones are written in it."""
-    scoring = default_scoring(prompts, which)
-    if prompts.constants is None:
-        return scoring
-    return replace(scoring, scale=prompts.constants.scale, temperature=prompts.constants.image_temperature)
-
-
 def precision(store: FeatureStore, truth: Truth, prompts: PromptSet, scoring: ScoringConfig) -> float:
     """mAP from 0 to 1 over the pictures of a store, all of which the truth knows. Memory: the scores [N, C]."""
     row_of = {name: row for row, name in enumerate(truth.ids)}
@@ -85,4 +76,4 @@ def precision(store: FeatureStore, truth: Truth, prompts: PromptSet, scoring: Sc
 
 def precisions(store: FeatureStore, truth: Truth, prompts: PromptSet) -> dict[Which, float]:
     """mAP of each kind of score, with the constants that belong to the prompts."""
-    return {which: precision(store, truth, prompts, scoring_of(prompts, which)) for which in SCORES}
+    return {which: precision(store, truth, prompts, default_scoring(prompts, which)) for which in SCORES}

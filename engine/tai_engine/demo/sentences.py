@@ -6,6 +6,7 @@ Written to ``sentences.txt`` by ``python -m tai_engine.demo.sentences``; the sam
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from tai_engine.atomic import write_atomically
-from tai_engine.vocabulary import load_vocabulary
 
 DRAWN_CLASSES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "stop sign",
@@ -80,13 +80,15 @@ def plural(noun: str) -> str:
 
 
 class SentenceWriter:
-    """Writes sentences about given classes with the names and synonyms of the COCO-80 vocabulary.
+    """Writes sentences about given classes with names and synonyms of the COCO-80 vocabulary.
 
-    A class's own name is taken half of the time, else one of its synonyms.
+    A class's own name is taken half of the time, else one of its synonyms. The words are those of ``words.json``, which
+    the embedded model has learned: the vocabulary goes on growing, and the sentences stay what they are.
     """
 
     def __init__(self) -> None:
-        self.words = {entry.name: entry.words for entry in load_vocabulary("coco80").classes}
+        text = files("tai_engine.demo").joinpath("words.json").read_text(encoding="utf-8")
+        self.words: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in json.loads(text).items()}
 
     def noun(self, rng: np.random.Generator, class_name: str) -> str:
         """Return a word or compound for the class."""

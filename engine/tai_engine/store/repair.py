@@ -25,6 +25,7 @@ from tai_engine.store.verify import (
     Examination,
     ProgressCallback,
     VerifyReport,
+    in_order,
     open_arrays,
     verify_store,
 )
@@ -107,7 +108,7 @@ def _repair(
     examination.records = read_summaries(files)
     return replace(
         examination.report(),
-        problems=tuple(mended),
+        problems=in_order(mended),
         leftovers=(*leftovers, *examination.leftovers),
         removed_leftovers=True,
     )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -243,9 +243,14 @@ class Examination:
             failed=sum(record.live_failed for record in records),
             deleted=sum(len(record.deleted) for record in records),
             bytes=sum(record.bytes for record in records),
-            problems=tuple(sorted(self.problems, key=lambda p: -1 if p.group is None else p.group)),
+            problems=in_order(self.problems),
             leftovers=tuple(self.leftovers),
         )
+
+
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Problems of the whole store, then those of the groups in their order."""
+    return tuple(sorted(problems, key=lambda problem: -1 if problem.group is None else problem.group))
 
 
 def open_arrays(files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> tuple[StoreArrays | None, list[Problem]]:

@@ -28,7 +28,7 @@ _HASH_RANGE = 1 << 64
 class SentenceStore(Protocol):
     """What tuning needs of a store of labelled sentences; `tai_engine.store.FeatureStore` has it."""
 
-    path: Path
+    path: Path | str
 
     @property
     def spec(self) -> Any:

@@ -68,3 +68,12 @@ def test_the_noun_filter_finds_the_classes_that_were_written() -> None:
             wrong.append((sentence, sorted(names), sorted(found)))
 
     assert len(wrong) <= 5, wrong[:10]
+
+
+def test_every_word_is_still_one_of_its_class_in_the_vocabulary() -> None:
+    words = {entry.name: set(entry.words) for entry in load_vocabulary("coco80").classes}
+
+    assert SentenceWriter().words.keys() == words.keys()
+    for name, written in SentenceWriter().words.items():
+        assert written[0] == name
+        assert set(written) <= words[name]
