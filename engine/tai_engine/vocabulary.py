@@ -139,7 +139,7 @@ class Vocabulary:
         """
         parts: list[list[object]] = [[entry.name, sorted(entry.synonyms)] for entry in self.classes]
         if self.other_names:
-            parts.append(sorted(self.other_names))
+            parts.append([*sorted(self.other_names)])
         content = json.dumps(parts, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -7,6 +7,7 @@ while prompts are tuned, so that the launches can be recorded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -40,5 +41,4 @@ def record_graphs(tower: PromptTower, contexts: Tensor) -> ContextsToVectors:
             "memory; leave --cuda-graphs out."
         )
     example = contexts.detach().clone().requires_grad_()
-    recorded: ContextsToVectors = torch.cuda.make_graphed_callables(tower, (example,))
-    return recorded
+    return cast("ContextsToVectors", torch.cuda.make_graphed_callables(tower, (example,)))
