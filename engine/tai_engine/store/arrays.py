@@ -1,6 +1,7 @@
-"""The Zarr side of a feature store: its arrays, and the chunks that a commit group has in them.
+"""The arrays of a feature store: reading and writing the chunks that a commit group has in them.
 
-All knowledge of zarr-python and of chunk files is here; `tai_engine.store.feature_store` thinks in groups and items.
+All knowledge of zarr-python and of chunk files is here and in `array_layout`; `feature_store` thinks in groups and
+items.
 
 Shape legend: T rows, D embedding size.
 """
@@ -12,149 +13,17 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
-from zarr.storage import LocalStore, MemoryStore
 
 from tai_engine.errors import UserError
-from tai_engine.store.commits import RECORDS, damaged_group
+from tai_engine.store.array_layout import ROW_ARRAYS, SEPARATOR, array_layouts, open_array
+from tai_engine.store.commits import damaged_group
 from tai_engine.store.files import METADATA, StoreFiles
 from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
-from tai_engine.store.spec import ATTRIBUTE, HASH_BYTES, StoreSpec
-
-# Without this, chunks of nothing but zeros are left out, and a lost one could not be told from them.
-_ARRAY_CONFIG: Any = {"write_empty_chunks": True}
-_SEPARATOR = "."
-ROW_ARRAYS = ("fine", "fine_scale")
-"""Arrays with an entry per fine row; all others have one per slot."""
-
-
-@dataclass(frozen=True)
-class ArrayLayout:
-    """How an array of a store is cut: the shape of its chunks, and the type of its entries."""
-
-    chunks: tuple[int, ...]
-    dtype: Any
-
-
-def array_layouts(spec: StoreSpec) -> dict[str, ArrayLayout]:
-    """The arrays that a store of this spec has, by name."""
-    per_group = (spec.group_items,)
-    vectors = ArrayLayout((spec.chunk_items, spec.dim), spec.coarse_dtype)
-    layouts = {
-        "id": ArrayLayout(per_group, str),
-        "status": ArrayLayout(per_group, "uint8"),
-        "count": ArrayLayout(per_group, "int32"),
-        "size": ArrayLayout(per_group, "int64"),
-        "modified_ns": ArrayLayout(per_group, "int64"),
-        "coarse": vectors,
-    }
-    if spec.has_coarse_clip:
-        layouts["coarse_clip"] = vectors
-    if spec.has_text:
-        layouts["text"] = ArrayLayout(per_group, str)
-    if spec.labels is not None:
-        layouts["labels"] = ArrayLayout((spec.group_items, spec.labels.packed_bytes), "uint8")
-    if spec.has_fine:
-        layouts["fine"] = ArrayLayout((spec.fine_chunk_rows, spec.dim), spec.row_dtype)
-    if spec.is_quantised:
-        layouts["fine_scale"] = ArrayLayout((spec.fine_chunk_rows,), "float32")
-    if spec.has_content_hash:
-        layouts["content_hash"] = ArrayLayout((spec.group_items, HASH_BYTES), "uint8")
-    return layouts
-
-
-def create_arrays(path: Path, spec: StoreSpec) -> None:
-    """Write the Zarr group of an empty store into the folder ``path``.
-
-    Raises:
-        OSError: when the file system refuses.
-    """
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    attributes = {ATTRIBUTE: {**spec.to_attributes(), "created": created}}
-    group = zarr.create_group(LocalStore(path), zarr_format=3, attributes=attributes)
-    for name, layout in array_layouts(spec).items():
-        _create_array(group, name, layout, 0)
-    # A Zarr group of its own, since Zarr readers warn of folders that they do not know.
-    group.create_group(RECORDS)
-
-
-def _create_array(group: zarr.Group, name: str, layout: ArrayLayout, length: int) -> None:
-    group.create_array(
-        name,
-        shape=(length, *layout.chunks[1:]),
-        chunks=layout.chunks,
-        dtype=layout.dtype,
-        # No compression (it saves 6-8% and costs the speed of the disk); four bytes of checksum tell damage.
-        compressors=[Crc32cCodec()],
-        # One folder per array, not one per chunk.
-        chunk_key_encoding={"name": "default", "separator": _SEPARATOR},
-        config=_ARRAY_CONFIG,
-    )
-
-
-def array_description(spec: StoreSpec, name: str, length: int) -> bytes:
-    """The ``zarr.json`` of an array with this many entries, for one that is new or was damaged."""
-    files: dict[str, Any] = {}
-    group = zarr.create_group(MemoryStore(files), zarr_format=3)
-    _create_array(group, name, array_layouts(spec)[name], length)
-    content: bytes = files[f"{name}/{METADATA}"].to_bytes()
-    return content
-
-
-def open_group(files: StoreFiles) -> tuple[zarr.Group, dict[str, Any] | None]:
-    """The Zarr group of a store and its attributes of ours, None if it has none.
-
-    Raises:
-        UserError: if there is no such group, or its metadata is damaged.
-    """
-    try:
-        is_there = files.exists(METADATA)
-        is_nothing = not is_there and not files.names() and files.is_free()
-    except OSError as error:
-        raise UserError(f"The store {files} cannot be read ({error.strerror or error}); check the path.") from error
-    if is_nothing:
-        raise UserError(f"There is no store at {files}; check the path, or make it with `tai cache`.")
-    if not is_there:
-        raise UserError(f"{files} is not a feature store (it has no {METADATA}); give one that `tai cache` made.")
-    try:
-        store = files.zarr_store()
-        mode: Any = "r" if store.read_only else "r+"
-        group = zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=False)
-        attributes: Any = group.attrs.asdict().get(ATTRIBUTE)
-    except Exception as error:  # zarr raises whatever its parsing of JSON raises
-        raise UserError(
-            f"The store {files} is damaged: {files}/{METADATA} cannot be read ({error}); "
-            "copy the whole store again or make it anew."
-        ) from error
-    return group, attributes if isinstance(attributes, dict) else None
-
-
-def _open_array(group: zarr.Group, name: str, layout: ArrayLayout) -> zarr.Array[Any]:
-    """Open one array; raises whatever zarr's parsing of JSON raises, or TypeError for another layout."""
-    array = group[name]
-    if not isinstance(array, zarr.Array) or array.chunks != layout.chunks:
-        raise TypeError(f"it is not an array in chunks of {layout.chunks}")
-    if layout.dtype is not str and array.dtype != layout.dtype:
-        raise TypeError(f"its dtype is {array.dtype}, not {layout.dtype}")
-    return array.with_config(_ARRAY_CONFIG)
-
-
-def wrong_descriptions(spec: StoreSpec, group: zarr.Group) -> dict[str, str]:
-    """What is wrong with the ``zarr.json`` of each array that cannot be opened, by name."""
-    found = {}
-    for name, layout in array_layouts(spec).items():
-        try:
-            _open_array(group, name, layout)
-        except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
-    return found
+from tai_engine.store.spec import StoreSpec
 
 
 class StoreArrays:
@@ -175,7 +44,7 @@ class StoreArrays:
 
     def _open(self, name: str) -> zarr.Array[Any]:
         try:
-            return _open_array(self._group, name, self._layouts[name])
+            return open_array(self._group, name, self._layouts[name])
         except Exception as error:
             raise UserError(
                 f"The store {self._files} is cut short: {name}/zarr.json is missing or damaged ({error}); "
@@ -191,14 +60,14 @@ class StoreArrays:
             self._files.is_local
             and sys.byteorder == "little"
             and codecs in ([("bytes", {"endian": "little"}), ("crc32c", {})], [("bytes", {}), ("crc32c", {})])
-            and keys == ("default", {"separator": _SEPARATOR})
+            and keys == ("default", {"separator": SEPARATOR})
         )
 
     def _plain_chunks(self, name: str) -> PlainChunks:
         array = self._arrays[name]
 
         # Called for every chunk of every read: text is put together faster than a Path.
-        before, after = f"{self._files}/{name}/c{_SEPARATOR}", f"{_SEPARATOR}0" * (array.ndim - 1)
+        before, after = f"{self._files}/{name}/c{SEPARATOR}", f"{SEPARATOR}0" * (array.ndim - 1)
 
         def path_of(number: int) -> str:
             return f"{before}{number}{after}"

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator
 
 import numpy as np
 
-from tai_engine.store.arrays import ROW_ARRAYS, array_layouts
+from tai_engine.store.array_layout import ROW_ARRAYS, array_layouts
 from tai_engine.store.commits import HIDDEN, RECORDS, CommitRecord, read_hidden, record_groups, record_name
 from tai_engine.store.files import METADATA, StoreFiles
 from tai_engine.store.spec import CHECKSUM_BYTES, StoreSpec

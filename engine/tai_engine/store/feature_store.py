@@ -17,7 +17,7 @@ import numpy as np
 from tai_engine.atomic import write_error
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.store.arrays import create_arrays
+from tai_engine.store.array_layout import create_arrays
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import HIDDEN, CommitRecord, read_record, record_name, write_record
 from tai_engine.store.files import open_files

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tai_engine.store.arrays import ROW_ARRAYS, StoreArrays
+from tai_engine.store.array_layout import ROW_ARRAYS
+from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import CommitRecord, DamagedGroupError, record_name
 from tai_engine.store.files import StoreFiles

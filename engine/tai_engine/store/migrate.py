@@ -18,7 +18,7 @@ import google_crc32c
 
 from tai_engine.atomic import write_error
 from tai_engine.errors import UserError
-from tai_engine.store.arrays import array_description, open_group
+from tai_engine.store.array_layout import array_description, open_group
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import read_record, record_groups, write_record
 from tai_engine.store.files import METADATA, StoreFiles, open_files

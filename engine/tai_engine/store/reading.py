@@ -19,7 +19,8 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.store.arrays import StoreArrays, open_group
+from tai_engine.store.array_layout import open_group
+from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.commits import damaged_group, read_summaries
 from tai_engine.store.files import open_files
 from tai_engine.store.group_reading import StoredGroup

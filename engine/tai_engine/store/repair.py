@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tai_engine.atomic import write_error
-from tai_engine.store.arrays import array_description, open_group
+from tai_engine.store.array_layout import array_description, open_group
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import HIDDEN, RECORDS, read_summaries, record_name
 from tai_engine.store.feature_store import FeatureStore

@@ -14,7 +14,8 @@ from typing import Any
 import zarr
 
 from tai_engine.errors import UserError
-from tai_engine.store.arrays import StoreArrays, open_group, wrong_descriptions
+from tai_engine.store.array_layout import open_group, wrong_descriptions
+from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import (
     HIDDEN,

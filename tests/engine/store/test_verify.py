@@ -15,7 +15,7 @@ import zarr
 from feature_samples import done, random_batch, same, small_spec, stored_content, write_group
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, lease
-from tai_engine.store.arrays import array_description
+from tai_engine.store.array_layout import array_description
 from tai_engine.store.commits import HIDDEN, write_hidden
 from tai_engine.store.files import LocalFiles, open_files
 from tai_engine.store.lock import hold_lock
