@@ -17,8 +17,8 @@ import numpy as np
 
 from tai_engine.store.spec import CHECKSUM_BYTES
 
-# Waiting for a disk costs no processor: twice as many as there are.
-_THREADS = min(8, 2 * (os.cpu_count() or 1))
+# More than processors would only be in each other's way while files are in memory; those who read ahead add their own.
+_THREADS = min(8, os.cpu_count() or 1)
 # Checksums are taken block by block, while a block is still in the processor's cache.
 _BLOCK_BYTES = 256 * 1024
 # Less than this is read faster than it is shared out.
