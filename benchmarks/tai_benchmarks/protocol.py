@@ -25,9 +25,10 @@ QUICK_ROUNDS = 5
 FEWEST_ROUNDS = 3
 """What is left of them when the time is used up."""
 
-_SHORTEST_SAMPLE_SECONDS = {"cpu": 20e-3, "cuda": 2e-3}
+_SHORTEST_SAMPLE_SECONDS = {"cpu": 60e-3, "cuda": 2e-3}
 """A sample is as many calls as last this long. A CPU is shared: shorter than the time slices of its scheduler, a sample
-would be either wholly undisturbed or wholly not, by chance."""
+would be either wholly undisturbed or wholly not, by chance. And the threads of the candidate before, if it was torch,
+go on spinning for some milliseconds when it is over."""
 
 Value = str | int | float | bool | None
 

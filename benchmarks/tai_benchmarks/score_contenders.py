@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -95,8 +95,10 @@ def contenders(problem: ScoreProblem, row_dtypes: Sequence[str], quick: bool) ->
         if native:
             inputs = problem.inputs(dtype_name)
             yield Contender("gemm", dtype_name, items, _bare(inputs))
+    classes = problem.inputs("fp32")  # prompt sets keep their vectors in fp32, whatever the rows are in
     for name in row_dtypes:
-        yield Contender("tai", name, problem.items, tai(problem.inputs(name), problem.pooling))
+        inputs = replace(problem.inputs(name), class_global=classes.class_global, class_local=classes.class_local)
+        yield Contender("tai", name, problem.items, tai(inputs, problem.pooling))
 
 
 def _call(score: Callable[..., ops.Scores], inputs: Inputs) -> Callable[[], ops.Scores]:

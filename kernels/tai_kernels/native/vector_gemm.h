@@ -25,6 +25,7 @@ namespace tai {
 #endif
 
 constexpr int64_t kLineFloats = 16;  // a cache line
+constexpr int64_t kPageBytes = 4096;
 
 // Rows whose sums fit in the registers beside one vector of each column and a row's number. With half a vector at the
 // end two rows share a register for it, which takes an even number of rows, and a second row's number.
@@ -252,7 +253,11 @@ class VectorGemm {
       const float scale = type == kInt8 ? job_.row_scales[first_row + r] : 1.0f;
       float* target = converted_.get() + r * row_stride_;
       int64_t k = 0;
-      for (; k + kLanes <= job_.dim; k += kLanes) store(target + k, row_vec<type>(row, k) * scale);
+      for (; k + kLanes <= job_.dim; k += kLanes) {
+        // A page ahead, where the processor's own prefetching ends.
+        __builtin_prefetch(row + kPageBytes + k * bytes_per_number(type));
+        store(target + k, row_vec<type>(row, k) * scale);
+      }
       for (; k < job_.dim; ++k) target[k] = row_number<type>(row, k) * scale;
     }
   }
