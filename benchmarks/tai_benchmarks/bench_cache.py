@@ -22,7 +22,7 @@ from tai_benchmarks.cache_memory import peak_of_tagging
 from tai_benchmarks.cache_problem import find_pictures, random_prompts, write_random_model, write_store
 from tai_benchmarks.machine import environment
 from tai_benchmarks.peak_memory import NotMeasurableError
-from tai_benchmarks.protocol import ROUNDS, Candidate, Row, Timing, Value, measure, throughput_row
+from tai_benchmarks.protocol import COLUMNS, ROUNDS, Candidate, Row, Timing, Value, measure, throughput_row
 from tai_engine.decoding import decode_image
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.errors import UserError, unknown_choice
@@ -37,16 +37,7 @@ _SEQUENTIAL_ITEMS = 256
 _ROWS = 49  # of RN50 at 224 pixels
 _TAGS = 5
 
-TABLE: dict[str, Callable[[Row], object]] = {
-    "case": lambda row: row.case,
-    "candidate": lambda row: row.candidate,
-    "value": lambda row: row.value,
-    "unit": lambda row: row.unit,
-    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
-    "ratio": lambda row: row.ratio,
-    "baseline": lambda row: row.baseline,
-}
-"""The columns of the table that people read."""
+TABLE = {name: cell for name, cell in COLUMNS.items() if name != "classes"}
 
 
 class WrongReadError(RuntimeError):

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from tai_benchmarks.machine import environment
-from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Row, measure, throughput_row
+from tai_benchmarks.protocol import COLUMNS, QUICK_ROUNDS, ROUNDS, Candidate, Row, measure, throughput_row
 from tai_engine.corpus import LabelledCorpus
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.nouns import lemmatiser, words_of
@@ -27,16 +27,7 @@ from tai_engine.vocabulary import Vocabulary, VocabularyClass, load_vocabulary
 BENCH = "corpus"
 CASES = ("text", "jsonl", "coco-json")
 CLASSES = (80, 4585)
-TABLE: dict[str, Callable[[Row], object]] = {
-    "case": lambda row: row.case,
-    "classes": lambda row: row.classes,
-    "candidate": lambda row: row.candidate,
-    "value": lambda row: row.value,
-    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
-    "ratio": lambda row: row.ratio,
-    "baseline": lambda row: row.baseline,
-}
-"""The columns of the table that people read."""
+TABLE = COLUMNS
 
 _SENTENCES, _QUICK_SENTENCES = 20_000, 4_000
 _PLAIN_LOOK_UPS = 200_000  # names asked for in one call of the plain way

@@ -22,7 +22,7 @@ from typing import Any
 from tai_benchmarks.cache_problem import find_pictures
 from tai_benchmarks.encode_contest import BASELINE, COMPUTES, Contest
 from tai_benchmarks.machine import Limits, environment, probes, resolve_device
-from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Row, Value, measure, throughput_row
+from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Columns, Row, Value, measure, throughput_row
 from tai_engine.errors import UserError, unknown_choice
 
 BENCH = "encode"
@@ -31,7 +31,7 @@ PHOTOS = "photos"
 CASES = (*MODELS, PHOTOS)
 _PHOTO_MODEL = "RN50-quickgelu"
 
-TABLE: dict[str, Callable[[Row], object]] = {
+TABLE: Columns = {
     "case": lambda row: row.case,
     "candidate": lambda row: row.candidate,
     "computes": lambda row: row.extra["computes"],

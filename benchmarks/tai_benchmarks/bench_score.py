@@ -16,7 +16,17 @@ import torch
 
 from tai_benchmarks.machine import Limits, environment, probes, resolve_device
 from tai_benchmarks.peak_memory import NotMeasurableError
-from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Row, Timing, Value, measure, throughput_row
+from tai_benchmarks.protocol import (
+    QUICK_ROUNDS,
+    ROUNDS,
+    Candidate,
+    Columns,
+    Row,
+    Timing,
+    Value,
+    measure,
+    throughput_row,
+)
 from tai_benchmarks.score_contenders import TOP_K, Contender, Judged, Remark, check, contenders
 from tai_benchmarks.score_memory import memory_rows
 from tai_benchmarks.score_problem import ROW_DTYPES, SHAPES, ScoreProblem, Truth, plan_items
@@ -41,7 +51,7 @@ def _percent(name: str) -> Callable[[Row], str]:
     return cell
 
 
-TABLE: dict[str, Callable[[Row], object]] = {
+TABLE: Columns = {
     "case": lambda row: row.case,
     "classes": lambda row: row.classes,
     "candidate": lambda row: row.candidate,

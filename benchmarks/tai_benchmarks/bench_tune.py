@@ -6,8 +6,6 @@ Both ways to take a step are held against each other first: same loss, same grad
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tai_benchmarks.machine import environment
-from tai_benchmarks.peak_memory import NotMeasurableError, process_peak_bytes
-from tai_benchmarks.protocol import Candidate, Row, Timing, Value, measure
+from tai_benchmarks.peak_memory import NotMeasurableError, ask_new_process, process_peak_bytes
+from tai_benchmarks.protocol import COLUMNS, Candidate, Row, Timing, Value, measure
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.holders import Holders
@@ -39,17 +37,7 @@ _STEPS_PER_SAMPLE = 8
 _TOLERANCE = 1e-3
 _HARD = NegativeConfig(strategy="hard")
 
-TABLE: dict[str, Callable[[Row], object]] = {
-    "case": lambda row: row.case,
-    "classes": lambda row: row.classes,
-    "candidate": lambda row: row.candidate,
-    "value": lambda row: row.value,
-    "unit": lambda row: row.unit,
-    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
-    "ratio": lambda row: row.ratio,
-    "baseline": lambda row: row.baseline,
-}
-"""The columns of the table that people read."""
+TABLE = COLUMNS
 
 
 class WrongStepError(RuntimeError):
@@ -338,24 +326,7 @@ def memory_row(config: TuneConfig, facts: Mapping[str, Value], seconds: float = 
         "steps": config.memory_steps,
         "size": list(config.size),
     }
-    command = [sys.executable, "-m", "tai_benchmarks.bench_tune"]
-    environment_ = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            env=environment_,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NotMeasurableError(f"measuring memory took longer than {seconds:.0f} s") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"it left with status {done.returncode}"]
-        raise NotMeasurableError(f"the process that measures memory failed: {lines[-1]}")
-    found = json.loads(done.stdout)
+    found = ask_new_process("tai_benchmarks.bench_tune", given, seconds)
     peak = found["peak_bytes"] / 1e9
     return Row(
         bench="tune-memory",

@@ -6,18 +6,14 @@ echo '{"store": "S", "out": "T.parquet"}' | python -m tai_benchmarks.cache_memor
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from tai_benchmarks.cache_problem import random_prompts, write_store
-from tai_benchmarks.peak_memory import NotMeasurableError, process_peak_bytes
+from tai_benchmarks.peak_memory import ask_new_process, process_peak_bytes
 from tai_engine.store import FeatureStore
 from tai_engine.tagging import Selection, tag_store
 
@@ -49,22 +45,8 @@ def peak_of_tagging(items: int, seconds: float = 3600.0) -> TaggingPeak:
         store = Path(folder, "store")
         write_store(store, items, _ROWS, _DIM, chunk_items=1024)
         given = {"store": str(store), "out": str(Path(folder, "tags.parquet"))}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "tai_benchmarks.cache_memory"],
-                input=json.dumps(given),
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-                env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-            )
-        except subprocess.TimeoutExpired as error:
-            raise NotMeasurableError(f"measuring memory took longer than {seconds:.0f} s") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"it left with status {done.returncode}"]
-        raise NotMeasurableError(f"the process that measures memory failed: {lines[-1]}")
-    return TaggingPeak(**json.loads(done.stdout), classes=_CLASSES)
+        found = ask_new_process("tai_benchmarks.cache_memory", given, seconds)
+    return TaggingPeak(**found, classes=_CLASSES)
 
 
 def _main() -> None:

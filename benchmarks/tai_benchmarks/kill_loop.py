@@ -60,6 +60,9 @@ class ToyEncoder:
         self.has_coarse_clip = False
         self.preprocess = SimpleNamespace(pixels=SquarePixels(8))
 
+    def prepare_images(self) -> None:
+        """There is but one way."""
+
     def encode_pixels(self, pixels: Tensor, ids: Sequence[str]) -> FeatureBatch:
         """uint8 [N, 3, 8, 8] to features."""
         values = torch.cat([pixels.float(), torch.ones(len(ids), 1, 8, 8)], dim=1)

@@ -13,9 +13,10 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,6 +94,31 @@ def process_peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def ask_new_process(module: str, given: Any, seconds: float, environment: Mapping[str, str] | None = None) -> Any:
+    """What a module, run as a program with as many threads as this one, answers: JSON in, JSON out.
+
+    Raises:
+        NotMeasurableError: when it fails, with what it said last, or takes longer than ``seconds``.
+    """
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            env=os.environ | threads | dict(environment or {}),
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotMeasurableError(f"measuring memory took longer than the {seconds:.0f} s that were left") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it left with status {done.returncode}"]
+        raise NotMeasurableError(f"the process that measures memory failed: {lines[-1]}")
+    return json.loads(done.stdout)
+
+
 def _status_bytes(name: str) -> int:
     fields = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="ascii").splitlines() if ":" in line)
     return int(fields[name].split()[0]) * 1024
@@ -130,20 +156,9 @@ def measure_in_new_process(problems: list[MemoryProblem], seconds: float = 600.0
         NotMeasurableError: on a system that does not tell, with what the process said last, or when it takes longer
             than ``seconds``.
     """
-    command = [sys.executable, "-m", "tai_benchmarks.peak_memory"]
-    given = json.dumps([asdict(problem) for problem in problems])
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    environment = os.environ | _RETURN_FREED_MEMORY | threads
-    try:
-        done = subprocess.run(
-            command, input=given, capture_output=True, text=True, env=environment, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NotMeasurableError(f"measuring memory took longer than the {seconds:.0f} s that were left") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"it left with status {done.returncode}"]
-        raise NotMeasurableError(f"the process that measures memory failed: {lines[-1]}")
-    return [int(value) for value in json.loads(done.stdout)]
+    given = [asdict(problem) for problem in problems]
+    found = ask_new_process("tai_benchmarks.peak_memory", given, seconds, _RETURN_FREED_MEMORY)
+    return [int(value) for value in found]
 
 
 def _main() -> None:

@@ -106,6 +106,22 @@ class Row:
         return _key(self.as_dict())
 
 
+Columns = dict[str, Callable[[Row], object]]
+"""The columns of a table that people read: a heading and what stands below it."""
+
+COLUMNS: Columns = {
+    "case": lambda row: row.case,
+    "classes": lambda row: row.classes,
+    "candidate": lambda row: row.candidate,
+    "value": lambda row: row.value,
+    "unit": lambda row: row.unit,
+    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
+    "ratio": lambda row: row.ratio,
+    "baseline": lambda row: row.baseline,
+}
+"""What every benchmark can show."""
+
+
 def throughput_row(
     bench: str,
     case: str,

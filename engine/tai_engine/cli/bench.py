@@ -70,10 +70,7 @@ def score(
         "row_dtypes": _names(rows),
         "rounds": rounds,
     }
-    given = {name: value for name, value in wanted.items() if value}
-    config = bench_score.configure(quick=quick, device=device, **given)
-    folder = None if no_record else results or (None if quick else _checkout_results())
-    _report(bench_score.run(config, _remark), as_json, folder, bench_score.TABLE)
+    _measure(bench_score, {**wanted, "device": device}, quick, as_json, results, no_record)
 
 
 @app.command("tune")
@@ -99,9 +96,7 @@ def tune(
 
     _set_threads(threads)
     wanted: dict[str, Any] = {"cases": _names(cases), "classes": classes, "sentences": sentences, "rounds": rounds}
-    config = bench_tune.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
-    folder = None if no_record else results or (None if quick else _checkout_results())
-    _report(bench_tune.run(config, _remark), as_json, folder, bench_tune.TABLE)
+    _measure(bench_tune, wanted, quick, as_json, results, no_record)
 
 
 @app.command("encode")
@@ -125,10 +120,7 @@ def encode(
 
     _set_threads(threads)
     wanted: dict[str, Any] = {"cases": _names(cases), "batch": batch, "rounds": rounds}
-    given = {name: value for name, value in wanted.items() if value}
-    config = bench_encode.configure(quick=quick, device=device, **given)
-    folder = None if no_record else results or (None if quick else _checkout_results())
-    _report(bench_encode.run(config, _remark), as_json, folder, bench_encode.TABLE)
+    _measure(bench_encode, {**wanted, "device": device}, quick, as_json, results, no_record)
 
 
 @app.command("cache")
@@ -152,9 +144,7 @@ def cache(
 
     _set_threads(threads)
     wanted: dict[str, Any] = {"cases": _names(cases), "items": items, "classes": classes, "rounds": rounds}
-    config = bench_cache.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
-    folder = None if no_record else results or (None if quick else _checkout_results())
-    _report(bench_cache.run(config, _remark), as_json, folder, bench_cache.TABLE)
+    _measure(bench_cache, wanted, quick, as_json, results, no_record)
 
 
 @app.command("corpus")
@@ -186,9 +176,7 @@ def corpus(
         "file": file,
         "rounds": rounds,
     }
-    config = bench_corpus.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
-    folder = None if no_record else results or (None if quick else _checkout_results())
-    _report(bench_corpus.run(config, _remark), as_json, folder, bench_corpus.TABLE)
+    _measure(bench_corpus, wanted, quick, as_json, results, no_record)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -207,6 +195,15 @@ def _set_threads(threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def _measure(
+    bench: Any, wanted: dict[str, Any], quick: bool, as_json: bool, results: Path | None, no_record: bool
+) -> None:
+    """Run the benchmark of a module with what was asked for (empty values were not), print it and record it."""
+    config = bench.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
+    folder = None if no_record else results or (None if quick else _checkout_results())
+    _report(bench.run(config, _remark), as_json, folder, bench.TABLE)
 
 
 def _remark(text: str) -> None:
