@@ -83,7 +83,7 @@ class FakeEncoder:
         self.recipe = {"image_size": 8}
         self.sentence_recipe_key = "text16:fake"
         self.sentence_recipe = {"context_length": 16}
-        self.provenance = {"model": "fake", "precision": "fp32"}
+        self.provenance = {"model": "fake", "precision": "fp32", "image_tower": "not settled"}
         self.dim = 4
         self.rows_per_image = rows_per_image
         self.has_coarse_clip = clip
@@ -91,6 +91,9 @@ class FakeEncoder:
         self.context_length = 16
         self.preprocess = SimpleNamespace(pixels=SquarePixels(8, "squash"))
         self.batches = []
+
+    def prepare_images(self):
+        self.provenance = {**self.provenance, "image_tower": "exact"}
 
     def encode_pixels(self, pixels, ids):
         assert pixels.dtype == torch.uint8

@@ -65,6 +65,9 @@ class ImageEncoder(EncoderIdentity, PixelEncoder, Protocol):
     def preprocess(self) -> Preprocess:
         """What pictures go through before `encode_pixels`."""
 
+    def prepare_images(self) -> None:
+        """Settle how pictures are encoded; after that ``provenance`` says it truly."""
+
 
 GroupRunner: TypeAlias = Callable[[Iterator[GroupTask], FeatureStore, Stages, SliceCallback], Iterator[CommitRecord]]
 """Makes groups, here or elsewhere: tasks (whose items are to be walked through before the next task is taken), the
@@ -100,6 +103,8 @@ def cache_images(
         WorkerStartError: if decoding processes cannot be started.
     """
     options = options or CacheOptions()
+    if FeatureStore.is_free(path):
+        encoder.prepare_images()
     prepare = Preparation(source.reader, encoder.preprocess.pixels, decoding or DecodeOptions())
 
     def run_here(

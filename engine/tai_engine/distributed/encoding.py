@@ -46,6 +46,7 @@ class EncoderDescription:
     @classmethod
     def of(cls, encoder: ImageEncoder) -> EncoderDescription:
         """The description of an encoder that is loaded here."""
+        encoder.prepare_images()
         return cls(
             space_key=encoder.space_key,
             recipe_key=encoder.recipe_key,

@@ -68,6 +68,7 @@ def test_the_store_says_what_it_is(path):
     assert (spec.dim, spec.rows_per_item_max, spec.row_dtype, spec.has_coarse_clip) == (4, 2, "float32", False)
     assert (spec.group_items, spec.chunk_items) == (1024, 64)
     assert spec.provenance == encoder.provenance
+    assert spec.provenance["image_tower"] == "exact"  # as settled, not as it was meant at first
     assert spec.recipe == encoder.recipe
 
 
