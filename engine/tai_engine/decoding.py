@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 
 # What a picture can fail with. The words are stable: ledgers are counted by them.
 REASONS = {
@@ -73,23 +73,13 @@ _EDGES: dict[Image.Transpose | None, tuple[bool, bool, bool]] = {
 }
 
 
-class DecodeError(Exception):
-    """A picture that cannot be had.
-
-    Attributes:
-        reason: one of `REASONS`.
-        detail: what exactly, in words.
-    """
+class DecodeError(ItemError):
+    """A picture that cannot be had, for one of `REASONS`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         if reason not in REASONS:
             raise ValueError(f"reason is {reason!r}, expected one of {', '.join(REASONS)}")
-        super().__init__(reason, detail)  # both, so that the exception can be pickled
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
+        super().__init__(reason, detail)
 
 
 @dataclass(frozen=True)

@@ -31,3 +31,20 @@ def unknown_choice(what: str, given: str, allowed: Iterable[str]) -> UserError:
     hint = f"did you mean {close[0]!r}? Choose" if close else "choose"
     more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
     return UserError(f"Unknown {what} {given!r}; {hint} one of {', '.join(map(repr, names[:MANY]))}{more}.")
+
+
+class ItemError(Exception):
+    """One input that cannot be had: it is entered as failed, and the run goes on.
+
+    Attributes:
+        reason: a category of `tai_engine.decoding.REASONS`.
+        detail: what exactly, in words.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)  # both, so that the exception can be pickled
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"

@@ -10,10 +10,11 @@ import io
 import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,7 +92,7 @@ class TagPool(Protocol):
 class TagPoolMaker(Protocol):
     """Makes the pool of a recipe, as a context manager: ``ProcessPool`` and ``RayPool`` with the rest filled in."""
 
-    def __call__(self, recipe: TagRecipe, /) -> Any:
+    def __call__(self, recipe: TagRecipe, /) -> AbstractContextManager[TagPool]:
         """The pool; it is entered, and left when all is done."""
 
 

@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tai_engine.errors import ItemError
 from tai_engine.item_ids import is_address
 
 if TYPE_CHECKING:
@@ -29,21 +30,8 @@ _REASONS = {
 }
 
 
-class ReadError(Exception):
-    """Bytes that cannot be had.
-
-    Attributes:
-        reason: a category of `tai_engine.decoding.REASONS`.
-        detail: what exactly, in words.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)  # both, so that the exception can be pickled
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
+class ReadError(ItemError):
+    """Bytes that cannot be had."""
 
 
 @dataclass(frozen=True)
