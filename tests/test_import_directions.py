@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.nouns",
         "tai_engine.corpus_report",
     },
-    "tai_engine.encoders": {"tai_engine.features", "tai_engine.pixels"},
+    "tai_engine.encoders": {"tai_engine.features", "tai_engine.pixels", "tai_kernels"},
     "tai_engine.store": {"tai_engine.features", "tai_engine.ledger"},
     "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding"},
     "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary"},

@@ -19,6 +19,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
         "text_cfg": _TEXT,
     },
+    # Channels enough for int16, in multiples of eight; blocks with and without a projection of their input.
+    "resnet-int16": {
+        "embed_dim": 24,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 64, "layers": [1, 2, 1, 2], "width": 32, "head_width": 32},
+        "text_cfg": _TEXT,
+    },
     "vit": {"embed_dim": 24, "vision_cfg": _VIT, "text_cfg": _TEXT},
     "vit-layer-scale": {"embed_dim": 24, "vision_cfg": _VIT | {"ls_init_value": 0.5}, "text_cfg": _TEXT},
     "vit-average-pool": {"embed_dim": 24, "vision_cfg": _VIT | {"pool_type": "avg"}, "text_cfg": _TEXT},

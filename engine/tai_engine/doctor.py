@@ -47,6 +47,7 @@ def examine(model: str, pretrained: str, folder: Path) -> Iterator[Finding]:
         _devices,
         _faiss,
         _kernels,
+        _int16,
         _compiler,
         lambda: _disk(folder),
         lambda: _weights(model, pretrained),
@@ -110,6 +111,20 @@ def _kernels() -> Iterator[Finding]:
     for backend in ops.describe_backends():
         used = f"in use on {' and '.join(backend.in_use)}: " if backend.in_use else ""
         yield Finding(f"kernel {backend.name}", "ok" if backend.available else "note", used + backend.detail)
+
+
+def _int16() -> Iterator[Finding]:
+    from tai_engine.encoders.devices import has_fast_bf16, has_fast_int16
+    from tai_kernels import int16_layers
+
+    cpu = torch.device("cpu")
+    if has_fast_bf16(cpu) or not has_fast_int16(cpu):
+        return
+    reason = int16_layers.why_not()
+    if reason is None:
+        yield Finding("int16 layers", "ok", "ResNets encode pictures in int16 on this CPU, which is faster than fp32")
+    else:
+        yield Finding("int16 layers", "note", f"ResNets encode pictures in fp32, about half as fast: {reason}")
 
 
 def _compiler() -> Iterator[Finding]:

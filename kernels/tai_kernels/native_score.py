@@ -10,7 +10,6 @@ Without a compiler, or when anything at all goes wrong with the library, the pat
 from __future__ import annotations
 
 import ctypes
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +19,10 @@ from torch import Tensor
 from tai_kernels import cpu_score
 from tai_kernels.bags import check_bags
 from tai_kernels.cpu_score import pooled_gradient
-from tai_kernels.native_build import UnavailableError, built_library, cache_folder
+from tai_kernels.native_build import OnFirstUse, UnavailableError, built_library, opened
 from tai_kernels.problem import Problem, Result
 
 __all__ = ["Library", "UnavailableError", "describe", "forward", "library", "load", "pooled_gradient", "why_not"]
-
-_lock = threading.Lock()
-_outcome: Library | str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,32 +67,17 @@ class Job(ctypes.Structure):
 
 
 def library() -> Library:
-    """The machine's library, built now if it never was; the outcome is remembered for the life of the process.
+    """The machine's library, built now if it never was.
 
     Raises:
         UnavailableError: saying why there is none.
     """
-    global _outcome
-    with _lock:
-        if _outcome is None:
-            try:
-                _outcome = load(cache_folder())
-            except UnavailableError as error:
-                _outcome = str(error)
-            except OSError as error:
-                _outcome = f"building it failed: {error}"
-        if isinstance(_outcome, str):
-            raise UnavailableError(_outcome)
-        return _outcome
+    return _machine.get()
 
 
 def why_not() -> str | None:
     """Why the compiled path is absent, or None when it is there."""
-    try:
-        library()
-    except UnavailableError as error:
-        return str(error)
-    return None
+    return _machine.why_not()
 
 
 def describe() -> str:
@@ -115,15 +96,9 @@ def load(folder: Path, definitions: tuple[str, ...] = ()) -> Library:
         UnavailableError: when it cannot be built or loaded, or computes something wrong.
         OSError: when the folder cannot be written.
     """
-    path, compiler = built_library(folder, definitions)
-    try:
-        functions = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise UnavailableError(f"the built library {path} cannot be loaded: {error}") from error
+    path, compiler = built_library(folder, "score.cpp", definitions)
+    functions = opened(path, ctypes.sizeof(Job))
     functions.tai_score.argtypes = [ctypes.POINTER(Job)]
-    functions.tai_job_bytes.restype = ctypes.c_int64
-    if functions.tai_job_bytes() != ctypes.sizeof(Job):
-        raise UnavailableError(f"the built library {path} does not fit this version; delete it")
     instructions = f"{32 * functions.tai_lanes()}-bit fp32 vectors"
     if functions.tai_has_amx():
         instructions = f"AMX bf16 tiles for half-precision and int8 rows, else {instructions}"
@@ -133,6 +108,9 @@ def load(folder: Path, definitions: tuple[str, ...] = ()) -> Library:
         if not difference <= tolerance:
             raise UnavailableError(f"the built library {path} is off by {difference:.2g} on {dtype} rows")
     return compiled
+
+
+_machine = OnFirstUse(load)
 
 
 def _largest_difference(compiled: Library, dtype: torch.dtype) -> float:

@@ -91,11 +91,11 @@ def test_a_library_is_built_once_and_named_by_what_it_was_built_from(emulation, 
     assert [f.name for f in folder.iterdir()] == [emulation.path.name]  # nothing half-written is left
     definitions = ("-DTAI_EMULATE_AMX", "-DTAI_LANES=16", "-O1")
     monkeypatch.setattr(native_build, "_build", lambda *_: pytest.fail("built again"))
-    assert native_build.built_library(folder, definitions)[0] == emulation.path
+    assert native_build.built_library(folder, "score.cpp", definitions)[0] == emulation.path
     monkeypatch.setattr(native_build, "processor_features", lambda: "another processor")
     built = []
     monkeypatch.setattr(native_build, "_build", lambda command, path: built.append(path))
-    assert native_build.built_library(folder, definitions)[0] != emulation.path
+    assert native_build.built_library(folder, "score.cpp", definitions)[0] != emulation.path
     assert len(built) == 1
 
 
@@ -126,8 +126,8 @@ def test_a_library_that_computes_something_else_is_refused(tmp_path, monkeypatch
 def test_no_compiler_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(native_build.UnavailableError, match=r"no C\+\+ compiler was found \(no-such-compiler\)"):
-        native_build.built_library(tmp_path)
-    monkeypatch.setattr(native_score, "_outcome", None)
+        native_build.built_library(tmp_path, "score.cpp")
+    monkeypatch.setattr(native_score._machine, "_outcome", None)
     assert native_score.why_not() == "no C++ compiler was found (no-such-compiler)"
 
 
@@ -139,14 +139,14 @@ def test_a_failing_compiler_is_said_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", str(compiler))
     folder = tmp_path / "cache"
     with pytest.raises(native_build.UnavailableError, match=r"bad-compiler failed: .*error: no such vectors"):
-        native_build.built_library(folder)
+        native_build.built_library(folder, "score.cpp")
     assert list(folder.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr(native_score, "cache_folder", lambda: tmp_path / "file" / "kernels")
-    monkeypatch.setattr(native_score, "_outcome", None)
+    monkeypatch.setattr(native_build, "cache_folder", lambda: tmp_path / "file" / "kernels")
+    monkeypatch.setattr(native_score._machine, "_outcome", None)
     reason = native_score.why_not()
     assert reason
     assert "building it failed" in reason or "no C++ compiler" in reason

@@ -218,7 +218,7 @@ def test_triton_on_a_cpu_says_what_is_missing(arguments, monkeypatch):
 def test_without_a_compiler_torch_takes_over_silently(arguments, monkeypatch):
     monkeypatch.delenv("TAI_KERNEL", raising=False)
     expected = ops.score(*arguments, **SETTINGS).merged
-    monkeypatch.setattr(native_score, "_outcome", "no C++ compiler was found (c++)")
+    monkeypatch.setattr(native_score._machine, "_outcome", "no C++ compiler was found (c++)")
     assert backends.choose(torch.device("cpu")) == "torch"
     assert largest_difference(ops.score(*arguments, **SETTINGS).merged, expected) <= 1e-5
     states = {state.name: state for state in ops.describe_backends()}

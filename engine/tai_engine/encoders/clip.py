@@ -48,8 +48,8 @@ def load_encoder(
         model: an open_clip name (``RN50``), ``hf-hub:org/repo`` or ``local-dir:/path``.
         pretrained: open_clip's tag of the weights (``openai``); ignored for the two prefixed forms.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto`` (fp16 on CUDA; on CPUs with hardware for it bf16 for pictures; else fp32), ``fp32``,
-            ``bf16`` or ``fp16``. Features are fp32 in any case.
+        precision: ``auto`` (fp16 on CUDA; on CPUs bf16 for pictures if they have hardware for it, int16 for those of
+            ResNets if they have AVX2 alone; else fp32), ``fp32``, ``bf16`` or ``fp16``. Features are fp32 in any case.
         image_size: pixels a side; None is the model's own. Positional embeddings are interpolated for another one.
         dense: patches by the recipe of the tower (``auto``), by the value path (``value``), or ``none``.
         coarse: ``auto`` is TaI-DPT's image vector for ResNets; ``clip`` is CLIP's own for all.
@@ -108,7 +108,7 @@ class Encoder:
         has_fine_sentences: whether sentence features have token rows.
         device: where it computes.
         precision: ``fp32``, ``bf16`` or ``fp16``, of sentences.
-        image_precision: the same of pictures.
+        image_precision: the same of pictures, or ``int16``.
         logit_scale: CLIP's learned factor before the softmax, e.g. 100.
         provenance: model, weights, precision and versions, for the record.
         preprocess: PIL picture (RGB) to uint8 [3, S, S]; picklable.
@@ -190,13 +190,14 @@ class Encoder:
             return
         visual = self.model.visual
         if self._wants_fast:
-            dtype = devices.PRECISIONS[self.image_precision]
             with devices.exact_arithmetic(self.device, "fp32"):
-                self._image_compute = fast_tower(self._recipe, visual, self.image_size, dtype, self.device)
-            if self._image_compute is not None:
+                fast = fast_tower(self._recipe, visual, self.image_size, self.image_precision, self.device)
+            self.image_precision = "fp32" if fast is None else fast.precision
+            self.provenance["image_precision"] = self.image_precision
+            if fast is not None:
+                self._image_compute = fast.compute
                 return
-            self.image_precision = "fp32"
-            self.provenance |= {"image_precision": "fp32", "image_tower": "exact"}
+            self.provenance["image_tower"] = "exact"
         dtype = devices.PRECISIONS[self.image_precision]
         self._image_compute = lambda pixels_NCHW: self._recipe.compute(pixels_NCHW.to(dtype))
 

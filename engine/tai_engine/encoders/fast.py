@@ -2,13 +2,14 @@
 
 What is done for which tower:
 
-- a CLIP ResNet: batch norms folded into the convolutions, activations fused, fewer products in the attention pool;
+- a CLIP ResNet: batch norms folded into the convolutions, activations fused, fewer products in the attention pool; on
+  CPUs with AVX2 alone its layers in int16;
 - CLIP's own ViT: the last block computed once for the class token and the patches;
 - every convolutional tower: channels last in memory;
 - any other tower: the precision alone.
 
-Nothing is compiled at run time: the fused convolutions of oneDNN are what a compiler would choose, without its half
-minute, and the same bits come out whether a run encodes ten pictures or a million.
+torch.compile is not used: the fused convolutions of oneDNN are what it would choose, without its half minute, and the
+same bits come out whether a run encodes ten pictures or a million.
 
 Shape legend: N images, S pixels a side, L patches, D embedding size.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,11 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tai_engine.encoders.dense import ImageRecipe, ImageVectors, image_recipe, no_dense_recipe
+from tai_engine.encoders.devices import INT16, PRECISIONS
 from tai_engine.encoders.fast_resnet import FoldedResNet
 from tai_engine.encoders.fast_transformer import SharedLastBlock
+from tai_engine.encoders.int16_resnet import Int16ResNet
+from tai_engine.encoders.int16_resnet import why_not as why_not_int16
 
 logger = logging.getLogger(__name__)
 
@@ -40,51 +44,81 @@ _GATE_PICTURES = 3
 Compute = Callable[[Tensor], ImageVectors]
 
 
+class FastTower(NamedTuple):
+    """A tower that passed the comparison.
+
+    Attributes:
+        compute: pixels [N, 3, S, S], normalised, to vectors.
+        precision: in which it computes, by name.
+    """
+
+    compute: Compute
+    precision: str
+
+
 def fast_tower(
-    exact: ImageRecipe, visual: Any, image_size: int, precision: torch.dtype, device: torch.device
-) -> Compute | None:
-    """The fast way to compute the recipe's vectors, or None where it is not right or not possible, which is logged.
+    exact: ImageRecipe, visual: Any, image_size: int, precision: str, device: torch.device
+) -> FastTower | None:
+    """The fast way to compute the recipe's vectors, or None where none is right or possible, which is logged.
 
     Args:
         exact: the recipe of ``visual``.
         visual: open_clip's image tower in fp32 on ``device``; it stays as it is.
         image_size: S.
-        precision: of the fast tower.
+        precision: of the fast tower: a name of ``devices.PRECISIONS``, or ``int16`` for int16 where the tower can be
+            computed so, and fp32 elsewhere.
         device: where it computes.
     """
-    try:
-        fast = rewritten(exact, visual, image_size, precision, device)
-        cosine = lowest_cosine(exact.compute, fast, gate_pictures(image_size).to(device))
-    except Exception as error:  # another torch, an unusual tower, no memory: the exact way is always there
-        text = (str(error) or type(error).__name__).splitlines()[0]
-        logger.warning("pictures are encoded without the fast tower, which failed here (%s)", text)
-        return None
-    if not cosine >= LEAST_COSINE:
+    for name in _precisions(visual, image_size, precision):
+        try:
+            fast = rewritten(exact, visual, image_size, name, device)
+            cosine = lowest_cosine(exact.compute, fast, gate_pictures(image_size).to(device))
+        except Exception as error:  # another torch, an unusual tower, no memory: the exact way is always there
+            text = (str(error) or type(error).__name__).splitlines()[0]
+            logger.warning("pictures are encoded without the fast tower in %s, which failed here (%s)", name, text)
+            continue
+        if cosine >= LEAST_COSINE:
+            logger.info("the cosine of fast features in %s to exact ones is %.7f or above", name, cosine)
+            return FastTower(fast, name)
         logger.warning(
-            "pictures are encoded without the fast tower: its features have a cosine of %.4f to the exact ones, not %s",
+            "pictures are encoded without the fast tower in %s: its features have a cosine of %.4f to the exact ones, "
+            "not %s",
+            name,
             cosine,
             LEAST_COSINE,
         )
-        return None
-    logger.info("the cosine of fast to exact features is %.7f or above", cosine)
-    return fast
+    return None
 
 
-def rewritten(
-    exact: ImageRecipe, visual: Any, image_size: int, precision: torch.dtype, device: torch.device
-) -> Compute:
+def _precisions(visual: Any, image_size: int, precision: str) -> tuple[str, ...]:
+    """What to try, one after the other."""
+    if precision != INT16:
+        return (precision,)
+    if not isinstance(visual, ModifiedResNet):
+        return ("fp32",)
+    reason = why_not_int16(visual, image_size)
+    if reason is None:
+        return INT16, "fp32"
+    logger.info("pictures are encoded in fp32, not in int16: %s", reason)
+    return ("fp32",)
+
+
+def rewritten(exact: ImageRecipe, visual: Any, image_size: int, precision: str, device: torch.device) -> Compute:
     """The recipe's computation by the fast tower; not yet compared. Arguments as of :func:`fast_tower`."""
-    wants_fine = exact.rows_per_image > 0
+    wants_fine, without_position = exact.rows_per_image > 0, exact.coarse == "no-position"
+    if precision == INT16:
+        return Int16ResNet(visual, image_size, wants_fine, without_position)
+    dtype = PRECISIONS[precision]
     if isinstance(visual, ModifiedResNet):
-        return FoldedResNet(visual, image_size, precision, device, wants_fine, exact.coarse == "no-position")
+        return FoldedResNet(visual, image_size, dtype, device, wants_fine, without_position)
     weights = next(visual.parameters())
-    tower = visual if weights.dtype == precision else copy.deepcopy(visual).to(precision)
+    tower = visual if weights.dtype == dtype else copy.deepcopy(visual).to(dtype)
     if _is_convolutional(tower):
         tower = (copy.deepcopy(tower) if tower is visual else tower).to(memory_format=torch.channels_last)
     if isinstance(tower, VisionTransformer) and not no_dense_recipe(tower):
         return SharedLastBlock(tower, exact.dense if wants_fine else None)
     compute = image_recipe(tower, image_size, exact.dense).compute
-    return lambda pixels: compute(pixels.to(precision))
+    return lambda pixels: compute(pixels.to(dtype))
 
 
 def lowest_cosine(exact: Compute, fast: Compute, pixels_NCSS: Tensor) -> float:

@@ -193,6 +193,9 @@ class FoldedPool:
     Only the mean token asks, so keys need not be made: q·(Kx) = (qK)·x, one vector a head against all tokens as they
     are. Nor do values: the weighted mean of values is the value of the weighted mean. For the patches the value and
     output projections are one matrix. That is a fifth of the pool's products.
+
+    Attributes:
+        fine_map: weight [D, E] and bias [D] that make patch vectors of locations, or None if they are not wanted.
     """
 
     def __init__(
@@ -212,18 +215,22 @@ class FoldedPool:
         self._value = kept(value.unflatten(0, (heads, -1)).transpose(1, 2)), kept(value_bias)
         self._output = kept(output), kept(output_bias)
         self._position = kept(weights["positional_embedding"])
-        self._fine: tuple[Tensor, Tensor] | None = None
+        self.fine_map: tuple[Tensor, Tensor] | None = None
         if wants_fine:
-            self._fine = kept(output @ value), kept(output @ value_bias + output_bias)
+            self.fine_map = kept(output @ value), kept(output @ value_bias + output_bias)
         self._without_position = without_position
 
     def __call__(self, x_NLE: Tensor) -> ImageVectors:
         """Vectors of the trunk's locations."""
-        fine = None if self._fine is None else F.linear(x_NLE, *self._fine)
+        vectors = self.coarse_vectors(x_NLE)
+        return vectors if self.fine_map is None else vectors._replace(fine=F.linear(x_NLE, *self.fine_map))
+
+    def coarse_vectors(self, x_NLE: Tensor) -> ImageVectors:
+        """The same without the patches."""
         x_NTE = torch.cat([x_NLE.mean(dim=1, keepdim=True), x_NLE], dim=1)
         clip = self._pooled(x_NTE + self._position)
         return (
-            ImageVectors(self._pooled(x_NTE), fine, clip) if self._without_position else ImageVectors(clip, fine, None)
+            ImageVectors(self._pooled(x_NTE), None, clip) if self._without_position else ImageVectors(clip, None, None)
         )
 
     def _pooled(self, x_NTE: Tensor) -> Tensor:

@@ -65,7 +65,13 @@ def test_precisions(caplog, monkeypatch):
     assert resolve_precision("fp32", cpu) == ("fp32", "fp32")
     assert not caplog.records
     monkeypatch.setattr(devices, "has_fast_bf16", lambda _device: False)
-    assert resolve_precision("auto", cpu) == ("fp32", "fp32")
+    for capability, expected in (("AVX2", "int16"), ("AVX512", "fp32"), ("DEFAULT", "fp32")):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=capability: found)
+        assert resolve_precision("auto", cpu) == ("fp32", expected)
+        assert resolve_precision("auto", cpu, fast=False) == ("fp32", "fp32")
+        assert resolve_precision("auto", torch.device("mps")) == ("fp32", "fp32")
+    with pytest.raises(UserError, match="Unknown precision 'int16'"):
+        resolve_precision("int16", cpu)
     with caplog.at_level(logging.WARNING):
         assert resolve_precision("fp16", cpu) == ("fp16", "fp16")
         assert resolve_precision("bf16", cpu) == ("bf16", "bf16")

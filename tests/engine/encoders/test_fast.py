@@ -119,14 +119,14 @@ def test_other_towers_give_the_exact_vectors(kind, dense):
     visual = build_tiny_model(tiny_config(kind)).visual
     exact = image_recipe(visual, 64, dense)
     with torch.no_grad():
-        close_vectors(rewritten(exact, visual, 64, torch.float32, CPU)(noise(2)), exact.compute(noise(2)))
+        close_vectors(rewritten(exact, visual, 64, "fp32", CPU)(noise(2)), exact.compute(noise(2)))
 
 
 def test_the_value_path_of_a_vit():
     visual = build_tiny_model(tiny_config("vit")).visual
     exact = image_recipe(visual, 64, "value")
     with torch.no_grad():
-        close_vectors(rewritten(exact, visual, 64, torch.float32, CPU)(noise(2)), exact.compute(noise(2)))
+        close_vectors(rewritten(exact, visual, 64, "fp32", CPU)(noise(2)), exact.compute(noise(2)))
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit", "timm"])
@@ -134,10 +134,11 @@ def test_a_tower_in_bf16_leaves_the_exact_one_as_it_is(kind):
     visual = build_tiny_model(tiny_config(kind)).visual
     before = {name: tensor.clone() for name, tensor in visual.state_dict().items()}
     exact = image_recipe(visual, 64)
-    compute = fast_tower(exact, visual, 64, torch.bfloat16, CPU)
-    assert compute is not None
+    tower = fast_tower(exact, visual, 64, "bf16", CPU)
+    assert tower is not None
+    assert tower.precision == "bf16"
     with torch.no_grad():
-        found, expected = compute(noise(2)), exact.compute(noise(2))
+        found, expected = tower.compute(noise(2)), exact.compute(noise(2))
     assert found.coarse.dtype == torch.bfloat16
     assert float(F.cosine_similarity(found.coarse.double(), expected.coarse.double()).min()) > LEAST_COSINE
     after = visual.state_dict()
@@ -199,7 +200,7 @@ def overflowing(conv, norm):
 )
 def test_a_broken_tower_is_not_used(model_folder, tiny_encoder, monkeypatch, caplog, broken, message):
     monkeypatch.setattr(fast_resnet, "fold_batch_norm", broken)
-    encoder = load_encoder(model_folder("resnet"), device="cpu")
+    encoder = load_encoder(model_folder("resnet"), device="cpu", precision="fp32")
     assert encoder.provenance["image_tower"] == "fast"
     with caplog.at_level(logging.WARNING):
         found = encoder.encode_images(pictures(3), names(3))
