@@ -12,26 +12,22 @@ Shape legend: N images, H x W pixels, K input channels (C of a 3x3 convolution),
 
 from __future__ import annotations
 
-import ctypes
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tai_kernels.native_build import OnFirstUse, UnavailableError, built_library, opened
+from tai_kernels.int16_library import LARGEST, LinearJob, PoolJob, WinogradJob, address, run, why_not
 
-__all__ = ["Convolution", "Linear", "Rows", "UnavailableError", "mean_pool", "why_not"]
+__all__ = ["CHANNEL_STEP", "Convolution", "Linear", "Rows", "mean_pool", "why_not"]
 
 CHANNEL_STEP = 8
 """What numbers of channels must be multiples of."""
 
 _PANEL = 16
-_LARGEST = 4095
 _LARGEST_WEIGHT = 32767
 _LARGEST_SUM = 2**31 - 1
-_POINTERS, _SIZES, _FLAGS = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
 
 class Rows(NamedTuple):
@@ -48,61 +44,6 @@ class Rows(NamedTuple):
     def floats(self) -> Tensor:
         """[..., K] fp32."""
         return self.values.float() * self.scales[..., None]
-
-
-class _LinearJob(ctypes.Structure):
-    """Fields of ``native/encode.cpp``'s structure of this name, in the same order; so are the next two."""
-
-    _fields_ = (
-        *((name, _POINTERS) for name in ("rows", "row_scales", "weights", "column_scales", "bias", "other")),
-        *((name, _POINTERS) for name in ("other_scales", "out", "out_scales", "out_floats")),
-        *((name, _SIZES) for name in ("count", "depth", "columns")),
-        *((name, _FLAGS) for name in ("relu", "threads")),
-    )
-
-
-class _WinogradJob(ctypes.Structure):
-    _fields_ = (
-        *((name, _POINTERS) for name in ("images", "weights", "column_scales", "bias")),
-        *((name, _POINTERS) for name in ("out", "out_scales", "out_floats")),
-        *((name, _SIZES) for name in ("image_count", "height", "width", "channels", "out_channels", "pool")),
-        ("threads", _FLAGS),
-    )
-
-
-class _PoolJob(ctypes.Structure):
-    _fields_ = (
-        *((name, _POINTERS) for name in ("rows", "row_scales", "out", "out_scales")),
-        *((name, _SIZES) for name in ("lines", "width", "channels", "pool")),
-        ("threads", _FLAGS),
-    )
-
-
-def load(folder: Path) -> ctypes.CDLL:
-    """The library kept in ``folder``, built there if need be.
-
-    Raises:
-        UnavailableError: when it cannot be built or loaded.
-        OSError: when the folder cannot be written.
-    """
-    path, _ = built_library(folder, "encode.cpp", ("-DTAI_LANES=8",))
-    functions = opened(path, sum(map(ctypes.sizeof, (_LinearJob, _WinogradJob, _PoolJob))))
-    for name, job in (("tai_linear", _LinearJob), ("tai_winograd", _WinogradJob), ("tai_pool", _PoolJob)):
-        getattr(functions, name).argtypes = [ctypes.POINTER(job)]
-    functions.tai_largest.restype = ctypes.c_float
-    if functions.tai_largest() != _LARGEST:
-        raise UnavailableError(f"the built library {path} does not fit this version; delete it")
-    return functions
-
-
-_machine = OnFirstUse(load)
-
-
-def why_not() -> str | None:
-    """Why these layers are absent, or None when they are there (this builds the library if need be)."""
-    if not torch.cpu._is_avx2_supported():
-        return "this CPU has no AVX2"
-    return _machine.why_not()
 
 
 class Linear:
@@ -147,24 +88,24 @@ class Linear:
         self, rows: Rows, relu: bool, other: Rows | None = None, out: Rows | None = None, floats: Tensor | None = None
     ) -> None:
         _check_rows(rows, self.inputs)
-        job = _LinearJob(
-            rows=_address(rows.values),
-            row_scales=_address(rows.scales),
-            weights=_address(self._weights),
-            column_scales=_address(self._scales),
-            bias=_address(self._bias),
-            other=_address(other and other.values),
-            other_scales=_address(other and other.scales),
-            out=_address(out and out.values),
-            out_scales=_address(out and out.scales),
-            out_floats=_address(floats),
+        job = LinearJob(
+            rows=address(rows.values),
+            row_scales=address(rows.scales),
+            weights=address(self._weights),
+            column_scales=address(self._scales),
+            bias=address(self._bias),
+            other=address(other and other.values),
+            other_scales=address(other and other.scales),
+            out=address(out and out.values),
+            out_scales=address(out and out.scales),
+            out_floats=address(floats),
             count=rows.scales.numel(),
             depth=self.inputs,
             columns=self.outputs,
             relu=relu,
             threads=torch.get_num_threads(),
         )
-        _call(_machine.get().tai_linear, job)
+        run(job)
 
 
 class Convolution:
@@ -209,14 +150,14 @@ class Convolution:
             raise ValueError(f"images are {tuple(images_NHWC.shape)}, expected (N, H, W, {self.inputs})")
         _check_layout(images_NHWC, torch.float32)
         images, height, width, channels = images_NHWC.shape
-        job = _WinogradJob(
-            images=_address(images_NHWC),
-            weights=_address(self._weights),
-            column_scales=_address(self._scales),
-            bias=_address(self._bias),
-            out=_address(out and out.values),
-            out_scales=_address(out and out.scales),
-            out_floats=_address(floats),
+        job = WinogradJob(
+            images=address(images_NHWC),
+            weights=address(self._weights),
+            column_scales=address(self._scales),
+            bias=address(self._bias),
+            out=address(out and out.values),
+            out_scales=address(out and out.scales),
+            out_floats=address(floats),
             image_count=images,
             height=height,
             width=width,
@@ -225,7 +166,7 @@ class Convolution:
             pool=pool,
             threads=torch.get_num_threads(),
         )
-        _call(_machine.get().tai_winograd, job)
+        run(job)
 
 
 def mean_pool(rows_NHWK: Rows, factor: int) -> Rows:
@@ -242,18 +183,18 @@ def mean_pool(rows_NHWK: Rows, factor: int) -> Rows:
     _check_rows(rows_NHWK, channels)
     _check_channels(channels)
     out = _empty_rows(images, height // factor, width // factor, channels)
-    job = _PoolJob(
-        rows=_address(values),
-        row_scales=_address(scales),
-        out=_address(out.values),
-        out_scales=_address(out.scales),
+    job = PoolJob(
+        rows=address(values),
+        row_scales=address(scales),
+        out=address(out.values),
+        out_scales=address(out.scales),
         lines=images * (height // factor),
         width=width,
         channels=channels,
         pool=factor,
         threads=torch.get_num_threads(),
     )
-    _call(_machine.get().tai_pool, job)
+    run(job)
     return out
 
 
@@ -266,7 +207,7 @@ def packed_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
     *points, depth, outputs = weight.shape
     weight = F.pad(weight, (0, -outputs % _PANEL))
     # The budget of a column's magnitudes, of which rounding takes up to a half each.
-    budget = _LARGEST_SUM / _LARGEST - depth / 2
+    budget = _LARGEST_SUM / LARGEST - depth / 2
     magnitude = weight.abs()
     scale = torch.maximum(magnitude.amax(-2) / _LARGEST_WEIGHT, magnitude.sum(-2) / budget).clamp_min(1e-30)
     whole = (weight / scale.unsqueeze(-2)).round().to(torch.int16)
@@ -302,12 +243,3 @@ def _check_rows(rows: Rows, channels: int) -> None:
 def _check_layout(tensor: Tensor, dtype: torch.dtype) -> None:
     if tensor.dtype != dtype or tensor.device.type != "cpu" or not tensor.is_contiguous():
         raise ValueError(f"a tensor is {tensor.dtype} on {tensor.device}, expected contiguous {dtype} on the CPU")
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _call(function: Any, job: ctypes.Structure) -> None:
-    if function(ctypes.byref(job)):
-        raise MemoryError("the compiled encoding path ran out of memory")

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tai_kernels import int16_layers, native_build
-from tai_kernels.int16_layers import Convolution, Linear, Rows, UnavailableError, mean_pool, packed_weights
+from tai_kernels import int16_layers, int16_library, native_build
+from tai_kernels.int16_layers import Convolution, Linear, Rows, mean_pool, packed_weights
+from tai_kernels.native_build import UnavailableError
 
 pytestmark = pytest.mark.skipif(bool(int16_layers.why_not()), reason=str(int16_layers.why_not()))
 
@@ -269,15 +270,15 @@ def test_what_does_not_fit_is_said():
 
 
 def test_the_jobs_are_laid_out_like_the_structs():
-    sizes = [ctypes.sizeof(job) for job in (int16_layers._LinearJob, int16_layers._WinogradJob, int16_layers._PoolJob)]
+    sizes = [ctypes.sizeof(job) for job in int16_library._FUNCTIONS]
     assert sizes == [8 * 10 + 8 * 3 + 8, 8 * 7 + 8 * 6 + 8, 8 * 4 + 8 * 4 + 8]
 
 
 def test_a_library_of_another_version_is_refused(tmp_path, monkeypatch):
     other, _ = native_build.built_library(native_build.cache_folder(), "score.cpp")
-    monkeypatch.setattr(int16_layers, "built_library", lambda *_: (other, "c++"))
+    monkeypatch.setattr(int16_library, "built_library", lambda *_: (other, "c++"))
     with pytest.raises(UnavailableError, match="does not fit this version; delete it"):
-        int16_layers.load(tmp_path)
+        int16_library.load(tmp_path)
 
 
 def test_a_cpu_without_avx2_has_no_such_layers(monkeypatch):

@@ -31,8 +31,8 @@ _FEWEST_CHANNELS = 16
 class Int16ResNet:
     """A ``ModifiedResNet`` frozen for inference on a CPU; it keeps no reference to the tower that it was made of.
 
-    Memory: the folded weights in int16, those of 3x3 convolutions fourfold; in a call the activations of four pictures
-    in the early layers, and those of all in the later ones (0.8 MB a picture of 224 pixels).
+    Memory: the folded weights in int16, those of 3x3 convolutions fourfold; in a call the activations of four
+    pictures in the early layers (5 MB each of 224 pixels), and those of all in the later ones (2.5 MB each).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 // Products of int16 rows with int16 weights, added up exactly in int32: 1.6 times the rate of fp32 with AVX2 alone.
 //
 // Rows carry a scale each and weights one per column. Nothing can overflow: |row| <= kLargest, and whoever packs the
-// weights keeps the sum of every column's magnitudes below 2^31 / kLargest (quantised.py).
+// weights keeps the sum of every column's magnitudes below 2^31 / kLargest (int16_layers.py).
 //
 // Weights are packed in panels of 16 columns: [panel][depth / 2][16][2], pairs of neighbouring depths side by side, as
 // the multiply-and-add-pairs instruction reads them.
@@ -78,6 +78,8 @@ inline void multiply_panel_int16(int64_t count, const int16_t* rows, int64_t row
   }
 }
 
+inline int64_t whole_panels(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
+
 inline Vec magnitude(Vec x) { return bits_of<Vec>(bits_of<BitVec>(x) & 0x7fffffffu); }
 
 inline float largest_of(Vec x) {
@@ -85,6 +87,12 @@ inline float largest_of(Vec x) {
   __m128 most = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
   most = _mm_max_ps(most, _mm_movehl_ps(most, most));
   return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
+}
+
+inline float largest_in(const float* numbers, int64_t count) {
+  Vec most{};
+  for (int64_t k = 0; k < count; k += kLanes) most = larger(most, magnitude(load(numbers + k)));
+  return largest_of(most);
 }
 
 // numbers[count], none larger than `largest`, -> target[count] of at most kLargest in magnitude; returns the scale that
