@@ -73,6 +73,7 @@ class Cluster:
         score: pictures per second that one GPU scores when their features are in memory.
         cores_per_gpu: cores that decode for a GPU.
         gpus: how many there are.
+        worker: what they are called, where they are no GPUs: ``"machine"``.
     """
 
     encode: Rate
@@ -81,6 +82,7 @@ class Cluster:
     score: Rate
     cores_per_gpu: int
     gpus: int
+    worker: str = "GPU"
 
     @property
     def cache_rate(self) -> float:
@@ -154,9 +156,10 @@ def stores(dim: int, rows: int, coarse_clip: bool) -> dict[str, StoreSpec]:
 
 def table(specs: dict[str, StoreSpec], cluster: Cluster, prices: Prices) -> str:
     """The figures as a Markdown table, with the origin of every rate below."""
+    worker = cluster.worker
     head = (
-        "pictures", "store", "GPU hours", f"hours on {cluster.gpus} GPUs", "GPU price", "size", "files", "writes",
-        "storage per month", "tag again: GPU hours", "price",
+        "pictures", "store", f"{worker} hours", f"hours on {cluster.gpus} {worker}s", f"{worker} price", "size",
+        "files", "writes", "storage per month", f"tag again: {worker} hours", "price",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for pictures in COLLECTIONS:
@@ -170,13 +173,13 @@ def table(specs: dict[str, StoreSpec], cluster: Cluster, prices: Prices) -> str:
             lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"- A GPU with {cluster.cores_per_gpu} cores caches {_number(cluster.cache_rate)} pictures/s; "
+        f"- A {worker} with {cluster.cores_per_gpu} cores caches {_number(cluster.cache_rate)} pictures/s; "
         f"{cluster.cache_limit} is the limit.",
-        f"- Encode, pictures/s and GPU: {_number(cluster.encode.value)}, {cluster.encode.origin}.",
+        f"- Encode, pictures/s and {worker}: {_number(cluster.encode.value)}, {cluster.encode.origin}.",
         f"- Decode, pictures/s and core: {_number(cluster.decode.value)}, {cluster.decode.origin}.",
         f"- Read a store, a second: {human_bytes(cluster.read.value)}, {cluster.read.origin}.",
-        f"- Score, pictures/s and GPU: {_number(cluster.score.value)}, {cluster.score.origin}.",
-        f"- Prices (assumed): {prices.gpu_hour:g} for a GPU hour, {prices.gb_month:g} for a GB and month, "
+        f"- Score, pictures/s and {worker}: {_number(cluster.score.value)}, {cluster.score.origin}.",
+        f"- Prices (assumed): {prices.gpu_hour:g} for a {worker} hour, {prices.gb_month:g} for a GB and month, "
         f"{prices.thousand_writes:g} for 1,000 writes.",
     ]
     return "\n".join(lines)
@@ -205,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--price-per-1000-writes", type=float, default=0.005)
     parser.add_argument("--cores-per-gpu", type=int, default=16)
     parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--worker", default="GPU", help="what the table calls them, where a CPU machine does the work")
     parser.add_argument("--dim", type=int, default=1024, help="numbers per row; default RN50's 1024")
     parser.add_argument("--rows", type=int, default=49, help="fine rows of a picture; default RN50's 49")
     parser.add_argument("--coarse-clip", action=argparse.BooleanOptionalAction, default=True)
@@ -213,7 +217,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if getattr(given, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more")
     cluster = Cluster(
-        given.encode_rate, given.decode_rate, given.read_rate, given.score_rate, given.cores_per_gpu, given.gpus
+        given.encode_rate,
+        given.decode_rate,
+        given.read_rate,
+        given.score_rate,
+        given.cores_per_gpu,
+        given.gpus,
+        given.worker,
     )
     prices = Prices(given.price_per_gpu_hour, given.price_per_gb_month, given.price_per_1000_writes)
     sys.stdout.write(table(stores(given.dim, given.rows, given.coarse_clip), cluster, prices) + "\n")

@@ -69,6 +69,13 @@ def test_the_table_says_what_was_assumed():
     assert fp16.split(" | ")[2:5] == ["278", "69", "833"]
 
 
+def test_workers_that_are_no_gpus():
+    printed = table(SPECS, cluster(worker="machine", encode=Rate(1000, "one machine")), PRICES)
+    assert "| hours on 4 machines | machine price |" in printed
+    assert "- A machine with 10 cores caches 1,000 pictures/s; encode is the limit." in printed
+    assert "GPU" not in printed
+
+
 def test_the_command_prints_the_table(capsys):
     main(["--encode-rate", "1000@one GPU", "--decode-rate", "200", "--price-per-gpu-hour", "3", "--gpus", "4"])
     printed = capsys.readouterr().out
@@ -80,12 +87,14 @@ def test_the_command_prints_the_table(capsys):
         assert "argument --encode-rate" in (text := capsys.readouterr().err) or "--gpus must be 1 or more" in text
 
 
-def test_the_page_shows_what_its_command_prints(capsys):
+def test_the_page_shows_what_its_commands_print(capsys):
     import tai_engine
 
     page = (Path(tai_engine.__file__).parent / "CLUSTER.md").read_text(encoding="utf-8")
-    command = page.partition("    python -m tai_benchmarks.cluster_cost --encode")[2].partition("\n\n")[0]
-    main(shlex.split("--encode" + command.replace("\\\n", "")))
-    printed = capsys.readouterr().out
-    assert "1,000,000,000" in printed
-    assert printed in page
+    commands = page.split("    python -m tai_benchmarks.cluster_cost --encode")[1:]
+    assert len(commands) == 2
+    for command in commands:
+        main(shlex.split("--encode" + command.partition("\n\n")[0].replace("\\\n", "")))
+        printed = capsys.readouterr().out
+        assert "1,000,000,000" in printed
+        assert printed in page
