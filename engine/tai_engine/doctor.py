@@ -124,7 +124,7 @@ def _int16() -> Iterator[Finding]:
     if reason is None:
         yield Finding("int16 layers", "ok", "ResNets encode pictures in int16 on this CPU, which is faster than fp32")
     else:
-        yield Finding("int16 layers", "note", f"ResNets encode pictures in fp32, about half as fast: {reason}")
+        yield Finding("int16 layers", "note", f"ResNets encode pictures in fp32, which is slower here: {reason}")
 
 
 def _compiler() -> Iterator[Finding]:

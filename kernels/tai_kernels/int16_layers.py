@@ -2,7 +2,7 @@
 
 A row (the channels of one pixel) is stored as int16 numbers of at most 4095 with one fp32 scale, so every pixel has 12
 bits whatever the range of its neighbours; weights have a scale per output channel. With AVX2 alone the products are
-made at 1.6 times the rate of fp32. Their sums are integers and thus the same in any order: what comes out does not
+made faster than those of fp32. Their sums are integers and thus the same in any order: what comes out does not
 depend on threads or on who else is in the batch.
 
 No sum overflows: the weights of a channel are scaled so that even rows of 4095 throughout stay within int32.

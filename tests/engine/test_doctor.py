@@ -9,7 +9,7 @@ from tai_kernels import int16_layers
     ("reason", "state", "detail"),
     [
         (None, "ok", "ResNets encode pictures in int16 on this CPU"),
-        ("no C++ compiler was found (c++)", "note", "in fp32, about half as fast: no C++ compiler was found (c++)"),
+        ("no C++ compiler was found (c++)", "note", "in fp32, which is slower here: no C++ compiler was found (c++)"),
     ],
 )
 def test_how_a_cpu_with_avx2_alone_encodes(monkeypatch, reason, state, detail):

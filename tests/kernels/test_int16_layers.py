@@ -1,6 +1,7 @@
 """int16 layers against fp64: exact sums, no overflow, every number of rows and channels, the same bits however run."""
 
 import ctypes
+import subprocess
 
 import pytest
 import torch
@@ -279,6 +280,15 @@ def test_a_library_of_another_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(int16_library, "built_library", lambda *_: (other, "c++"))
     with pytest.raises(UnavailableError, match="does not fit this version; delete it"):
         int16_library.load(tmp_path)
+
+
+def test_it_is_built_for_cpus_with_fused_int16_products(tmp_path):
+    """They add products in one instruction, which this machine may not have: the text must still be what it takes."""
+    probe = [native_build.find_compiler(), "-mavxvnni", "-x", "c++", "-E", "-"]
+    if subprocess.run(probe, input=b"", capture_output=True, check=False).returncode:
+        pytest.skip("this compiler does not know AVX-VNNI")
+    path, _ = native_build.built_library(tmp_path, "encode.cpp", ("-DTAI_LANES=8", "-mavxvnni"))
+    assert path.exists()
 
 
 def test_a_cpu_without_avx2_has_no_such_layers(monkeypatch):

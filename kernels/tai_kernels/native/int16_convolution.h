@@ -125,7 +125,8 @@ class WinogradWorker {
   void quantise(int64_t tile, float* pixels) {
     const Place at = place(tile);
     const int64_t depth = job_.out_channels, pool = job_.pool;
-    const int64_t height = std::min<int64_t>(kOutputs, job_.height - at.y), width = std::min<int64_t>(kOutputs, job_.width - at.x);
+    const int64_t height = std::min<int64_t>(kOutputs, job_.height - at.y);
+    const int64_t width = std::min<int64_t>(kOutputs, job_.width - at.x);
     for (int64_t y = 0; y < height; y += pool)
       for (int64_t x = 0; x < width; x += pool) {
         float* corner = pixels + (y * kOutputs + x) * depth;

@@ -1,4 +1,4 @@
-// Products of int16 rows with int16 weights, added up exactly in int32: 1.6 times the rate of fp32 with AVX2 alone.
+// Products of int16 rows with int16 weights, added up exactly in int32, which AVX2 does faster than fp32.
 //
 // Rows carry a scale each and weights one per column. Nothing can overflow: |row| <= kLargest, and whoever packs the
 // weights keeps the sum of every column's magnitudes below 2^31 / kLargest (int16_layers.py).
@@ -24,10 +24,11 @@ constexpr int kVectors = 2;         // of them
 constexpr int kMicro = 6;           // rows: 12 vectors of sums, two of weights, a pair of numbers and a product
 constexpr float kLargest = 4095.0f;  // of a quantised row; the rest of int32 is for the weights
 
-// Written out, because compilers keep the products of several rows and the sums then no longer fit in registers.
+// Written out, because compilers keep the products of several rows, and the sums then no longer fit in registers. %{ and
+// %} are braces that stay in the text.
 inline void add_products(__m256i& sum, __m256i numbers, __m256i weights) {
 #if defined(__AVXVNNI__)
-  asm volatile("{vex} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(numbers), "x"(weights));
+  asm volatile("%{vex%} vpdpwssd %2, %1, %0" : "+x"(sum) : "x"(numbers), "x"(weights));
 #else
   __m256i product;
   asm volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(product) : "x"(numbers), "x"(weights));
