@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
+from tai_engine.decoding.pixels import SquarePixels
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.pixels import SquarePixels
 
 
 def unit(rows):

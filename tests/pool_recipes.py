@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tai_engine.distributed.recipe import Place
+from tai_engine.distributed.work import Place
 from tai_engine.errors import UserError
 
 
@@ -113,7 +113,7 @@ def fake_prompts(space_key="space:fake"):
     import torch
 
     from fake_encoders import unit
-    from tai_engine.prompts import PromptSet
+    from tai_engine.prompts.prompt_set import PromptSet
 
     vectors = unit(torch.tensor([[9.0, 1, 2, 0], [1, 9, 3, 0], [2, 1, 9, 1]]))
     return PromptSet(("red", "green", "blue"), vectors, vectors, space_key, logit_scale=100.0)

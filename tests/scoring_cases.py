@@ -12,8 +12,8 @@ from torch import Tensor
 
 from golden_set import TOLERANCE as GOLDEN_TOLERANCE
 from golden_set import GoldenScores, golden_scores
-from tai_kernels import ops, reference
-from tai_kernels.pooling import POOLING_MODES
+from tai_kernels.scoring import ops, reference
+from tai_kernels.scoring.pooling import POOLING_MODES
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 PACKED = 0  # in place of L: items of 1..77 rows

@@ -13,85 +13,48 @@ SOURCES = {
 }
 
 # Modules that anything in the engine may use.
-BASE = {"tai_engine.errors", "tai_engine.atomic"}
+BASE = {"tai_engine.errors", "tai_engine.files"}
 # What a module or package may import of the project, beside BASE and itself. A package's name stands for all that is in
 # it.
 ALLOWED: dict[str, set[str]] = {
     "tai_kernels": {"tai_kernels"},
     "tai_engine.errors": set(),
-    "tai_engine.atomic": set(),
+    "tai_engine.files": set(),
     "tai_engine.features": set(),
     "tai_engine.vocabulary": set(),
-    "tai_engine.losses": {"tai_engine.features"},
-    "tai_engine.evaluation": {"tai_engine.features"},
+    "tai_engine.faiss_library": set(),
     "tai_engine.ledger": set(),
-    "tai_engine.item_ids": set(),
-    "tai_engine.records": set(),
-    "tai_engine.truth": {"tai_engine.item_ids", "tai_engine.records"},
-    "tai_engine.sources": {"tai_engine.item_ids", "tai_engine.records"},
-    "tai_engine.json_stream": set(),
-    "tai_engine.nouns": {"tai_engine.vocabulary"},
-    "tai_engine.search": set(),
-    "tai_engine.holders": set(),
-    "tai_engine.sentence_index": {"tai_engine.search", "tai_engine.holders"},
-    "tai_engine.negatives": {"tai_engine.sentence_index", "tai_engine.holders"},
-    "tai_engine.prompt_learner": {
-        "tai_engine.encoders.prompt_graphs",
-        "tai_engine.encoders.prompt_tower",
-        "tai_engine.encoders.prompt_tokens",
-    },
-    "tai_engine.dual_prompts": {"tai_engine.encoders.prompt_tower", "tai_kernels"},
+    "tai_engine.sources": set(),
+    "tai_engine.decoding": set(),
+    "tai_engine.sentences": {"tai_engine.vocabulary"},
+    "tai_engine.encoders": {"tai_engine.features", "tai_engine.decoding.pixels", "tai_kernels"},
+    "tai_engine.store": {"tai_engine.features", "tai_engine.ledger"},
+    "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding"},
+    "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary", "tai_kernels"},
+    "tai_engine.tagging": {"tai_engine.features", "tai_engine.store", "tai_engine.prompts", "tai_kernels"},
+    "tai_engine.tagging.exporters": set(),
+    "tai_engine.tagging.scoring": {"tai_engine.features", "tai_engine.prompts", "tai_kernels"},
+    "tai_engine.evaluation": {"tai_engine.sources", "tai_engine.tagging.tag_file"},
+    "tai_engine.evaluation.measures": {"tai_engine.features"},
     "tai_engine.tuning": {
         "tai_engine.features",
         "tai_engine.vocabulary",
-        "tai_engine.losses",
-        "tai_engine.evaluation",
-        "tai_engine.holders",
-        "tai_engine.sentence_index",
-        "tai_engine.negatives",
-        "tai_engine.prompt_learner",
+        "tai_engine.faiss_library",
+        "tai_engine.evaluation.measures",
         "tai_engine.prompts",
         "tai_engine.store",
-        "tai_engine.encoders.prompt_tower",
-        "tai_engine.encoders.prompt_tokens",
         "tai_kernels",
     },
-    "tai_engine.tag_file": {"tai_engine.features", "tai_engine.exporters"},
-    "tai_engine.tag_evaluation": {"tai_engine.tag_file", "tai_engine.truth", "tai_engine.evaluation"},
-    "tai_engine.decoding": set(),
-    "tai_engine.pixels": set(),
-    "tai_engine.sentences": {"tai_engine.json_stream"},
-    "tai_engine.corpus_report": set(),
-    "tai_engine.corpus": {
-        "tai_engine.vocabulary",
-        "tai_engine.sentences",
-        "tai_engine.nouns",
-        "tai_engine.corpus_report",
-    },
-    "tai_engine.encoders": {"tai_engine.features", "tai_engine.pixels", "tai_kernels"},
-    "tai_engine.store": {"tai_engine.features", "tai_engine.ledger"},
-    "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding"},
-    "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary"},
-    "tai_engine.scoring": {"tai_engine.features", "tai_engine.prompts", "tai_kernels"},
-    "tai_engine.tagging": {
-        "tai_engine.features",
-        "tai_engine.store",
-        "tai_engine.prompts",
-        "tai_engine.scoring",
-        "tai_engine.exporters",
-    },
-    "tai_engine.exporters": set(),
-    "tai_engine.doctor": {"tai_kernels", "tai_engine.search", "tai_engine.encoders", "tai_engine.demo"},
-    "tai_engine.demo": {"tai_engine.vocabulary", "tai_engine.negatives", "tai_engine.tuning.config"},
     "tai_engine.distributed": {
         "tai_engine.caching",
         "tai_engine.decoding",
         "tai_engine.features",
         "tai_engine.prompts",
-        "tai_engine.scoring",
         "tai_engine.store",
         "tai_engine.tagging",
     },
+    "tai_engine.doctor": {"tai_kernels", "tai_engine.faiss_library", "tai_engine.encoders", "tai_engine.demo"},
+    "tai_engine.demo": {"tai_engine"},
     "tai_engine.cli": {"tai_engine", "tai_kernels", "tai_benchmarks"},
     "tai_benchmarks": {"tai_engine", "tai_kernels", "tai_benchmarks"},
 }
@@ -122,7 +85,7 @@ def rule_for(module: str) -> str | None:
 
 
 def test_the_sources_are_found():
-    assert {"tai_engine.features", "tai_kernels.ops", "tai_engine.cli.main"} <= set(SOURCES)
+    assert {"tai_engine.features", "tai_kernels.scoring.ops", "tai_engine.cli.main"} <= set(SOURCES)
 
 
 @pytest.mark.parametrize("module", [m for m in SOURCES if m != FACE])
@@ -152,7 +115,7 @@ def test_features_need_numpy_and_torch_alone():
 
 def test_triton_is_imported_only_where_it_runs():
     at_top = {m for m, path in SOURCES.items() if "triton" in third_party_roots(path)}
-    assert at_top <= {m for m in SOURCES if m.startswith("tai_kernels.triton")}
+    assert at_top <= {m for m in SOURCES if m.startswith("tai_kernels.scoring.triton")}
     for module in at_top:  # and those modules are imported by nobody at the top level
         importers = [
             m
@@ -173,7 +136,7 @@ def test_faiss_is_imported_in_one_place_after_torch():
         if (isinstance(node, ast.Import) and any(is_within(a.name, "faiss") for a in node.names))
         or (isinstance(node, ast.ImportFrom) and is_within(node.module or "", "faiss"))
     ]
-    assert importers in ([], ["tai_engine.search"])
+    assert importers in ([], ["tai_engine.faiss_library"])
     for module in importers:
         text = SOURCES[module].read_text(encoding="utf-8")
         assert text.index("import torch") < text.index("import faiss")

@@ -23,11 +23,11 @@ from tai_benchmarks.cache_problem import find_pictures, random_prompts, write_ra
 from tai_benchmarks.machine import environment
 from tai_benchmarks.peak_memory import NotMeasurableError
 from tai_benchmarks.protocol import COLUMNS, ROUNDS, Candidate, Row, Timing, Value, measure, throughput_row
-from tai_engine.decoding import decode_image
+from tai_engine.decoding.decode import decode_image
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.store import FeatureStore
-from tai_engine.tagging import Selection, tag_store
+from tai_engine.tagging.batch_loop import Selection, tag_store
 
 BENCH = "cache"
 CASES = ("random-128", "sequential", "re-tag", "memory")

@@ -19,9 +19,9 @@ import torch
 
 from tai_benchmarks.machine import environment
 from tai_benchmarks.protocol import COLUMNS, QUICK_ROUNDS, ROUNDS, Candidate, Row, measure, throughput_row
-from tai_engine.corpus import LabelledCorpus
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.nouns import lemmatiser, words_of
+from tai_engine.sentences.corpus import LabelledCorpus
+from tai_engine.sentences.nouns import lemmatiser, words_of
 from tai_engine.vocabulary import Vocabulary, VocabularyClass, load_vocabulary
 
 BENCH = "corpus"

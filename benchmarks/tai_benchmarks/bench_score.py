@@ -31,7 +31,7 @@ from tai_benchmarks.score_contenders import TOP_K, Contender, Judged, Remark, ch
 from tai_benchmarks.score_memory import memory_rows
 from tai_benchmarks.score_problem import ROW_DTYPES, SHAPES, ScoreProblem, Truth, plan_items
 from tai_engine.errors import UserError, unknown_choice
-from tai_kernels import ops
+from tai_kernels.scoring import ops
 
 BENCH = "score"
 CLASSES = (20, 80, 1203, 4585, 20000)

@@ -23,10 +23,10 @@ from tai_benchmarks.peak_memory import NotMeasurableError, ask_new_process, proc
 from tai_benchmarks.protocol import COLUMNS, Candidate, Row, Timing, Value, measure
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.holders import Holders
-from tai_engine.negatives import HardNegatives, NegativeConfig
 from tai_engine.tuning import Tuner
 from tai_engine.tuning.loop import batch_loss
+from tai_engine.tuning.negatives.holders import Holders
+from tai_engine.tuning.negatives.strategies import HardNegatives, NegativeConfig
 from tai_engine.tuning.sentence_table import split_sentences
 
 BENCH = "tune"

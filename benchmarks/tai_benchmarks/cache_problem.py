@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from tai_engine.demo.pictures import draw_pictures
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.prompts import PromptSet
+from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 
 SPACE = "benchmark"

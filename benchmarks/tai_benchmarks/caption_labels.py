@@ -18,9 +18,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tai_engine.corpus import CorpusOptions, LabelledCorpus, image_key
-from tai_engine.nouns import NounFilter
-from tai_engine.sentences import read_sentences
+from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus, image_key
+from tai_engine.sentences.nouns import NounFilter
+from tai_engine.sentences.read import read_sentences
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
 WORDS_SHOWN = 5

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tai_engine.decoding import decode_image
+from tai_engine.decoding.decode import decode_image
 from tai_engine.encoders import Encoder
 from tai_engine.encoders.devices import resolve_precision
-from tai_engine.encoders.fast import LEAST_COSINE, gate_pictures
+from tai_engine.encoders.fast.gate import LEAST_COSINE, gate_pictures
 from tai_engine.encoders.keys import weights_digest
 from tai_engine.encoders.loading import LoadedModel
 from tai_engine.encoders.weights import ModelFiles

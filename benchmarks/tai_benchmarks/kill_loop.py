@@ -32,10 +32,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tai_engine.caching import CacheOptions, CacheReport, cache_images, decode_worker
+from tai_engine.caching.images import cache_images
+from tai_engine.caching.report import CacheOptions, CacheReport
+from tai_engine.decoding import worker
+from tai_engine.decoding.pixels import SquarePixels
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.pixels import SquarePixels
 from tai_engine.sources import open_source
 
 STAGES = ("elsewhere", "decoding", "encoding", "writing", "before a commit")
@@ -190,7 +192,7 @@ class StopPoint:
 
     def install(self) -> None:
         """Watch this process for the rest of its life."""
-        decode, encode = decode_worker.decode_picture, ToyEncoder.encode_pixels
+        decode, encode = worker.decode_picture, ToyEncoder.encode_pixels
 
         def watched_decode(*arguments: Any) -> Any:
             self.come_to("decoding")
@@ -200,7 +202,7 @@ class StopPoint:
             self.come_to("encoding")
             return encode(*arguments)
 
-        vars(decode_worker)["decode_picture"] = watched_decode
+        vars(worker)["decode_picture"] = watched_decode
         setattr(ToyEncoder, "encode_pixels", watched_encode)  # noqa: B010 - a name that mypy lets pass
         sys.addaudithook(self._audit)
 

@@ -15,7 +15,7 @@ import torch
 
 from tai_benchmarks.protocol import Candidate, Timing, Value
 from tai_engine.errors import UserError
-from tai_kernels.cpu_score import has_fast_bf16
+from tai_kernels.scoring.cpu_score import has_fast_bf16
 
 COPY = "copy"
 _GEMM = "gemm of "

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tai_engine.atomic import write_atomically
 from tai_engine.errors import UserError
+from tai_engine.files import write_atomically
 
 ROUNDS = 15
 """Fewest rounds of a recorded measurement."""

@@ -9,8 +9,8 @@ Shape legend: N items, L rows per item (padded), D embedding size, C classes.
 
 from torch import Tensor
 
-from tai_kernels.ops import Scores
-from tai_kernels.pooling import check_pooling
+from tai_kernels.scoring.ops import Scores
+from tai_kernels.scoring.pooling import check_pooling
 
 
 def published_scores(

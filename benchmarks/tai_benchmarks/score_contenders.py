@@ -11,7 +11,7 @@ from tai_benchmarks import torch_variants
 from tai_benchmarks.machine import is_native
 from tai_benchmarks.published import published_scores
 from tai_benchmarks.score_problem import SCALE, TEMPERATURE, TOLERANCE, Inputs, ScoreProblem, Truth
-from tai_kernels import ops
+from tai_kernels.scoring import ops
 
 TOP_K = 5
 _EMULATED_SHARE = 64  # a dtype without hardware is 30 to 100 times slower, so it does this share of the items

@@ -14,7 +14,7 @@ from tai_benchmarks.machine import DTYPES
 from tai_benchmarks.published import published_scores
 from tai_benchmarks.synthetic import RawFeatures, make_features, quantise
 from tai_benchmarks.torch_variants import power_of_two_below
-from tai_kernels.ops import Scores
+from tai_kernels.scoring.ops import Scores
 
 TEMPERATURE, SCALE = 40.0, 4.0  # tau of images (VOC, COCO) and k, as published
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tai_benchmarks.published import prenormalised_scores
-from tai_kernels.ops import Scores
+from tai_kernels.scoring.ops import Scores
 
 _LARGEST_EXPONENT = 80.0  # exp(-80) is still a normal fp32 number
 _MOST_CLASSES = 5000  # of one product

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tai_benchmarks.published_tuning import PublishedTuning
-from tai_engine.encoders.prompt_tokens import PromptTokens, tokenize_prompts
-from tai_engine.encoders.prompt_tower import PromptTower
-from tai_engine.encoders.sentences import text_tower
+from tai_engine.encoders.text import text_tower
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.prompt_learner import PromptLearner
+from tai_engine.prompts.learner import PromptLearner
+from tai_engine.prompts.tokens import PromptTokens, tokenize_prompts
+from tai_engine.prompts.tower import PromptTower
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, StoreSpec
 from tai_engine.tuning import TuningConfig
 from tai_engine.vocabulary import load_vocabulary

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from tai_benchmarks.demo_clip.data import EMOJI_STYLES
 from tai_benchmarks.demo_clip.evaluate import EVALUATION_SEED
-from tai_engine.caching import cache_images
-from tai_engine.cli.demo_tuning import precisions
+from tai_engine.caching.images import cache_images
 from tai_engine.demo.pictures import TRUTH_NAME, draw_pictures
 from tai_engine.demo.sprites import SpriteSheet, embedded_sprite_sheet, read_sprite_sheet
+from tai_engine.demo.tuned import precisions
 from tai_engine.encoders import Encoder
 from tai_engine.errors import UserError
-from tai_engine.prompts import PromptSet
-from tai_engine.scoring import Which
+from tai_engine.evaluation.truth import Truth, load_truth
+from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.sources import open_source
 from tai_engine.store import FeatureStore
-from tai_engine.truth import Truth, load_truth
+from tai_engine.tagging.scoring import Which
 from tai_engine.vocabulary import Vocabulary
 
 

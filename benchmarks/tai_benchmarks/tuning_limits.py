@@ -22,20 +22,20 @@ import torch
 from torch import Tensor
 
 from tai_benchmarks.tuning_data import Scenes, encode_scenes, scene_styles
-from tai_engine.cli.demo_tuning import cache_demo_sentences, sentences_path
 from tai_engine.cli.options import open_encoder
 from tai_engine.demo.recipe import INITIAL_WORDS, tuning_recipe
 from tai_engine.demo.sentences import DRAWN_CLASSES
+from tai_engine.demo.tuned import cache_demo_sentences, sentences_path
 from tai_engine.encoders import Encoder
-from tai_engine.evaluation import mean_average_precision
+from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.features import FeatureBatch
-from tai_engine.prompt_learner import ClassVectors, PromptLearner
-from tai_engine.prompts import zero_shot_prompts
+from tai_engine.prompts.learner import ClassVectors, PromptLearner
+from tai_engine.prompts.prompt_set import zero_shot_prompts
 from tai_engine.store import FeatureStore
 from tai_engine.tuning import TuningConfig, TuningTask
 from tai_engine.tuning.held_out import SentenceScores, tuning_loss
 from tai_engine.vocabulary import Vocabulary, imagenet_templates, load_vocabulary
-from tai_kernels import ops
+from tai_kernels.scoring import ops
 
 SENTENCES = 5000
 CEILING_STEPS = 150

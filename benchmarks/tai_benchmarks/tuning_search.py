@@ -22,17 +22,17 @@ from typing import Any
 
 import torch
 
-from tai_engine.cli.demo_tuning import cache_demo_sentences, sentences_path
 from tai_engine.cli.options import open_encoder
 from tai_engine.demo.recipe import own_names, own_names_recipe, tuning_recipe
-from tai_engine.evaluation import mean_average_precision
+from tai_engine.demo.tuned import cache_demo_sentences, sentences_path
+from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.features import FeatureBatch
-from tai_engine.negatives import NegativeConfig
-from tai_engine.prompt_learner import ClassVectors
-from tai_engine.prompts import zero_shot_prompts
+from tai_engine.prompts.learner import ClassVectors
+from tai_engine.prompts.prompt_set import zero_shot_prompts
 from tai_engine.store import FeatureStore
 from tai_engine.tuning import Tuner, TuningConfig, TuningTask
 from tai_engine.tuning.held_out import score_sentences
+from tai_engine.tuning.negatives.strategies import NegativeConfig
 from tai_engine.tuning.noise import disturbed
 from tai_engine.vocabulary import load_vocabulary
 

@@ -33,18 +33,18 @@ import torch
 from tai_benchmarks.machine import environment, slug
 from tai_benchmarks.protocol import Row, Value, json_line, record
 from tai_benchmarks.tuning_data import Scenes, encode_scenes, scene_styles
-from tai_engine.cli.demo_tuning import cache_demo_sentences, sentences_path, untuned_prompts
 from tai_engine.cli.options import open_encoder
 from tai_engine.demo.recipe import INITIAL_WORDS, own_names, own_names_recipe, tuning_recipe
+from tai_engine.demo.tuned import cache_demo_sentences, sentences_path, untuned_prompts
 from tai_engine.encoders import Encoder
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.negatives import STRATEGIES, NegativeConfig
-from tai_engine.prompt_learner import ClassVectors
-from tai_engine.prompts import PromptSet, zero_shot_prompts
-from tai_engine.scoring import SCORES, Which
+from tai_engine.prompts.learner import ClassVectors
+from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
 from tai_engine.store import FeatureStore
+from tai_engine.tagging.scoring import SCORES, Which
 from tai_engine.tuning import TuningConfig, TuningTask, tune_task
 from tai_engine.tuning.held_out import evaluate
+from tai_engine.tuning.negatives.strategies import STRATEGIES, NegativeConfig
 from tai_engine.tuning.tune import identity_of
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
 

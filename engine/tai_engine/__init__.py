@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from tai_engine.encoders import Encoder, load_encoder
     from tai_engine.errors import UserError
     from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch
-    from tai_engine.prompts import PromptSet, zero_shot_prompts
-    from tai_engine.scoring import ScoringConfig, score
+    from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
-    from tai_engine.tagging import Selection, tag_batch, tag_store
+    from tai_engine.tagging.batch_loop import Selection, tag_batch, tag_store
+    from tai_engine.tagging.scoring import ScoringConfig, score
     from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
 __version__ = version("tai-engine")
@@ -49,10 +49,10 @@ _HOMES = {
     "encoders": ("Encoder", "load_encoder"),
     "errors": ("UserError",),
     "features": ("FeatureBatch", "ScoreBatch", "SparseScoreBatch"),
-    "prompts": ("PromptSet", "zero_shot_prompts"),
-    "scoring": ("ScoringConfig", "score"),
+    "prompts.prompt_set": ("PromptSet", "zero_shot_prompts"),
+    "tagging.scoring": ("ScoringConfig", "score"),
     "store": ("FeatureStore",),
-    "tagging": ("Selection", "tag_batch", "tag_store"),
+    "tagging.batch_loop": ("Selection", "tag_batch", "tag_store"),
     "vocabulary": ("Vocabulary", "load_vocabulary"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -87,12 +87,12 @@ def _devices() -> Iterator[Finding]:
 
 def _faiss() -> Iterator[Finding]:
     try:
-        from tai_engine import search
+        from tai_engine import faiss_library
     except ImportError as error:
         yield Finding("faiss", "missing", f"cannot be imported ({error})", "pip install --force-reinstall faiss-cpu")
         return
-    found = search.faiss_distributions()
-    backend = "GPU" if search.gpu_is_usable() else "CPU"
+    found = faiss_library.faiss_distributions()
+    backend = "GPU" if faiss_library.gpu_is_usable() else "CPU"
     if len(found) > 1:
         extra = found[0].split()[0]
         yield Finding(
@@ -106,7 +106,7 @@ def _faiss() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
-    from tai_kernels import ops
+    from tai_kernels.scoring import ops
 
     for backend in ops.describe_backends():
         used = f"in use on {' and '.join(backend.in_use)}: " if backend.in_use else ""
@@ -115,7 +115,7 @@ def _kernels() -> Iterator[Finding]:
 
 def _int16() -> Iterator[Finding]:
     from tai_engine.encoders.devices import has_fast_bf16, has_fast_int16
-    from tai_kernels import int16_layers
+    from tai_kernels.encoding import int16_layers
 
     cpu = torch.device("cpu")
     if has_fast_bf16(cpu) or not has_fast_int16(cpu):

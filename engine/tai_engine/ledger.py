@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tai_engine.atomic import atomic_open
 from tai_engine.errors import UserError
+from tai_engine.files import atomic_open
 
 STATUSES = ("done", "failed", "pending")
 

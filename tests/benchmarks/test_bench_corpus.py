@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tai_benchmarks import bench_corpus
 from tai_benchmarks.bench_corpus import CorpusBenchConfig, PlainFilter, generated_sentences, generated_vocabulary
 from tai_engine.errors import UserError
-from tai_engine.nouns import NounFilter
+from tai_engine.sentences.nouns import NounFilter
 from tai_engine.vocabulary import load_vocabulary
 
 COCO = load_vocabulary("coco80")

@@ -9,7 +9,7 @@ from tai_benchmarks import bench_encode, machine, protocol
 from tai_benchmarks.bench_encode import EncodeConfig, configure, run
 from tai_benchmarks.encode_contest import Contest, WrongFeaturesError
 from tai_engine.cli.bench import app
-from tai_engine.encoders import fast_resnet
+from tai_engine.encoders.fast import resnet
 from tai_engine.errors import UserError
 from tiny_models import tiny_config
 
@@ -80,8 +80,8 @@ def test_all_encode_the_same_pictures():
 
 
 def test_features_that_are_wrong_are_not_timed(monkeypatch):
-    real = fast_resnet.fold_batch_norm
-    monkeypatch.setattr(fast_resnet, "fold_batch_norm", lambda *given: (real(*given)[0], real(*given)[1] - 1.0))
+    real = resnet.fold_batch_norm
+    monkeypatch.setattr(resnet, "fold_batch_norm", lambda *given: (real(*given)[0], real(*given)[1] - 1.0))
     with pytest.raises(WrongFeaturesError, match="tai-coarse"):
         next(run(EncodeConfig(cases=("rn50-224",), batch=2, rounds=1, device="cpu")))
 

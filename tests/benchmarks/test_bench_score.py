@@ -14,7 +14,7 @@ from tai_benchmarks.score_memory import memory_rows
 from tai_benchmarks.score_problem import ROW_DTYPES, ScoreProblem, Shape, Truth
 from tai_engine.cli.bench import app
 from tai_engine.errors import UserError
-from tai_kernels.pooling import POOLING_MODES
+from tai_kernels.scoring.pooling import POOLING_MODES
 
 CPU = torch.device("cpu")
 FIELDS = ["bench", "case", "classes", "candidate", "baseline", "value", "unit", "p20", "p80", "ratio"]

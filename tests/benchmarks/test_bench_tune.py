@@ -23,9 +23,9 @@ from tai_benchmarks.protocol import Timing, read_rows
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, class_names, write_store
 from tai_engine.cli.bench import app
 from tai_engine.errors import UserError
-from tai_engine.holders import Holders
-from tai_engine.negatives import HardNegatives
-from tai_kernels import ops
+from tai_engine.tuning.negatives.holders import Holders
+from tai_engine.tuning.negatives.strategies import HardNegatives
+from tai_kernels.scoring import ops
 
 FIELDS = ["bench", "case", "classes", "candidate", "baseline", "value", "unit", "p20", "p80", "ratio"]
 TINY = TowerSize(width=32, heads=2, layers=2, dim=24)

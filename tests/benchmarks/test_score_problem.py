@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from tai_benchmarks.score_problem import SCALE, SHAPES, TEMPERATURE, ScoreProblem, Shape, Truth, plan_items
-from tai_kernels import reference
-from tai_kernels.pooling import POOLING_MODES
-from tai_kernels.reference import Scores
+from tai_kernels.scoring import reference
+from tai_kernels.scoring.pooling import POOLING_MODES
+from tai_kernels.scoring.reference import Scores
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import torch
 from tai_benchmarks import torch_variants
 from tai_benchmarks.published import published_scores
 from tai_benchmarks.torch_variants import VARIANTS, pooled, power_of_two_below, product_only, runner
-from tai_kernels.pooling import POOLING_MODES
+from tai_kernels.scoring.pooling import POOLING_MODES
 
 
 def unit(*shape):

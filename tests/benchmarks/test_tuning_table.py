@@ -13,16 +13,16 @@ from tai_benchmarks import tuning_table
 from tai_benchmarks.tuning_data import encode_scenes, scene_styles
 from tai_benchmarks.tuning_search import Judge
 from tai_benchmarks.tuning_table import ZERO_SHOT, TableConfig, rows_of, table
-from tai_engine.cli.demo_tuning import cache_demo_sentences, sentences_path
 from tai_engine.cli.options import open_encoder
 from tai_engine.demo.recipe import own_names_recipe, tuning_recipe
 from tai_engine.demo.sprites import embedded_sprite_sheet, write_sprite_sheet
+from tai_engine.demo.tuned import cache_demo_sentences, sentences_path
 from tai_engine.encoders import Encoder
 from tai_engine.errors import UserError
-from tai_engine.prompt_learner import ClassVectors
-from tai_engine.prompts import zero_shot_prompts
-from tai_engine.scoring import ScoringConfig, score
+from tai_engine.prompts.learner import ClassVectors
+from tai_engine.prompts.prompt_set import zero_shot_prompts
 from tai_engine.store import FeatureStore
+from tai_engine.tagging.scoring import ScoringConfig, score
 from tai_engine.tuning import TuningTask
 from tai_engine.tuning.held_out import evaluate
 from tai_engine.vocabulary import load_vocabulary

@@ -7,7 +7,7 @@ import pytest
 
 import tai_engine
 from tai_engine.features import FeatureBatch
-from tai_engine.scoring import score
+from tai_engine.tagging.scoring import score
 
 
 def test_every_public_name_is_there():

@@ -2,7 +2,7 @@ import pytest
 
 from tai_engine import doctor
 from tai_engine.encoders import devices
-from tai_kernels import int16_layers
+from tai_kernels.encoding import int16_layers
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from tai_benchmarks.demo_clip.preprocess import normalised
 from tai_engine.demo import MODEL_FOLDER
 from tai_engine.demo.scenes import SceneGenerator
 from tai_engine.demo.sprites import SpriteSheet, embedded_sprite_sheet, read_sprite_sheet
-from tai_engine.evaluation import mean_average_precision
+from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.vocabulary import load_vocabulary
 
 EVALUATION_SEED = 20_000

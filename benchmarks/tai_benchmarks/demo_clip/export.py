@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tai_benchmarks.demo_clip.model import MEAN, MODEL_CONFIG, STD
 from tai_benchmarks.demo_clip.tokens import CutVocabulary
-from tai_engine.atomic import atomic_path
+from tai_engine.files import atomic_path
 
 _TOKEN_TABLE = "token_embedding.weight"
 _SINGLE = ("running_mean", "running_var", "logit_scale")

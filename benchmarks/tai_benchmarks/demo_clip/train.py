@@ -27,9 +27,9 @@ from tai_benchmarks.demo_clip.losses import LossWeights, ScoreBiases, training_l
 from tai_benchmarks.demo_clip.model import IMAGE_SIZE, build_model, encode_images, encode_sentences
 from tai_benchmarks.demo_clip.preprocess import normalised
 from tai_benchmarks.demo_clip.tokens import CutVocabulary, cut_vocabulary
-from tai_engine.atomic import atomic_path
 from tai_engine.demo.sprites import SpriteSheet
 from tai_engine.errors import UserError
+from tai_engine.files import atomic_path
 
 
 @dataclass(frozen=True)

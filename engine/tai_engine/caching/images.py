@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from tai_engine.caching.decode_worker import Preparation, ToPixels
-from tai_engine.caching.encoding import PixelEncoder, available_cpus, encode_groups
-from tai_engine.caching.feed import GroupTask
+from tai_engine.caching.encode_groups import PixelEncoder, available_cpus, encode_groups
 from tai_engine.caching.groups import SliceCallback
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
 from tai_engine.caching.run import CacheRun, group_sizes
 from tai_engine.caching.selection import InputItem, Selection
 from tai_engine.caching.stages import Stages
-from tai_engine.decoding import DecodeOptions
+from tai_engine.decoding.decode import DecodeOptions
+from tai_engine.decoding.feed import GroupTask
+from tai_engine.decoding.worker import Preparation, ToPixels
 from tai_engine.store import FeatureStore, StoreSpec
 from tai_engine.store.commits import CommitRecord
 from tai_engine.store.inventory import Inventory

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from tai_engine.caching.feed import GroupTask
 from tai_engine.caching.report import CacheOptions, CacheProgress, CacheReport, ProgressCallback
 from tai_engine.caching.space import require_space
 from tai_engine.caching.stages import Stages
+from tai_engine.decoding.feed import GroupTask
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, StoreSpec
 from tai_engine.store.commits import CommitRecord

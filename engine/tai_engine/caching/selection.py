@@ -9,8 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from tai_engine.caching.decode_worker import content_hash_of
 from tai_engine.caching.run import CacheRun
+from tai_engine.decoding.worker import content_hash_of
 from tai_engine.errors import UserError
 from tai_engine.store import IdSet
 from tai_engine.store.inventory import Inventory, InventoryItem

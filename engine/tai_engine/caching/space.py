@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from tai_engine.errors import UserError
-from tai_engine.store.files import open_files
 from tai_engine.store.spec import StoreSpec
+from tai_engine.store.store_files import open_files
 
 
 def free_bytes(path: str | Path) -> int | None:

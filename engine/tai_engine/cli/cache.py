@@ -28,7 +28,8 @@ from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache
 from tai_engine.errors import unknown_choice
 
 if TYPE_CHECKING:
-    from tai_engine.caching import CacheProgress, CacheReport, SentenceInput
+    from tai_engine.caching.report import CacheProgress, CacheReport
+    from tai_engine.caching.texts import SentenceInput
 
 app = typer.Typer(help="Compute features once and keep them in a store.", no_args_is_help=True)
 
@@ -86,8 +87,9 @@ def images(
     as_json: AsJson = False,
 ) -> None:
     """Bring a store up to date with pictures: new and changed ones are encoded, the others skipped."""
-    from tai_engine.caching import CacheOptions, cache_images
-    from tai_engine.decoding import DecodeOptions
+    from tai_engine.caching.images import cache_images
+    from tai_engine.caching.report import CacheOptions
+    from tai_engine.decoding.decode import DecodeOptions
     from tai_engine.sources import open_source
 
     options = CacheOptions(
@@ -172,9 +174,10 @@ def texts(
     as_json: AsJson = False,
 ) -> None:
     """Encode sentences into a store, labelled with the classes that they name: what prompts are tuned on."""
-    from tai_engine.caching import CacheOptions, cache_sentences
+    from tai_engine.caching.report import CacheOptions
+    from tai_engine.caching.texts import cache_sentences
     from tai_engine.cli.corpus_options import check_files, describe_corpus, label_spec, open_corpus
-    from tai_engine.sentences import SentenceOptions, read_sentences
+    from tai_engine.sentences.read import SentenceOptions, read_sentences
     from tai_engine.store import FeatureStore
 
     reading = SentenceOptions(text_column=column, image_column=image_column, encoding=encoding)
@@ -228,7 +231,7 @@ def texts(
 
 def show(bar: ProgressBar, store: str | Path) -> Callable[[CacheProgress], None]:
     """A callback that says how much is to come, then draws the progress of caching."""
-    from tai_engine.caching import free_bytes
+    from tai_engine.caching.space import free_bytes
 
     is_begun = False
 

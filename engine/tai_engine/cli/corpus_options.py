@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tai_engine.corpus import CorpusOptions, LabelledCorpus, published_templates, read_image_ids
-from tai_engine.corpus_report import CorpusReport
 from tai_engine.errors import UserError
-from tai_engine.sentences import SentenceOptions, read_sentences
+from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus, published_templates, read_image_ids
+from tai_engine.sentences.corpus_report import CorpusReport
+from tai_engine.sentences.read import SentenceOptions, read_sentences
 from tai_engine.store import LabelSpec
 from tai_engine.vocabulary import load_vocabulary
 

@@ -17,6 +17,6 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures, tag them with COCO's 80 words, tune prompts on sentences, and show how right it all was."""
-    from tai_engine.cli.demo_run import run_demo
+    from tai_engine.demo.run import run_demo
 
     run_demo(out, pictures, seed, as_json)

@@ -20,7 +20,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Average precision per class, and its mean."""
-    from tai_engine.tag_evaluation import evaluate_tags
+    from tai_engine.evaluation.tag_evaluation import evaluate_tags
 
     evaluation = evaluate_tags(tags, truth, difficult)
     precisions = evaluation.precisions

@@ -15,13 +15,13 @@ from tai_engine.cli.options import open_encoder
 from tai_engine.errors import UserError, unknown_choice
 
 if TYPE_CHECKING:
-    from tai_engine.caching import CacheOptions, CacheReport, ProgressCallback
-    from tai_engine.decoding import DecodeOptions
+    from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
+    from tai_engine.decoding.decode import DecodeOptions
     from tai_engine.encoders import Encoder
-    from tai_engine.prompts import PromptSet
-    from tai_engine.scoring import ScoringConfig
+    from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
-    from tai_engine.tagging import Progress, Selection, TagReport
+    from tai_engine.tagging.batch_loop import Progress, Selection, TagReport
+    from tai_engine.tagging.scoring import ScoringConfig
 
 RUNNERS = ("local", "ray")
 
@@ -150,10 +150,10 @@ def cache_elsewhere(
         options: sizes and workers.
         progress: called after each group.
     """
-    from tai_engine.distributed.encoding import EncodeRecipe, cache_on_pool
+    from tai_engine.distributed.encode_on_pool import EncodeRecipe, cache_on_pool
     from tai_engine.distributed.places import everywhere
-    from tai_engine.item_ids import is_address
     from tai_engine.sources import open_source
+    from tai_engine.sources.ids import is_address
 
     # Other machines have another working folder.
     pictures = open_source(source if is_address(source) else os.path.abspath(source))  # noqa: PTH100 - may be a pattern
@@ -187,9 +187,9 @@ def tag_elsewhere(
     Raises:
         UserError: for the name of a file, or another format, with Ray.
     """
-    from tai_engine.distributed.tagging import PooledParts, tag_to_folder
-    from tai_engine.exporters import EXPORTERS
-    from tai_engine.tagging import tag_store
+    from tai_engine.distributed.tag_on_pool import PooledParts, tag_to_folder
+    from tai_engine.tagging.batch_loop import tag_store
+    from tai_engine.tagging.exporters import EXPORTERS
 
     if places.runner == "ray":
         suffixes = [suffix for exporter in EXPORTERS.values() for suffix in exporter.suffixes]

@@ -14,9 +14,9 @@ from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, tag_e
 from tai_engine.errors import UserError
 
 if TYPE_CHECKING:
-    from tai_engine.prompts import PromptSet
-    from tai_engine.scoring import ScoringConfig
-    from tai_engine.tagging import TagReport
+    from tai_engine.prompts.prompt_set import PromptSet
+    from tai_engine.tagging.batch_loop import TagReport
+    from tai_engine.tagging.scoring import ScoringConfig
     from tai_engine.vocabulary import Vocabulary
 
 
@@ -56,9 +56,9 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Tag every picture of a store with your own words, without decoding a single one again."""
-    from tai_engine.prompts import PromptSet, zero_shot_prompts
+    from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
-    from tai_engine.tagging import Selection, tag_store
+    from tai_engine.tagging.batch_loop import Selection, tag_store
     from tai_engine.vocabulary import load_vocabulary
 
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
@@ -127,7 +127,7 @@ def _scoring(
     centre: bool,
 ) -> ScoringConfig:
     """The prompt set's own constants, changed where the user says so."""
-    from tai_engine.scoring import default_scoring
+    from tai_engine.tagging.scoring import default_scoring
 
     given = {"which": which, "pooling": pooling, "temperature": temperature, "mix": mix}
     changes = {name: value for name, value in given.items() if value is not None}

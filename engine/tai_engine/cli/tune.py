@@ -82,8 +82,8 @@ def tune(
 ) -> None:
     """Tune prompts on sentences, without a single picture; run it again after an interruption to go on."""
     from tai_engine import tuning
-    from tai_engine.negatives import NegativeConfig
     from tai_engine.store import FeatureStore
+    from tai_engine.tuning.negatives.strategies import NegativeConfig
     from tai_engine.vocabulary import load_vocabulary
 
     sentences, words = FeatureStore.open(store), load_vocabulary(vocabulary)
@@ -141,7 +141,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _init(text: str | None) -> Init:
     """A prompt set where a file is named, otherwise words."""
-    from tai_engine.prompts import PromptSet
+    from tai_engine.prompts.prompt_set import PromptSet
 
     if text is not None and (text.endswith(".safetensors") or Path(text).is_file()):
         return PromptSet.load(text)

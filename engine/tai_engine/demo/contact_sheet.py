@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tai_engine.atomic import atomic_path
+from tai_engine.files import atomic_path
 
 COLUMNS = 10
 PICTURE = 128

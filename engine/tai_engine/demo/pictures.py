@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tai_engine.atomic import write_atomically
 from tai_engine.demo.scenes import SceneGenerator
 from tai_engine.demo.sprites import SpriteSheet, embedded_sprite_sheet
+from tai_engine.files import write_atomically
 
 TRUTH_NAME = "truth.jsonl"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tai_engine.atomic import write_atomically
+from tai_engine.files import write_atomically
 
 DRAWN_CLASSES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "stop sign",

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tai_engine.atomic import atomic_path, write_atomically
 from tai_engine.errors import UserError
+from tai_engine.files import atomic_path, write_atomically
 
 TEST_STYLE = "fluent-emoji-3d"
 """The style that is only ever tested on; its sheet ships with the package."""

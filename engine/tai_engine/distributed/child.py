@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tai_engine.distributed.recipe import Place, Recipe
+from tai_engine.distributed.work import Place, Recipe
 from tai_engine.errors import UserError
 
 ORPHANED = 3

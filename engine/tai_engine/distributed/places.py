@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tai_engine.store.files import open_files
+from tai_engine.store.store_files import open_files
 
 
 def everywhere(path: str | Path) -> str:

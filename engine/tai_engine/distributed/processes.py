@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from tai_engine.distributed.child import Said, work
-from tai_engine.distributed.recipe import MAX_ATTEMPTS, Place, Recipe, Result, Task
+from tai_engine.distributed.work import MAX_ATTEMPTS, Place, Recipe, Result, Task
 from tai_engine.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tai_engine.distributed.recipe import Place
+from tai_engine.distributed.work import Place
 from tai_engine.errors import UserError
 
 _SETTINGS = {

@@ -20,7 +20,7 @@ from typing import Any, Generic, Self
 import pyarrow as pa
 
 from tai_engine.distributed.ray_cluster import Cluster, connect, require_ray
-from tai_engine.distributed.recipe import MAX_ATTEMPTS, Place, Recipe, Result, Task, Worker
+from tai_engine.distributed.work import MAX_ATTEMPTS, Place, Recipe, Result, Task, Worker
 from tai_engine.errors import UserError
 
 logger = logging.getLogger(__name__)

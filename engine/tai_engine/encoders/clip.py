@@ -18,11 +18,11 @@ from torch import Tensor
 
 from tai_engine.encoders import devices, keys
 from tai_engine.encoders.dense import ImageVectors, image_recipe
-from tai_engine.encoders.fast import fast_tower
+from tai_engine.encoders.fast.gate import fast_tower
 from tai_engine.encoders.loading import LoadedModel, load_model
 from tai_engine.encoders.positions import resize_image_tower
 from tai_engine.encoders.preprocessing import Preprocess
-from tai_engine.encoders.sentences import text_tower
+from tai_engine.encoders.text import text_tower
 from tai_engine.encoders.weights import ModelFiles, find_model
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts

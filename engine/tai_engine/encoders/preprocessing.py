@@ -13,8 +13,8 @@ from open_clip.transform import PreprocessCfg
 from PIL import Image
 from torch import Tensor
 
+from tai_engine.decoding.pixels import SquarePixels
 from tai_engine.errors import UserError
-from tai_engine.pixels import SquarePixels
 
 
 class Preprocess:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 from tai_engine.errors import UserError
-from tai_engine.item_ids import id_from_path
 from tai_engine.sources.addresses import child_of, is_http, name_of
 from tai_engine.sources.file_info import modified_ns, size_of
+from tai_engine.sources.ids import id_from_path
+from tai_engine.sources.item_reading import PAUSES, ReadError
 from tai_engine.sources.items import IMAGE_SUFFIXES, Source, SourceItem, is_image_name, is_tar_name
-from tai_engine.sources.reading import PAUSES, ReadError
 from tai_engine.sources.remote import open_file_system, with_retries
 
 if TYPE_CHECKING:

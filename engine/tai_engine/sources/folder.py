@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tai_engine.errors import UserError
-from tai_engine.item_ids import id_from_path
+from tai_engine.sources.ids import id_from_path
 from tai_engine.sources.items import IMAGE_SUFFIXES, Source, SourceItem, is_tar_name
 
 _SUFFIX_BYTES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)

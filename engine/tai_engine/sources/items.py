@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tai_engine.sources.reading import ItemReader
+from tai_engine.sources.item_reading import ItemReader
 
 # HEIC is here although Pillow alone cannot read it: such pictures shall end as failed with a reason, not go unseen.
 IMAGE_SUFFIXES = (

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from tai_engine.errors import UserError
-from tai_engine.item_ids import ID_COLUMN, LOCATION_COLUMNS, id_of_row, is_address
-from tai_engine.records import Record, read_records
 from tai_engine.sources.addresses import join, local_path, name_of, parent_of, protocol_of
 from tai_engine.sources.folder import item_of_file, printable
+from tai_engine.sources.ids import ID_COLUMN, LOCATION_COLUMNS, id_of_row, is_address
+from tai_engine.sources.item_reading import ReadError
 from tai_engine.sources.items import Source, SourceItem
-from tai_engine.sources.reading import ReadError
+from tai_engine.sources.tables import Record, read_records
 
 
 class ListSource(Source):

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, cast
 
-from tai_engine.sources.reading import ReadError, error_of_system
+from tai_engine.sources.item_reading import ReadError, error_of_system
 
 _BLOCK_BYTES = 512
 _MAX_HEADER_BYTES = 2**20

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tai_engine.errors import UserError
-from tai_engine.item_ids import id_from_path, is_address
 from tai_engine.sources.addresses import head_of, is_http, name_of, with_path
+from tai_engine.sources.ids import id_from_path, is_address
+from tai_engine.sources.item_reading import PAUSES, ReadError
 from tai_engine.sources.items import TAR_SUFFIXES, is_tar_name
-from tai_engine.sources.reading import PAUSES, ReadError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MAGIC = re.compile(r"[*\[?]")

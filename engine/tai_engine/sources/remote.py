@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.sources.addresses import is_http, protocol_of
-from tai_engine.sources.reading import PAUSES, ReadError, check_size
+from tai_engine.sources.item_reading import PAUSES, ReadError, check_size
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from tai_engine.sources.addresses import is_http
-from tai_engine.sources.reading import PAUSES, ReadError
+from tai_engine.sources.item_reading import PAUSES, ReadError
 from tai_engine.sources.remote import BLOCK_BYTES, as_stream, open_file_system, with_retries
 
 

@@ -13,13 +13,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tai_engine.errors import UserError
-from tai_engine.item_ids import id_from_path, is_address
 from tai_engine.sources.file_info import nanoseconds
 from tai_engine.sources.folder import printable
+from tai_engine.sources.ids import id_from_path, is_address
+from tai_engine.sources.item_reading import PAUSES, ReadError, check_size, error_of_system
 from tai_engine.sources.items import IMAGE_SUFFIXES, Source, SourceItem, is_image_name
 from tai_engine.sources.members import TarStream
 from tai_engine.sources.patterns import Shard, find_shards
-from tai_engine.sources.reading import PAUSES, ReadError, check_size, error_of_system
 
 MAX_CARRIED_BYTES = 256 * 2**20
 """Larger members of archives that are read as a stream are refused: their bytes travel with the item."""

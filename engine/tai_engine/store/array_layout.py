@@ -13,8 +13,8 @@ from zarr.storage import LocalStore, MemoryStore
 
 from tai_engine.errors import UserError
 from tai_engine.store.commits import RECORDS
-from tai_engine.store.files import METADATA, StoreFiles
 from tai_engine.store.spec import ATTRIBUTE, HASH_BYTES, StoreSpec
+from tai_engine.store.store_files import METADATA, StoreFiles
 
 # Without this, chunks of nothing but zeros are left out, and a lost one could not be told from them.
 _ARRAY_CONFIG: Any = {"write_empty_chunks": True}

@@ -21,9 +21,9 @@ import zarr
 from tai_engine.errors import UserError
 from tai_engine.store.array_layout import ROW_ARRAYS, SEPARATOR, array_layouts, open_array
 from tai_engine.store.commits import damaged_group
-from tai_engine.store.files import METADATA, StoreFiles
 from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
 from tai_engine.store.spec import StoreSpec
+from tai_engine.store.store_files import METADATA, StoreFiles
 
 
 class StoreArrays:

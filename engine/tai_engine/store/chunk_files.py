@@ -10,8 +10,8 @@ import numpy as np
 
 from tai_engine.store.array_layout import ROW_ARRAYS, array_layouts
 from tai_engine.store.commits import HIDDEN, RECORDS, CommitRecord, read_hidden, record_groups, record_name
-from tai_engine.store.files import METADATA, StoreFiles
 from tai_engine.store.spec import CHECKSUM_BYTES, StoreSpec
+from tai_engine.store.store_files import METADATA, StoreFiles
 
 _CHUNK = re.compile(r"c\.(\d+)(\.0)*")
 

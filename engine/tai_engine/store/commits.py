@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from tai_engine.errors import UserError
-from tai_engine.store.files import METADATA, StoreFiles
+from tai_engine.store.store_files import METADATA, StoreFiles
 
 RECORDS = "commits"
 HIDDEN = f"{RECORDS}/hidden.json"

@@ -14,16 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tai_engine.atomic import write_error
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
+from tai_engine.files import write_error
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import CommitRecord, read_summaries, write_hidden, write_record
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.files import StoreFiles, open_files
 from tai_engine.store.lease import StoreLock
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.spec import StoredItem
+from tai_engine.store.store_files import StoreFiles, open_files
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tai_engine.atomic import write_error
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
+from tai_engine.files import write_error
 from tai_engine.store.array_layout import create_arrays
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import HIDDEN, CommitRecord, read_record, record_name, write_record
-from tai_engine.store.files import open_files
 from tai_engine.store.group_writing import check_group, fine_columns, group_columns
 from tai_engine.store.labels import content_of, contents_digest, subtract_digest
 from tai_engine.store.lock import StoreLock, hold_lock
 from tai_engine.store.random_access import Positions
 from tai_engine.store.reading import StoreReader
 from tai_engine.store.spec import StoredItem, StoreSpec
+from tai_engine.store.store_files import open_files
 
 
 class FeatureStore(StoreReader):

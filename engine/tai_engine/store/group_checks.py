@@ -15,9 +15,9 @@ from tai_engine.store.array_layout import ROW_ARRAYS
 from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import CommitRecord, DamagedGroupError, record_name
-from tai_engine.store.files import StoreFiles
 from tai_engine.store.labels import content_of, contents_digest, unpack_labels
 from tai_engine.store.spec import SCHEMA_VERSION, STATUS_DONE, STATUS_FAILED, StoreSpec
+from tai_engine.store.store_files import StoreFiles
 
 # The same as `FeatureBatch` allows: what rounding to the type does to a length of 1.
 _LENGTH_TOLERANCE = {"float16": 4e-3, "float32": 1e-4}

@@ -14,10 +14,10 @@ from tai_engine.features import FeatureBatch
 from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.commits import CommitRecord, damaged_group, read_record
 from tai_engine.store.feature_reading import ItemPlaces, read_features
-from tai_engine.store.files import StoreFiles
 from tai_engine.store.labels import unpack_labels
 from tai_engine.store.row_buffers import RowBuffers
 from tai_engine.store.spec import STATUS_DELETED, STATUS_DONE, STATUS_NAMES, StoredItem, StoreSpec
+from tai_engine.store.store_files import StoreFiles
 
 UNKNOWN = -1  # size and modified_ns of an input that has none
 

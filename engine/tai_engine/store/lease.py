@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from tai_engine.errors import UserError
 
 if TYPE_CHECKING:
-    from tai_engine.store.files import StoreFiles
+    from tai_engine.store.store_files import StoreFiles
 
 LEASE = "lease.json"
 RENEW_SECONDS = 10.0

@@ -16,14 +16,14 @@ from typing import Any
 
 import google_crc32c
 
-from tai_engine.atomic import write_error
 from tai_engine.errors import UserError
+from tai_engine.files import write_error
 from tai_engine.store.array_layout import array_description, open_group
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import read_record, record_groups, write_record
-from tai_engine.store.files import METADATA, StoreFiles, open_files
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.spec import ATTRIBUTE, CHECKSUM_BYTES, HASH_BYTES, SCHEMA_VERSION, StoreSpec
+from tai_engine.store.store_files import METADATA, StoreFiles, open_files
 
 
 @dataclass(frozen=True)

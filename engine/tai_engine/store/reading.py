@@ -22,7 +22,6 @@ from tai_engine.features import FeatureBatch
 from tai_engine.store.array_layout import open_group
 from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.commits import damaged_group, read_summaries
-from tai_engine.store.files import open_files
 from tai_engine.store.group_reading import StoredGroup
 from tai_engine.store.id_set import IdSet
 from tai_engine.store.inventory import Inventory
@@ -31,6 +30,7 @@ from tai_engine.store.prefetching import prefetched
 from tai_engine.store.random_access import ItemReader, Positions
 from tai_engine.store.row_buffers import RowBuffers
 from tai_engine.store.spec import StoredItem, StoreSpec, unknown_parts
+from tai_engine.store.store_files import open_files
 
 
 class CoarseBatch(NamedTuple):

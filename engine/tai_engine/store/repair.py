@@ -11,16 +11,16 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
-from tai_engine.atomic import write_error
+from tai_engine.files import write_error
 from tai_engine.store.array_layout import array_description, open_group
 from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import HIDDEN, RECORDS, read_summaries, record_name
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.files import METADATA, StoreFiles, open_files
 from tai_engine.store.group_checks import Problem
 from tai_engine.store.lease import StoreLock
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.spec import StoreSpec
+from tai_engine.store.store_files import METADATA, StoreFiles, open_files
 from tai_engine.store.verify import (
     Examination,
     ProgressCallback,

@@ -26,11 +26,11 @@ from tai_engine.store.commits import (
     record_groups,
     record_name,
 )
-from tai_engine.store.files import METADATA, StoreFiles, open_files
 from tai_engine.store.group_checks import GroupChecker, Problem
 from tai_engine.store.id_set import IdSet
 from tai_engine.store.lock import find_writer
 from tai_engine.store.spec import SCHEMA_VERSION, StoreSpec
+from tai_engine.store.store_files import METADATA, StoreFiles, open_files
 
 ProgressCallback = Callable[[int, int], None]
 """Gets how many groups were checked, and how many there are."""

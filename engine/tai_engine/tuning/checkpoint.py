@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tai_engine.atomic import write_atomically
 from tai_engine.errors import UserError
-from tai_engine.negatives import MinedNegatives
+from tai_engine.files import write_atomically
 from tai_engine.tuning.config import differences
+from tai_engine.tuning.negatives.strategies import MinedNegatives
 
 NAME = "checkpoint.pt"
 FORMAT = "tai-engine tuning checkpoint 1"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.losses import LOSSES
-from tai_engine.negatives import NegativeConfig
+from tai_engine.prompts.losses import LOSSES
+from tai_engine.tuning.negatives.strategies import NegativeConfig
 
 SCHEDULES = ("cosine", "constant")
 KEEPS = ("last", "best")

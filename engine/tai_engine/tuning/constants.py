@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tai_engine.atomic import write_atomically
 from tai_engine.errors import UserError
-from tai_engine.negatives import NegativeConfig
+from tai_engine.files import write_atomically
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.loop import DivergedError, Tuner
+from tai_engine.tuning.negatives.strategies import NegativeConfig
 from tai_engine.tuning.tune import Init, TuningTask, identity_of
 
 NAME = "constants.json"

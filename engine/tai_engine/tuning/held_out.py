@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tai_engine.evaluation import AveragePrecisions, mean_average_precision
+from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
 from tai_engine.features import FeatureBatch
-from tai_engine.losses import get_loss
-from tai_engine.prompt_learner import ClassVectors
+from tai_engine.prompts.learner import ClassVectors
+from tai_engine.prompts.losses import get_loss
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable
-from tai_kernels import ops
+from tai_kernels.scoring import ops
 
 _SLICE = 512
 

@@ -16,11 +16,11 @@ from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.negatives import MinedNegatives, Strategy, describe, make_strategy, mix_into_batch
-from tai_engine.prompt_learner import ClassVectors, PromptLearner
+from tai_engine.prompts.learner import ClassVectors, PromptLearner
 from tai_engine.tuning.checkpoint import EpochMetrics, RunState
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut, evaluate, score_sentences, tuning_loss
+from tai_engine.tuning.negatives.strategies import MinedNegatives, Strategy, describe, make_strategy, mix_into_batch
 from tai_engine.tuning.noise import disturbed
 from tai_engine.tuning.order import EpochOrder, mixing_generator, noise_generator
 from tai_engine.tuning.run_folder import RunFolder

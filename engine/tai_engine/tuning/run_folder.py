@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tai_engine.atomic import write_atomically
-from tai_engine.prompts import PromptSet
+from tai_engine.files import write_atomically
+from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.tuning.checkpoint import EpochMetrics, RunState, load_checkpoint, save_checkpoint
 from tai_engine.tuning.curve import draw_curve
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.holders import Holders
+from tai_engine.tuning.negatives.holders import Holders
 
 _HELD_OUT_SCORES = 20_000_000
 _HELD_OUT_SENTENCES = 10_000

@@ -12,12 +12,12 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from tai_engine.encoders.prompt_tokens import tokenize_prompts, word_ids
-from tai_engine.encoders.prompt_tower import PromptTower
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
-from tai_engine.prompt_learner import ClassVectors, ContextInit, PromptLearner
-from tai_engine.prompts import PromptSet, ScoringConstants
+from tai_engine.prompts.learner import ClassVectors, ContextInit, PromptLearner
+from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
+from tai_engine.prompts.tokens import tokenize_prompts, word_ids
+from tai_engine.prompts.tower import PromptTower
 from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut

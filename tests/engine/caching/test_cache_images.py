@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fake_encoders import DictSource, FakeEncoder, Picture, png
-from tai_engine.caching import CacheOptions, cache_images
+from tai_engine.caching.images import cache_images
+from tai_engine.caching.report import CacheOptions
 from tai_engine.caching.run import group_sizes
 from tai_engine.caching.selection import map_ahead
 from tai_engine.caching.stages import STAGES

@@ -7,9 +7,14 @@ import pytest
 
 from fake_encoders import FakeEncoder
 from hostile_pictures import HostileReader, item
-from tai_engine.caching import CacheOptions, GroupTask, Preparation, Stages, cache_images, encode_groups
-from tai_engine.decoding import DecodeOptions
-from tai_engine.pixels import SquarePixels
+from tai_engine.caching.encode_groups import encode_groups
+from tai_engine.caching.images import cache_images
+from tai_engine.caching.report import CacheOptions
+from tai_engine.caching.stages import Stages
+from tai_engine.decoding.decode import DecodeOptions
+from tai_engine.decoding.feed import GroupTask
+from tai_engine.decoding.pixels import SquarePixels
+from tai_engine.decoding.worker import Preparation
 from tai_engine.store import FeatureStore, StoreSpec
 
 SMALL = CacheOptions(group_items=4, slice_items=3, workers=2, decode_in="threads")

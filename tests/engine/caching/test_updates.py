@@ -5,7 +5,8 @@ import json
 import pytest
 
 from fake_encoders import DictSource, FakeEncoder, Picture, png
-from tai_engine.caching import CacheOptions, cache_images
+from tai_engine.caching.images import cache_images
+from tai_engine.caching.report import CacheOptions
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore
 

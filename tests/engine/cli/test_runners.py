@@ -14,7 +14,7 @@ from pool_recipes import InlinePool, fake_prompts, store_files
 from tai_engine.cli.runners import Workplaces, workplaces
 from tai_engine.distributed.processes import ProcessPool
 from tai_engine.distributed.ray_pool import RayPool
-from tai_engine.distributed.tagging import MANIFEST
+from tai_engine.distributed.tag_on_pool import MANIFEST
 from tai_engine.errors import UserError
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tai_engine.cli.main import main
-from tai_engine.prompts import PromptSet, ScoringConstants
+from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
 from tai_engine.tuning import ConstantsGrid, Tuner
 
 VOCABULARY = "dog: puppy\ncat\nzebra\n"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tai_engine.demo.sentences import DRAWN_CLASSES, SentenceWriter, embedded_sentences, generate_sentences, plural
-from tai_engine.nouns import NounFilter
+from tai_engine.sentences.nouns import NounFilter
 from tai_engine.vocabulary import load_vocabulary
 
 

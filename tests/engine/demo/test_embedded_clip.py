@@ -11,7 +11,7 @@ from open_clip.model import CLIP
 from tai_engine.demo import MODEL_FOLDER
 from tai_engine.demo.scenes import SceneGenerator
 from tai_engine.demo.sprites import embedded_sprite_sheet
-from tai_engine.evaluation import mean_average_precision
+from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.vocabulary import load_vocabulary
 
 

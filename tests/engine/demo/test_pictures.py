@@ -6,8 +6,8 @@ from PIL import Image
 from tai_engine.demo.pictures import TRUTH_NAME, draw_pictures
 from tai_engine.demo.scenes import SceneGenerator
 from tai_engine.demo.sprites import embedded_sprite_sheet
+from tai_engine.evaluation.truth import load_truth
 from tai_engine.sources import open_source
-from tai_engine.truth import load_truth
 from tai_engine.vocabulary import load_vocabulary
 
 

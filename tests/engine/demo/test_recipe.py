@@ -1,5 +1,5 @@
 from tai_engine.demo.recipe import own_names, own_names_recipe, tuning_recipe
-from tai_engine.nouns import NounFilter
+from tai_engine.sentences.nouns import NounFilter
 from tai_engine.vocabulary import load_vocabulary
 
 

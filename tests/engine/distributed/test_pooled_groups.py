@@ -8,16 +8,18 @@ import pytest
 
 from fake_encoders import FakeEncoder, png
 from pool_recipes import InlinePool, open_fake_encoder, open_missing_model, store_files
-from tai_engine.caching import CacheOptions, GroupTask, cache_images, image_spec, update_store
-from tai_engine.distributed.encoding import EncoderDescription, EncodeRecipe, PooledGroups, PreparedOnce
+from tai_engine.caching.images import cache_images, image_spec, update_store
+from tai_engine.caching.report import CacheOptions
+from tai_engine.decoding.feed import GroupTask
+from tai_engine.distributed.encode_on_pool import EncoderDescription, EncodeRecipe, PooledGroups, PreparedOnce
 from tai_engine.distributed.processes import ProcessPool
-from tai_engine.distributed.recipe import Place
+from tai_engine.distributed.work import Place
 from tai_engine.errors import UserError
 from tai_engine.sources import open_source
-from tai_engine.sources.reading import ItemReader
+from tai_engine.sources.item_reading import ItemReader
 from tai_engine.store import FeatureStore, StoredItem
 from tai_engine.store.commits import read_record
-from tai_engine.store.files import open_files
+from tai_engine.store.store_files import open_files
 
 OPTIONS = CacheOptions(group_items=4, slice_items=2, decode_in="threads", workers=2)
 

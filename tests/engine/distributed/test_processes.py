@@ -10,7 +10,7 @@ import pytest
 import pool_recipes
 from pool_recipes import Squares
 from tai_engine.distributed.processes import ProcessPool
-from tai_engine.distributed.recipe import MAX_ATTEMPTS
+from tai_engine.distributed.work import MAX_ATTEMPTS
 from tai_engine.errors import UserError
 
 

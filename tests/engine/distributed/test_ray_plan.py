@@ -4,7 +4,7 @@ import pytest
 
 from tai_engine.distributed.ray_cluster import Cluster, plan
 from tai_engine.distributed.ray_pool import MAX_TASKS_PER_CALL, _calls, _Register
-from tai_engine.distributed.recipe import Place
+from tai_engine.distributed.work import Place
 from tai_engine.errors import UserError
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from fake_encoders import FakeEncoder
 from pool_recipes import InlinePool, Missing, Squares, fake_prompts, open_fake_encoder, store_files
-from tai_engine.caching import CacheOptions, cache_images, image_spec, update_store
-from tai_engine.distributed.encoding import EncodeRecipe, PooledGroups
+from tai_engine.caching.images import cache_images, image_spec, update_store
+from tai_engine.caching.report import CacheOptions
+from tai_engine.distributed.encode_on_pool import EncodeRecipe, PooledGroups
 from tai_engine.distributed.ray_pool import RayPool
-from tai_engine.distributed.tagging import MANIFEST, tag_to_folder
+from tai_engine.distributed.tag_on_pool import MANIFEST, tag_to_folder
 from tai_engine.errors import UserError
 from tai_engine.sources import open_source
-from tai_engine.sources.reading import ItemReader
+from tai_engine.sources.item_reading import ItemReader
 from tai_engine.store import FeatureStore
 
 pytestmark = [

@@ -10,14 +10,15 @@ import pytest
 
 from fake_encoders import FakeEncoder
 from pool_recipes import InlinePool, fake_prompts
-from tai_engine.caching import CacheOptions, cache_images
+from tai_engine.caching.images import cache_images
+from tai_engine.caching.report import CacheOptions
 from tai_engine.distributed.processes import ProcessPool
-from tai_engine.distributed.tagging import JOB, MANIFEST, PooledParts, tag_to_folder
+from tai_engine.distributed.tag_on_pool import JOB, MANIFEST, PooledParts, tag_to_folder
 from tai_engine.errors import UserError
-from tai_engine.scoring import default_scoring
 from tai_engine.sources import open_source
 from tai_engine.store import FeatureStore
-from tai_engine.tagging import Selection, tag_store
+from tai_engine.tagging.batch_loop import Selection, tag_store
+from tai_engine.tagging.scoring import default_scoring
 
 NAMES = [f"{group:08}.parquet" for group in range(6)]
 

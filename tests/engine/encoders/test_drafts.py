@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tai_engine.cli.cache import DRAFT
-from tai_engine.decoding import DecodeOptions, decode_image, decode_picture
+from tai_engine.decoding.decode import DecodeOptions, decode_image, decode_picture
 from tai_engine.demo import MODEL_FOLDER
 from tai_engine.demo.scenes import SceneGenerator
 from tai_engine.demo.sprites import embedded_sprite_sheet

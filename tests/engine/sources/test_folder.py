@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.item_ids import path_from_id
 from tai_engine.sources import IMAGE_SUFFIXES, SourceItem, open_source
+from tai_engine.sources.ids import path_from_id
 
 
 def touch(folder: Path, *names: str | bytes) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picture_server import tar_bytes
-from tai_engine.decoding import REASONS
+from tai_engine.decoding.decode import REASONS
 from tai_engine.errors import UserError
 from tai_engine.sources import ReadError, SourceItem, open_source, tar
 

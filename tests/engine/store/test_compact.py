@@ -14,7 +14,7 @@ from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, arrays, lease
 from tai_engine.store.commits import HIDDEN, read_summaries
 from tai_engine.store.compact import compact_store
-from tai_engine.store.files import LocalFiles, open_files
+from tai_engine.store.store_files import LocalFiles, open_files
 from tai_engine.store.verify import verify_store
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from tai_engine.errors import UserError
 from tai_engine.store import lease, lock
-from tai_engine.store.files import LocalFiles, open_files
 from tai_engine.store.lease import LEASE, Holder
 from tai_engine.store.lock import LOCK, find_writer, hold_lock
+from tai_engine.store.store_files import LocalFiles, open_files
 
 BUSY = r"is being written by process \d+ on .+ since \d{4}-\d\d-\d\d \d\d:\d\d; wait for it or stop it"
 

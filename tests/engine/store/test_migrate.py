@@ -10,10 +10,10 @@ from feature_samples import done, random_batch, small_spec, stored_content, writ
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, lease
 from tai_engine.store.compact import compact_store
-from tai_engine.store.files import LocalFiles, open_files
 from tai_engine.store.lock import LOCK, hold_lock
 from tai_engine.store.migrate import migrate_store
 from tai_engine.store.repair import repair_store
+from tai_engine.store.store_files import LocalFiles, open_files
 from tai_engine.store.verify import verify_store
 from v1_stores import write_v1_store
 

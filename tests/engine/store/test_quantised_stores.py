@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from feature_samples import done, random_batch, same, small_spec, unit_rows, write_group
 from tai_engine.features import FeatureBatch, quantise_rows, wrong_lengths
-from tai_engine.prompts import PromptSet
-from tai_engine.scoring import ScoringConfig, score
+from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem
-from tai_engine.tagging import Selection, tag_batch
+from tai_engine.tagging.batch_loop import Selection, tag_batch
+from tai_engine.tagging.scoring import ScoringConfig, score
 
 
 def test_rows_by_hand():

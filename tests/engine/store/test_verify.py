@@ -17,9 +17,9 @@ from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, lease
 from tai_engine.store.array_layout import array_description
 from tai_engine.store.commits import HIDDEN, write_hidden
-from tai_engine.store.files import LocalFiles, open_files
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.repair import repair_store
+from tai_engine.store.store_files import LocalFiles, open_files
 from tai_engine.store.verify import verify_store
 
 ITEMS = {

@@ -9,11 +9,10 @@ from PIL import Image
 
 from sentence_stores import NAMES, example_sentences, write_store
 from tai_engine.errors import UserError
-from tai_engine.evaluation import mean_average_precision
-from tai_engine.negatives import NegativeConfig
-from tai_engine.prompts import PromptSet
-from tai_engine.scoring import ScoringConfig, score
+from tai_engine.evaluation.measures import mean_average_precision
+from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
+from tai_engine.tagging.scoring import ScoringConfig, score
 from tai_engine.tuning import (
     ConstantsGrid,
     DivergedError,
@@ -26,6 +25,7 @@ from tai_engine.tuning import (
     tune,
 )
 from tai_engine.tuning.held_out import evaluate
+from tai_engine.tuning.negatives.strategies import NegativeConfig
 from tai_engine.tuning.sentence_table import split_sentences
 from tai_engine.vocabulary import Vocabulary
 

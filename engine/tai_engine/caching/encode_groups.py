@@ -1,0 +1,146 @@
+"""Pictures to commit groups: read and decoded ahead by workers, encoded in slices, written and not yet committed.
+
+The same function serves the command on one machine, a process for each GPU, and the nodes of a cluster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tai_engine.caching.groups import GroupStore, Prepared, SliceCallback, write_groups
+from tai_engine.caching.report import CacheOptions
+from tai_engine.caching.stages import Stages
+from tai_engine.decoding.feed import DirectFeed, Feed, GroupTask, PeekedFeed, WaitingFeed
+from tai_engine.decoding.pool import Decoded, DecodePool
+from tai_engine.decoding.worker import Preparation
+from tai_engine.features import FeatureBatch
+from tai_engine.store import StoredItem
+from tai_engine.store.commits import CommitRecord
+
+SLICE_PICTURES = 128
+FEW_PICTURES = 64
+"""Fewer than so many are decoded in threads where that is left to us: processes take a third of a second to start."""
+
+
+class PixelEncoder(Protocol):
+    """What `encode_groups` needs of an encoder; `tai_engine.encoders.Encoder` has it."""
+
+    def encode_pixels(self, pixels: Tensor, ids: Sequence[str], /) -> FeatureBatch:
+        """uint8 [N, 3, S, S] to features; the pixels may be on its device already."""
+
+
+def encode_groups(
+    tasks: Iterable[GroupTask],
+    store: GroupStore,
+    encoder: PixelEncoder,
+    prepare: Preparation,
+    options: CacheOptions,
+    stages: Stages,
+    on_slice: SliceCallback | None = None,
+    *,
+    tasks_may_wait: bool = True,
+) -> Iterator[CommitRecord]:
+    """Read, decode, encode and write groups; a record comes out, in the tasks' order, when it can be committed.
+
+    Decoding goes ahead over the borders of tasks, but no task is waited for while there is anything to give out. To be
+    closed or walked through to its end, for it holds processes.
+
+    Memory: the rows of two groups in the store's dtype, the pixels of three slices, the features of one slice, and in
+    each worker a file and its decoded picture.
+
+    Args:
+        tasks: what to make; the store has these groups reserved, and nobody else writes them.
+        store: that the groups are prepared in; not committed.
+        encoder: makes the features.
+        prepare: makes the pixels.
+        options: sizes and workers.
+        stages: the seconds are added to.
+        on_slice: called after each slice with how many of its items are done, and how many failed.
+        tasks_may_wait: whether the next task may have to be waited for; False saves a thread.
+
+    Raises:
+        UserError: when the disk is full or the encoder gives up.
+        WorkerStartError: if decoding processes cannot be started.
+    """
+    slice_items = options.slice_items or SLICE_PICTURES
+    with closing(_feed(tasks, tasks_may_wait)) as plain_feed:
+        feed, in_processes = _where_to_decode(plain_feed, options)
+        pool = DecodePool(
+            prepare,
+            workers=options.workers or available_cpus(),
+            window=2 * slice_items,
+            timeout_seconds=options.timeout_seconds,
+            in_processes=in_processes,
+        )
+        with pool, closing(pool.decode(feed)) as decoded:
+            pixels = PixelSlice(encoder, slice_items, prepare.to_pixels.shape)
+            prepared = (None if one is None else _prepared(one, stages) for one in decoded)
+            yield from write_groups(prepared, store, pixels.cleared, slice_items, stages, on_slice)
+
+
+def available_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _feed(tasks: Iterable[GroupTask], may_wait: bool) -> Feed:
+    return WaitingFeed(tasks) if may_wait else DirectFeed(tasks)
+
+
+def _where_to_decode(feed: Feed, options: CacheOptions) -> tuple[Feed, bool]:
+    if options.decode_in != "auto":
+        return feed, options.decode_in == "processes"
+    peeked = PeekedFeed(feed, FEW_PICTURES)
+    return peeked, not peeked.is_all
+
+
+def _prepared(decoded: Decoded, stages: Stages) -> Prepared[np.ndarray]:
+    source_item, outcome = decoded.job.item, decoded.outcome
+    stages.add({"read": outcome.read_seconds, "decode": outcome.decode_seconds})
+    item = StoredItem(
+        id=source_item.id,
+        status="done" if outcome.reason is None else "failed",
+        reason=outcome.reason,
+        size=source_item.size,
+        modified_ns=source_item.modified_ns,
+        content_hash=outcome.content_hash,
+    )
+    return Prepared(decoded.job.group, item, decoded.pixels, decoded.job.ends_group)
+
+
+class PixelSlice:
+    """Pixels of up to ``size`` pictures in memory that is used again and again, from where they go to the device."""
+
+    def __init__(self, encoder: PixelEncoder, size: int, shape: tuple[int, int, int]) -> None:
+        self._encoder = encoder
+        self._device: Any = getattr(encoder, "device", torch.device("cpu"))
+        self._pixels = torch.empty((size, *shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        self._names: list[str] = []
+
+    def cleared(self) -> PixelSlice:
+        """The same, empty."""
+        self._names = []
+        return self
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self._names)
+
+    def add(self, pixels: np.ndarray, name: str) -> None:
+        """Copy the pixels of one picture, uint8 of the shape."""
+        np.copyto(self._pixels[len(self._names)].numpy(), pixels)
+        self._names.append(name)
+
+    def encode(self, stages: Stages) -> FeatureBatch:
+        """Features of all pictures, in order."""
+        with stages.timed("transfer"):
+            pixels = self._pixels[: len(self._names)].to(self._device, non_blocking=True)
+        with stages.timed("encode"):
+            return self._encoder.encode_pixels(pixels, self._names)

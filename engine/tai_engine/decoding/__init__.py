@@ -1,0 +1,1 @@
+"""Pictures as bytes to pixels, in processes that may crash."""

@@ -1,0 +1,1 @@
+"""Image towers rewritten for speed, each compared with the plain one before it is used."""

@@ -1,0 +1,1 @@
+"""Tags held against the truth."""

@@ -1,0 +1,71 @@
+"""A file of tags against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tai_engine.errors import UserError
+from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
+from tai_engine.evaluation.truth import load_truth
+from tai_engine.tagging.tag_file import read_tag_file
+
+
+@dataclass(frozen=True, eq=False)
+class TagEvaluation:
+    """Average precisions of a file of tags, and what to know about them.
+
+    Attributes:
+        precisions: per class.
+        remarks: pictures or classes that could not be compared, one sentence each.
+    """
+
+    precisions: AveragePrecisions
+    remarks: tuple[str, ...]
+
+
+def evaluate_tags(tags: str | Path, truth: str | Path, difficult: str = "as-negative") -> TagEvaluation:
+    """Compare the tags of the pictures that both files know.
+
+    A tag that was not written ranks below all that were, equal with the others of its class.
+
+    Memory: 5 bytes per picture and class, and the ids.
+
+    Raises:
+        UserError: for a file that cannot be read, or when the two have no picture in common.
+    """
+    file = read_tag_file(tags)
+    known = load_truth(truth, file.scores.class_names)
+    row_of = {name: row for row, name in enumerate(known.ids)}
+    common = [(n, row_of[name]) for n, name in enumerate(file.scores.ids) if name in row_of]
+    if not common:
+        example = file.scores.ids[0] if file.scores.ids else "none"
+        raise UserError(
+            f"'{tags}' (first id {example!r}) and '{truth}' (first id {known.ids[0]!r}) have no picture in common: "
+            "ids are paths relative to the folder that was cached."
+        )
+    in_tags, in_truth = np.array(common).T
+    precisions = mean_average_precision(
+        file.scores.scores.numpy()[in_tags], known.labels[in_truth], file.scores.class_names, difficult=difficult
+    )
+    return TagEvaluation(
+        precisions, tuple(_remarks(len(common), file.scores.ids, known.ids, file.is_complete, precisions))
+    )
+
+
+def _remarks(
+    common: int, tagged: tuple[str, ...], true: tuple[str, ...], is_complete: bool, precisions: AveragePrecisions
+) -> list[str]:
+    remarks = []
+    if common < len(tagged):
+        remarks.append(f"{len(tagged) - common:,} tagged pictures are not in the truth and were left out.")
+    if common < len(true):
+        remarks.append(f"{len(true) - common:,} pictures of the truth have no tags and were left out.")
+    if not is_complete:
+        remarks.append("Not every class was written for every picture (--top-k or --threshold): a rough guide only.")
+    if precisions.without_positives:
+        names = ", ".join(precisions.without_positives)
+        remarks.append(f"{len(precisions.without_positives)} classes are in no picture and were left out: {names}.")
+    return remarks

@@ -1,0 +1,1 @@
+"""Class names and learned contexts to class vectors, ready to be scored."""

@@ -1,0 +1,140 @@
+"""The contexts that prompt tuning learns: one set for coarse vectors, one for fine ones.
+
+Shape legend: C classes, K contexts per prompt, W width of the text tower, D embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from tai_engine.errors import UserError
+from tai_engine.prompts.graphs import ContextsToVectors, record_graphs
+from tai_engine.prompts.tower import PromptTower
+
+GLOBAL, LOCAL = "global_contexts", "local_contexts"
+
+
+class ClassVectors(NamedTuple):
+    """Two unit vectors per class, [C, D] fp32 each: scored against coarse and against fine vectors."""
+
+    global_vectors: Tensor
+    local_vectors: Tensor
+
+
+@dataclass(frozen=True)
+class ContextInit:
+    """How contexts start.
+
+    Attributes:
+        seed: of the normal distribution.
+        deviation: its standard deviation, 0.02 as published.
+        words: token embeddings [k, W] that take the k contexts nearest to the class name, or None for none; see
+            :meth:`PromptTower.embed_words`.
+    """
+
+    seed: int = 1
+    deviation: float = 0.02
+    words: Tensor | None = None
+
+
+class PromptLearner(nn.Module):
+    """Global and local contexts and the class vectors that they make (arXiv 2211.12739, section 3.2).
+
+    Only the two contexts are parameters; the tower is frozen and no part of this module's state. Memory: the contexts,
+    and what :class:`PromptTower` holds for one of the two sets at a time without a gradient, for both with one.
+
+    Attributes:
+        global_contexts: [K, W], or [C, K, W] for class-specific ones; fp32.
+        local_contexts: the same.
+    """
+
+    def __init__(self, tower: PromptTower, init: ContextInit | None = None) -> None:
+        """Draw the contexts from N(0, deviation²) on the CPU, the same on every device, global ones first.
+
+        Raises:
+            UserError: for more words than contexts.
+        """
+        super().__init__()
+        init = init or ContextInit()
+        self._tower = tower
+        self._ways: dict[str, ContextsToVectors] = {GLOBAL: tower, LOCAL: tower}
+        generator = torch.Generator().manual_seed(init.seed)
+        device = tower.device
+        start, words = 0, init.words
+        if words is not None:
+            start = _place_of_words(tower, len(words))
+        for name in (GLOBAL, LOCAL):
+            contexts = torch.randn(tower.context_shape, generator=generator) * init.deviation
+            if words is not None:
+                contexts[..., start : start + len(words), :] = words.float().cpu()
+            setattr(self, name, nn.Parameter(contexts.to(device)))
+
+    global_contexts: nn.Parameter
+    local_contexts: nn.Parameter
+
+    @property
+    def tower(self) -> PromptTower:
+        """The frozen text tower."""
+        return self._tower
+
+    def class_vectors(self) -> ClassVectors:
+        """The class vectors of the present contexts, differentiable unless gradients are off."""
+        return ClassVectors(
+            normalize(self._ways[GLOBAL](self.global_contexts), dim=1),
+            normalize(self._ways[LOCAL](self.local_contexts), dim=1),
+        )
+
+    forward = class_vectors
+
+    def record_graphs(self) -> None:
+        """Replay CUDA graphs from now on (:func:`record_graphs`): the same vectors and gradients with less waiting.
+
+        Raises:
+            UserError: on another device than a CUDA GPU, or for more classes than are computed in one piece.
+        """
+        self._ways = {name: record_graphs(self._tower, getattr(self, name)) for name in (GLOBAL, LOCAL)}
+
+    def contexts(self) -> dict[str, Tensor]:
+        """Copies of both contexts on the CPU, to be saved."""
+        return {name: getattr(self, name).detach().cpu().clone() for name in (GLOBAL, LOCAL)}
+
+    def load_contexts(self, contexts: Mapping[str, Tensor]) -> None:
+        """Start from contexts of another run over the same text tower, of this or another vocabulary.
+
+        Shared contexts [K, W] may start class-specific ones: every class then gets the same.
+
+        Raises:
+            UserError: if one is missing or has another shape; nothing is changed then.
+        """
+        wanted = self._tower.context_shape
+        for name in (GLOBAL, LOCAL):
+            if name not in contexts:
+                raise UserError(
+                    f"The saved prompts hold no {name}: only prompts tuned by this engine can be a start for others."
+                )
+            if tuple(contexts[name].shape) not in (wanted, wanted[-2:]):
+                raise UserError(
+                    f"The saved {name} have the shape {tuple(contexts[name].shape)} but {wanted} is needed here "
+                    "(contexts and width of the text tower, after the classes where each has its own); use the same "
+                    "model and the same number of contexts."
+                )
+        with torch.no_grad():
+            for name in (GLOBAL, LOCAL):
+                getattr(self, name).copy_(contexts[name].expand(wanted))
+
+
+def _place_of_words(tower: PromptTower, count: int) -> int:
+    """The first of the ``count`` contexts nearest to the class name: the last ones when it stands at the end."""
+    n = tower.n_contexts
+    if count > n:
+        raise UserError(
+            f"The initial words take {count} tokens but there are only {n} contexts; use fewer words or more contexts."
+        )
+    before = tower.contexts_before_name
+    return min(max(before - round(count * before / n), 0), n - count)

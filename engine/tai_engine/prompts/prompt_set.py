@@ -1,0 +1,192 @@
+"""A prompt set: two class vectors per class, ready to be scored against features of their space.
+
+Shape legend: C classes, D embedding size, P templates, K contexts per prompt, W width of the text tower.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from tai_engine.errors import UserError
+from tai_engine.files import write_atomically
+from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
+
+FORMAT = "tai-engine prompt set 1"
+CONTEXTS = ("global_contexts", "local_contexts")
+
+
+class TextEncoder(Protocol):
+    """What is needed of an encoder to make class vectors."""
+
+    @property
+    def space_key(self) -> str:
+        """The embedding space."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The model's factor on cosines."""
+
+    def encode_class_texts(self, texts: Sequence[str]) -> Tensor:
+        """[len(texts), D] fp32 unit rows."""
+
+
+@dataclass(frozen=True)
+class ScoringConstants:
+    """The constants that tuned prompts are scored with.
+
+    Attributes:
+        scale: k, the factor on every cosine, as in tuning.
+        image_temperature: tau of the softmax over the rows of a picture.
+    """
+
+    scale: float
+    image_temperature: float
+
+
+@dataclass(frozen=True, eq=False)
+class PromptSet:
+    """Class vectors of a vocabulary in one embedding space.
+
+    Scoring needs no text tower. Tuned prompts carry their contexts too, so that other prompts can start from them.
+
+    Attributes:
+        class_names: C names.
+        global_vectors: [C, D] fp32 unit rows, scored against coarse vectors.
+        local_vectors: [C, D] fp32 unit rows, scored against fine vectors.
+        space_key: the embedding space; scoring refuses features of another.
+        logit_scale: the model's own factor on cosines (100 for OpenAI's CLIP).
+        method: ``"zero-shot"`` for hand-written templates, ``"tuned"`` for learned contexts.
+        metadata: provenance, plain text. That of tuned prompts has the vocabulary and its fingerprint, the data's
+            fingerprint, the seed, the recipe, and the number, position and kind of the contexts.
+        contexts: ``global_contexts`` and ``local_contexts`` of tuned prompts, [K, W] or, where every class has its own,
+            [C, K, W], fp32; empty for others.
+        constants: what tuned prompts are scored with; None for others.
+
+    Raises:
+        ValueError: for shapes that do not fit or rows that are not of unit length.
+    """
+
+    class_names: tuple[str, ...]
+    global_vectors: Tensor
+    local_vectors: Tensor
+    space_key: str
+    logit_scale: float
+    method: str = "zero-shot"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: ScoringConstants | None = None
+
+    def __post_init__(self) -> None:
+        for name, rows in (("global_vectors", self.global_vectors), ("local_vectors", self.local_vectors)):
+            if rows.ndim != 2 or rows.shape[0] != len(self.class_names) or rows.dtype != torch.float32:
+                raise ValueError(
+                    f"{name} are {rows.dtype} {tuple(rows.shape)}, expected float32 [{len(self.class_names)}, D]"
+                )
+            if not bool(((rows.norm(dim=1) - 1).abs() < 1e-4).all()):
+                raise ValueError(f"{name} are not of unit length")
+        if self.global_vectors.shape != self.local_vectors.shape:
+            raise ValueError("global_vectors and local_vectors differ in shape")
+        if self.contexts and set(self.contexts) != set(CONTEXTS):
+            raise ValueError(f"contexts are {sorted(self.contexts)}, expected {CONTEXTS} or none")
+
+    @property
+    def dim(self) -> int:
+        """D, the size of the joint embedding."""
+        return int(self.global_vectors.shape[1])
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: the matrices and contexts, and everything else as text in its metadata.
+
+        Raises:
+            UserError: if the file cannot be written; an older file of that name then stays as it was.
+        """
+        header = {
+            "format": FORMAT,
+            "class_names": json.dumps(self.class_names),
+            "space_key": self.space_key,
+            "logit_scale": repr(self.logit_scale),
+            "method": self.method,
+            "metadata": json.dumps(dict(self.metadata), sort_keys=True),
+        }
+        if self.constants is not None:
+            header["constants"] = json.dumps(asdict(self.constants))
+        tensors = {"global_vectors": self.global_vectors, "local_vectors": self.local_vectors, **self.contexts}
+        # Copies, for safetensors refuses tensors that share memory, as the two matrices of zero-shot prompts do.
+        write_atomically(path, save({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, header))
+
+    @classmethod
+    def load(cls, path: str | Path) -> PromptSet:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UserError: if the file is missing, damaged or no prompt set.
+        """
+        if not Path(path).is_file():
+            raise UserError(
+                f"There is no prompt set at '{path}': check the path, or leave --prompts out for zero-shot tags."
+            )
+        try:
+            with safe_open(path, "pt") as file:
+                header = file.metadata() or {}
+                if header.get("format") != FORMAT:
+                    raise UserError(f"'{path}' is no prompt set of this engine (expected the format {FORMAT!r}).")
+                return cls(
+                    class_names=tuple(json.loads(header["class_names"])),
+                    global_vectors=file.get_tensor("global_vectors"),
+                    local_vectors=file.get_tensor("local_vectors"),
+                    space_key=header["space_key"],
+                    logit_scale=float(header["logit_scale"]),
+                    method=header["method"],
+                    metadata=json.loads(header["metadata"]),
+                    contexts={name: file.get_tensor(name) for name in CONTEXTS if name in file.keys()},  # noqa: SIM118
+                    constants=ScoringConstants(**json.loads(header["constants"])) if "constants" in header else None,
+                )
+        except UserError:
+            raise
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"The prompt set '{path}' is damaged ({error}): make it anew or take a copy that is whole."
+            ) from error
+
+
+def zero_shot_prompts(
+    encoder: TextEncoder, vocabulary: Vocabulary, templates: Sequence[str] = (DEFAULT_TEMPLATE,)
+) -> PromptSet:
+    """Class vectors from hand-written templates, as CLIP does it: per class the normalised mean of the normalised
+    templates.
+
+    Both vectors of a class are the same. At most C * P sentences are encoded; P at a time are held.
+
+    Raises:
+        UserError: for a template without the place ``{}`` for the name.
+    """
+    for template in templates:
+        if template.count("{}") != 1:
+            raise UserError(f"The template {template!r} needs the place {{}} for the class name exactly once.")
+    if not templates:
+        raise UserError("At least one template is needed, such as 'a photo of a {}.'.")
+    texts = [template.replace("{}", name) for name in vocabulary.names for template in templates]
+    vectors_PD = encoder.encode_class_texts(texts)
+    class_vectors = normalize(vectors_PD.view(len(vocabulary.names), len(templates), -1).mean(dim=1), dim=1)
+    return PromptSet(
+        class_names=vocabulary.names,
+        global_vectors=class_vectors,
+        local_vectors=class_vectors,
+        space_key=encoder.space_key,
+        logit_scale=encoder.logit_scale,
+        metadata={
+            "vocabulary": vocabulary.name,
+            "vocabulary_fingerprint": vocabulary.fingerprint,
+            "templates": json.dumps(list(templates)),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Files of sentences to sentences with the classes that they name."""

@@ -1,0 +1,75 @@
+"""From what a user writes to the source that it stands for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tai_engine.errors import UserError
+from tai_engine.sources.address_folder import AddressFileSource, AddressFolderSource
+from tai_engine.sources.addresses import head_of, local_path, name_of
+from tai_engine.sources.folder import FileSource, FolderSource, printable
+from tai_engine.sources.ids import is_address
+from tai_engine.sources.items import TAR_SUFFIXES, Source, is_image_name, is_tar_name
+from tai_engine.sources.listing import ListSource
+from tai_engine.sources.patterns import is_pattern
+from tai_engine.sources.tables import LIST_SUFFIXES, is_list
+from tai_engine.sources.tar import TarSource
+
+
+def open_source(spec: str | Path) -> Source:
+    """The source that a path or address stands for.
+
+    Args:
+        spec: a folder; a list (JSONL, CSV, TSV or Parquet); a tar archive or a pattern of many, such as
+            ``shards-{000..099}.tar`` or ``*.tar``; or one picture. Each may be a path or an address that fsspec can
+            read, such as ``s3://bucket/photos``.
+
+    Raises:
+        UserError: for a path that does not exist, a folder or archive without pictures, a list with a mistake, a file
+            of another kind, or an address whose package is not installed.
+    """
+    text = os.fspath(spec)
+    if not is_address(text):
+        return _open_path(text)
+    path = local_path(text)
+    return _open_address(text) if path is None else _open_path(path)
+
+
+def _open_path(text: str) -> Source:
+    path = Path(text)
+    try:
+        mode = os.stat(text).st_mode  # noqa: PTH116 - an empty text is no path
+    except FileNotFoundError:
+        mode = None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"'{printable(text)}' cannot be read ({reason}): check the path and your rights.") from error
+    if mode is not None and stat.S_ISDIR(mode):
+        return FolderSource(path)
+    if mode is not None:
+        if is_list(path):
+            return ListSource(path)
+        if is_tar_name(text):
+            return TarSource(text)
+        if is_image_name(text):
+            return FileSource(path)
+        raise UserError(
+            f"'{printable(text)}' is neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a tar archive "
+            f"({', '.join(TAR_SUFFIXES)}), nor a picture by its suffix: give one of these."
+        )
+    if is_pattern(text):
+        return TarSource(text)
+    raise UserError(f"There is no folder or file '{printable(text)}': check the path.")
+
+
+def _open_address(text: str) -> Source:
+    name = name_of(text)
+    if is_list(name):
+        return ListSource(text)
+    if is_tar_name(name) or is_pattern(head_of(text)):
+        return TarSource(text)
+    if is_image_name(name):
+        return AddressFileSource(text)
+    return AddressFolderSource(text)

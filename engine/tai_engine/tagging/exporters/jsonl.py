@@ -1,0 +1,65 @@
+"""JSON Lines: one object per item and tag; where the tags come from stands in a second file beside it.
+
+Provenance is not a first line of the file itself, since readers of JSON Lines (pandas, DuckDB, Hugging Face datasets)
+would take it for a row. The second file is named ``<file>.provenance.json`` and holds one object: ``file``, ``rows``
+and ``bytes`` of the file that it belongs to, and ``tai_engine``, the provenance.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tai_engine.files import atomic_path, write_atomically
+from tai_engine.tagging.exporters.table import conform
+
+SLICE_ROWS = 16_384
+
+
+def export(batches: Iterable[pa.RecordBatch], path: str | Path, provenance: Mapping[str, str]) -> int:
+    """Write a tag table as JSON Lines in UTF-8: ``{"id", "tag", "score", "probability", "threshold"}``.
+
+    Numbers are the shortest decimals that round to the same fp32 value. Memory: one batch and the text of
+    `SLICE_ROWS` rows.
+
+    Args:
+        batches: pieces of the table, in order.
+        path: the final name.
+        provenance: goes into the second file (see the module), which is written after the first.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: when a file cannot be written; an older one stays as it was.
+        ValueError: for batches that are not a tag table, or numbers that JSON does not know (infinite, NaN).
+    """
+    path = Path(path)
+    rows = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for batch in conform(batches):
+            for start in range(0, batch.num_rows, SLICE_ROWS):
+                file.writelines(_lines(batch.slice(start, SLICE_ROWS)))
+            rows += batch.num_rows
+    record = {"file": path.name, "rows": rows, "bytes": path.stat().st_size, "tai_engine": dict(provenance)}
+    text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)
+    write_atomically(path.with_name(path.name + ".provenance.json"), text + "\n")
+    return rows
+
+
+def _lines(batch: pa.RecordBatch) -> Iterator[str]:
+    names = batch.schema.names
+    columns = [
+        _shortest(column) if pa.types.is_floating(column.type) else column.to_pylist() for column in batch.columns
+    ]
+    for values in zip(*columns, strict=True):
+        yield json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _shortest(column: pa.Array) -> list[float | None]:
+    """fp32 values as the Python floats that print shortest: 0.3, not 0.30000001192092896."""
+    return [None if value is None else float(str(np.float32(value))) for value in column.to_pylist()]

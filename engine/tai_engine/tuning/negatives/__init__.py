@@ -1,0 +1,1 @@
+"""Sentences that are easily mistaken for a class, found by exact search."""

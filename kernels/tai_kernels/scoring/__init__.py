@@ -1,0 +1,1 @@
+"""Fused coarse and fine scores, pooled over bags of rows."""

@@ -1,0 +1,230 @@
+"""The only door to the scoring kernels.
+
+Every function works under ``torch.compile``. Rows and class vectors are of unit length and are never renormalised. Rows
+are fp32, bf16, fp16, or (fine rows only) int8 with a scale per row; scores are fp32. No [N, L, C] tensor is written,
+and ``score_top_k`` and ``score_above`` hold a slice of the [N, C] scores only.
+
+Shape legend: N items, T rows of all items together, L rows per item, D embedding size, C classes, K and M kept scores.
+"""
+
+import torch
+from torch import Tensor
+
+from tai_kernels.scoring import library  # noqa: F401  (registers the ops)
+from tai_kernels.scoring.backends import BackendStatus, describe_backends
+from tai_kernels.scoring.bags import check_bags
+from tai_kernels.scoring.checks import check_classes, check_rows, check_scales, check_settings, check_tensors
+from tai_kernels.scoring.pooling import POOLING_MODES
+from tai_kernels.scoring.reference import Scores
+
+__all__ = [
+    "POOLING_MODES",
+    "BackendStatus",
+    "Scores",
+    "describe_backends",
+    "patch_similarities",
+    "score",
+    "score_above",
+    "score_coarse",
+    "score_top_k",
+]
+
+
+def score(
+    coarse: Tensor,
+    fine: Tensor,
+    offsets: Tensor | None,
+    class_global: Tensor,
+    class_local: Tensor,
+    *,
+    pooling: str = "softmax",
+    temperature: float,
+    scale: float = 4.0,
+    mix: float = 0.5,
+    empty: str = "error",
+    fine_scales: Tensor | None = None,
+) -> Scores:
+    """Coarse, fine and merged scores of every item and class, in one pass over the rows.
+
+    ``coarse = k·g·Tgᵀ``, ``fine = k·pool over the item's rows of p·Tlᵀ``, ``merged = mix·coarse + (1 − mix)·fine``
+    (TaI-DPT, arXiv 2211.12739). Differentiable w.r.t. ``class_global`` and ``class_local``.
+
+    Args:
+        coarse: [N, D].
+        fine: packed [T, D], or dense [N, L, D] with ``offsets=None``.
+        offsets: [N + 1] int64; on the CPU they cost a GPU no wait.
+        class_global: [C, D] float, for the coarse score.
+        class_local: [C, D] float, for the fine score.
+        pooling: one of ``POOLING_MODES``.
+        temperature: τ >= 0 of the softmax; not used by max.
+        scale: k > 0, multiplies both scores.
+        mix: weight of the coarse score, in [0, 1].
+        empty: what to do with an item that has no rows: "error", or "coarse" (its fine score is its coarse score).
+        fine_scales: [T] (or [N, L]) fp32: an int8 row times its scale is the row.
+
+    Returns:
+        ``Scores`` of three [N, C] fp32 tensors.
+
+    Raises:
+        ValueError: for shapes, dtypes, devices or settings that do not fit, and for an item without rows.
+        NotImplementedError: when a gradient w.r.t. rows is wanted.
+        RuntimeError: when ``TAI_KERNEL`` forces a backend that cannot run here.
+    """
+    check_tensors(coarse, fine, offsets, class_global, class_local, fine_scales)
+    check_settings(pooling, temperature, scale, mix, empty)
+    wants_grad = torch.is_grad_enabled()
+    if wants_grad and (coarse.requires_grad or fine.requires_grad):
+        raise NotImplementedError("the gradient w.r.t. rows is not implemented; detach() coarse and fine")
+    save = wants_grad and (class_global.requires_grad or class_local.requires_grad)
+    coarse_NC, fine_NC, merged_NC, _ = torch.ops.tai.score(
+        coarse,
+        fine,
+        offsets,
+        class_global,
+        class_local,
+        fine_scales,
+        pooling,
+        float(temperature),
+        float(scale),
+        float(mix),
+        empty == "coarse",
+        save,
+    )
+    return Scores(coarse_NC, fine_NC, merged_NC)
+
+
+def score_coarse(coarse: Tensor, class_global: Tensor, *, scale: float = 4.0) -> Tensor:
+    """``k·g·Tgᵀ`` alone: [N, C] fp32, differentiable w.r.t. ``class_global``. For zero-shot CLIP and coarse-only items.
+
+    Raises:
+        ValueError: for shapes, dtypes or devices that do not fit.
+        NotImplementedError: when a gradient w.r.t. rows is wanted.
+    """
+    check_rows("coarse", coarse, class_global, allow_int8=False)
+    check_classes(class_global=class_global)
+    if torch.is_grad_enabled() and coarse.requires_grad:
+        raise NotImplementedError("the gradient w.r.t. rows is not implemented; detach() coarse")
+    # A plain product in fp32: there is nothing to fuse, and torch differentiates it.
+    with torch.autocast(coarse.device.type, enabled=False):
+        return scale * (coarse.float() @ class_global.float().T)
+
+
+def score_top_k(
+    coarse: Tensor,
+    fine: Tensor,
+    offsets: Tensor | None,
+    class_global: Tensor,
+    class_local: Tensor,
+    *,
+    k: int,
+    pooling: str = "softmax",
+    temperature: float,
+    scale: float = 4.0,
+    mix: float = 0.5,
+    empty: str = "error",
+    fine_scales: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The ``min(k, C)`` best merged scores of each item, best first, equal scores in class order. No gradient.
+
+    Arguments and errors as in ``score``; holds at most 32 MiB of scores (one item's, if those are more) at a time.
+
+    Returns:
+        scores [N, K] fp32, class indices [N, K] int64.
+    """
+    check_tensors(coarse, fine, offsets, class_global, class_local, fine_scales)
+    check_settings(pooling, temperature, scale, mix, empty)
+    if k < 1:
+        raise ValueError(f"k is {k}, expected 1 or more")
+    return torch.ops.tai.score_top_k(
+        coarse,
+        fine,
+        offsets,
+        class_global,
+        class_local,
+        fine_scales,
+        k,
+        pooling,
+        float(temperature),
+        float(scale),
+        float(mix),
+        empty == "coarse",
+    )
+
+
+def score_above(
+    coarse: Tensor,
+    fine: Tensor,
+    offsets: Tensor | None,
+    class_global: Tensor,
+    class_local: Tensor,
+    *,
+    thresholds: Tensor,
+    pooling: str = "softmax",
+    temperature: float,
+    scale: float = 4.0,
+    mix: float = 0.5,
+    empty: str = "error",
+    fine_scales: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The merged scores that reach their class's threshold, best first per item, equal ones in class order.
+
+    There is no gradient. Arguments, errors and memory as in ``score_top_k``; ``thresholds`` is [C] (infinite: never or
+    always).
+
+    Returns:
+        scores [M] fp32, class indices [M] int64, offsets [N + 1] int64 into both.
+    """
+    check_tensors(coarse, fine, offsets, class_global, class_local, fine_scales)
+    check_settings(pooling, temperature, scale, mix, empty)
+    if thresholds.shape != (class_global.shape[0],):
+        raise ValueError(f"thresholds have shape {tuple(thresholds.shape)}, expected one per class: [C]")
+    return torch.ops.tai.score_above(
+        coarse,
+        fine,
+        offsets,
+        class_global,
+        class_local,
+        fine_scales,
+        thresholds.to(device=coarse.device, dtype=torch.float32),
+        pooling,
+        float(temperature),
+        float(scale),
+        float(mix),
+        empty == "coarse",
+    )
+
+
+def patch_similarities(
+    fine: Tensor,
+    offsets: Tensor | None,
+    class_local: Tensor,
+    class_indices: Tensor,
+    *,
+    fine_scales: Tensor | None = None,
+) -> Tensor:
+    """Cosine of every row with a few chosen classes, for heatmaps: [T, K] fp32 (dense [N, L, D] rows: [N, L, K]).
+
+    Args:
+        fine: [T, D], or [N, L, D] with ``offsets=None``.
+        offsets: [N + 1] int64; checked only, rows come back in their order.
+        class_local: [C, D] float.
+        class_indices: [K] int64, each in [0, C).
+        fine_scales: as in ``score``.
+
+    Raises:
+        ValueError: for shapes, dtypes, devices or class indices that do not fit.
+    """
+    check_rows("fine", fine, class_local, allow_int8=True)
+    check_classes(class_local=class_local)
+    check_scales(fine, fine_scales)
+    if (offsets is None) != (fine.ndim == 3):
+        raise ValueError("fine is packed [T, D] with offsets, or dense [N, L, D] without")
+    if offsets is not None:
+        check_bags(offsets, fine.shape[0])
+    classes = class_local.shape[0]
+    if class_indices.numel() and not 0 <= int(class_indices.min()) <= int(class_indices.max()) < classes:
+        raise ValueError(f"class_indices must lie in 0..{classes - 1}")
+    chosen_KD = class_local[class_indices.to(class_local.device)].float()
+    with torch.autocast(fine.device.type, enabled=False):
+        similarities = fine.float() @ chosen_KD.T
+    return similarities if fine_scales is None else similarities * fine_scales.float()[..., None]

@@ -1,0 +1,82 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tai_engine.errors import UserError
+from tai_engine.sources.ids import id_from_path, id_of_row, is_address, path_from_id
+
+# Bytes that make escapes, look like escapes or are half of a UTF-8 character are drawn more often than chance would.
+NAMES = st.lists(
+    st.sampled_from([b"%", b"2", b"5", b"F", b"f", b"\xff", b"\xc3", b"\xa9", b"\xed\xb2\x80", b"a", b" "])
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "item_id"),
+    [
+        (b"a/b.jpg", "a/b.jpg"),
+        (b"./a//b.jpg", "a/b.jpg"),
+        ("Katzen über Bäume.jpg", "Katzen über Bäume.jpg"),
+        (b"caf\xe9.jpg", "caf%E9.jpg"),
+        (b"100% cotton.jpg", "100% cotton.jpg"),
+        (b"a%E9.jpg", "a%25E9.jpg"),
+        (b"a%e9.jpg", "a%e9.jpg"),
+        (b"a%\xe9.jpg", "a%%E9.jpg"),
+        (b"%%41", "%%2541"),
+        (b"%25", "%2525"),
+        ("caf\udce9.jpg", "caf%E9.jpg"),
+    ],
+)
+def test_ids_by_hand(path, item_id):
+    assert id_from_path(path) == item_id
+    assert os.fsencode(path_from_id(item_id)) == os.path.normpath(os.fsencode(path))
+
+
+@given(st.one_of(NAMES.map(b"".join), st.binary()).filter(lambda b: b and b"/" not in b and b"\0" not in b))
+def test_every_file_name_comes_back(name):
+    item_id = id_from_path(name)
+    item_id.encode("utf-8")
+    assert os.fsencode(path_from_id(item_id)) == name
+
+
+def test_rows_of_lists(tmp_path):
+    listing = tmp_path / "list.jsonl"
+    assert id_of_row({"id": "x", "path": "a.jpg"}, "line 1", listing) == "x"
+    assert id_of_row({"id": 632, "path": "a.jpg"}, "line 1", listing) == "632"
+    assert id_of_row({"id": "", "image": "./s/a.jpg"}, "line 1", listing) == "s/a.jpg"
+    assert id_of_row({"file_name": "b.jpg", "path": "a.jpg"}, "line 1", listing) == "a.jpg"
+    assert id_of_row({"path": str(tmp_path / "s" / "a.jpg")}, "line 1", listing) == "s/a.jpg"
+    assert id_of_row({"path": "/elsewhere/a.jpg"}, "line 1", listing) == "/elsewhere/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({}, "In line 7 of .*list.csv' nothing names the picture.*path, file_name, image"),
+        ({"path": ""}, "nothing names the picture"),
+        ({"path": ["a"]}, r"The path in line 7 .* is \['a'\]; it must be a path as text"),
+        ({"path": "a\0b"}, "must be a path as text"),
+        ({"id": True}, "The id in line 7 .* is True"),
+        ({"id": 1.5}, "The id in line 7 .* is 1.5"),
+        ({"id": "\ud800"}, "not valid Unicode"),
+        ({"path": "\ud800"}, "not valid Unicode"),
+    ],
+)
+def test_rows_without_a_usable_name(row, message):
+    with pytest.raises(UserError, match=message):
+        id_of_row(row, "line 7", "some/list.csv")
+
+
+def test_addresses_are_their_own_ids(tmp_path):
+    for address in (
+        "https://h/a%20b//c.jpg?w=1",
+        "s3://b/é.jpg",
+        "zip://x.jpg::memory://a.zip",
+        "simplecache::s3://b/c",
+    ):
+        assert is_address(address)
+        assert id_of_row({"image": address}, "line 1", tmp_path / "l.csv") == address == path_from_id(address)
+    for path in ("a.jpg", "/a//b", "a::b.jpg", "dir/http://x", "a:/b", "", "://x", "1s://x"):
+        assert not is_address(path)

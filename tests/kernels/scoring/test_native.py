@@ -1,0 +1,158 @@
+"""The compiled path: building, keeping and refusing libraries; wide vectors and AMX tiles, emulated where need be."""
+
+import ctypes
+import os
+import stat
+
+import pytest
+import torch
+
+from scoring_cases import Case, exact, make_inputs, pairwise, torch_error, worst
+from tai_kernels import native_build
+from tai_kernels.scoring import native_score
+from tai_kernels.scoring.library import make_problem
+
+NO_COMPILER = pytest.mark.skipif(bool(native_score.why_not()), reason=str(native_score.why_not()))
+HALF_PRECISION = (torch.bfloat16, torch.float16, torch.int8)
+EMULATED = [
+    *pairwise(most_multiplications=2_000_000, dtype=HALF_PRECISION),
+    # Several tiles of rows, of classes and of depth, none of them full.
+    Case("softmax", torch.bfloat16, 640, 300, 33, 1),
+    Case("max", torch.int8, 530, 70, 150, 2),
+    Case("softmax", torch.float16, 48, 5, 300, 60),
+]
+
+
+@pytest.fixture(scope="module")
+def emulation(tmp_path_factory):
+    """A library of 512-bit vectors and AMX tiles, whatever this machine has."""
+    folder = tmp_path_factory.mktemp("emulated")
+    return native_score.load(folder, ("-DTAI_EMULATE_AMX", "-DTAI_LANES=16", "-O1"))
+
+
+def scores(case, inputs, library, save=False):
+    problem = make_problem(*inputs.arguments(), inputs.fine_scales, case.pooling, 40.0, 4.0, 0.5, True)
+    result = native_score.forward(problem, save=save, compiled=library)
+    return (result.coarse, result.fine, result.merged), result.state
+
+
+@NO_COMPILER
+@pytest.mark.parametrize("case", EMULATED, ids=str)
+def test_emulated_amx_is_as_good_as_torch_in_bf16(case, emulation):
+    inputs = make_inputs(case)
+    expected = exact(inputs, case.pooling, 40.0)
+    allowed = torch_error(inputs, case.pooling, 40.0, torch.bfloat16, expected) + 5e-6
+    got, _ = scores(case, inputs, emulation)
+    # Coarse rows of an int8 problem are fp32: they must not lose anything.
+    assert worst(got, expected) <= allowed
+    assert worst(got, expected) > 1e-7 or case.classes == 1, "bf16 products cannot be this exact: AMX was not used"
+
+
+@NO_COMPILER
+@pytest.mark.parametrize("case", EMULATED[::3], ids=str)
+def test_wide_vectors_are_exact_when_a_gradient_is_wanted(case, emulation):
+    inputs = make_inputs(case)
+    got, state = scores(case, inputs, emulation, save=True)
+    assert worst(got, exact(inputs, case.pooling, 40.0)) <= 5e-6
+    assert state.shape == (case.items, case.classes)
+
+
+@NO_COMPILER
+def test_every_half_number_is_converted_exactly(emulation):
+    # Each finite fp16 number, as a row of dimension one, against the class vector 1: the portable conversion.
+    halves = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    halves = halves[halves.isfinite()]
+    one = torch.ones(1, 1)
+    problem = make_problem(
+        halves[:, None], halves[:, None], torch.arange(len(halves) + 1), one, one, None, "max", 1.0, 1.0, 0.5, False
+    )
+    got = native_score.forward(problem, save=True, compiled=emulation)
+    assert torch.equal(got.fine[:, 0], halves.float())
+
+
+@NO_COMPILER
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(threads):
+    case = Case("softmax", torch.float32, 512, 49, 80, 40)
+    inputs = make_inputs(case)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        got, _ = scores(case, inputs, None)
+        torch.set_num_threads(1)
+        expected, _ = scores(case, inputs, None)
+    finally:
+        torch.set_num_threads(before)
+    assert worst(got, expected) == 0
+
+
+@NO_COMPILER
+def test_a_library_is_built_once_and_named_by_what_it_was_built_from(emulation, monkeypatch):
+    folder = emulation.path.parent
+    assert [f.name for f in folder.iterdir()] == [emulation.path.name]  # nothing half-written is left
+    definitions = ("-DTAI_EMULATE_AMX", "-DTAI_LANES=16", "-O1")
+    monkeypatch.setattr(native_build, "_build", lambda *_: pytest.fail("built again"))
+    assert native_build.built_library(folder, "score.cpp", definitions)[0] == emulation.path
+    monkeypatch.setattr(native_build, "processor_features", lambda: "another processor")
+    built = []
+    monkeypatch.setattr(native_build, "_build", lambda command, path: built.append(path))
+    assert native_build.built_library(folder, "score.cpp", definitions)[0] != emulation.path
+    assert len(built) == 1
+
+
+@NO_COMPILER
+def test_a_file_that_is_no_library_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(native_build, "_build", lambda command, path: path.write_bytes(b"not a library"))
+    with pytest.raises(native_score.UnavailableError, match="cannot be loaded"):
+        native_score.load(tmp_path)
+
+
+@NO_COMPILER
+def test_a_library_that_computes_something_else_is_refused(tmp_path, monkeypatch):
+    real = native_score.forward
+
+    def wrong(problem, **settings):
+        result = real(problem, **settings)
+        result.merged.add_(1e-3)
+        return result
+
+    path = native_score.library().path
+    monkeypatch.setattr(native_score, "built_library", lambda *_: (path, "c++"))
+    assert native_score.load(tmp_path).path == path
+    monkeypatch.setattr(native_score, "forward", wrong)
+    with pytest.raises(native_score.UnavailableError, match=r"is off by 0\.001 on torch\.float32 rows"):
+        native_score.load(tmp_path)
+
+
+def test_no_compiler_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(native_build.UnavailableError, match=r"no C\+\+ compiler was found \(no-such-compiler\)"):
+        native_build.built_library(tmp_path, "score.cpp")
+    monkeypatch.setattr(native_score._machine, "_outcome", None)
+    assert native_score.why_not() == "no C++ compiler was found (no-such-compiler)"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for the compiler")
+def test_a_failing_compiler_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    compiler = tmp_path / "bad-compiler"
+    compiler.write_text("#!/bin/sh\necho 'score.cpp:1: error: no such vectors' >&2\nexit 1\n")
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CXX", str(compiler))
+    folder = tmp_path / "cache"
+    with pytest.raises(native_build.UnavailableError, match=r"bad-compiler failed: .*error: no such vectors"):
+        native_build.built_library(folder, "score.cpp")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(native_build, "cache_folder", lambda: tmp_path / "file" / "kernels")
+    monkeypatch.setattr(native_score._machine, "_outcome", None)
+    reason = native_score.why_not()
+    assert reason
+    assert "building it failed" in reason or "no C++ compiler" in reason
+
+
+def test_the_job_is_laid_out_like_the_struct():
+    # Eight pointers and four 64-bit numbers, four 32-bit numbers and three floats, rounded up to eight bytes.
+    assert ctypes.sizeof(native_score.Job) == 8 * 12 + 4 * 7 + 4
