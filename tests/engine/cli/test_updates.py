@@ -79,5 +79,7 @@ def test_int8_rows(collection, tai, tiny_model):
     found, whole = FeatureStore.open(f"{store}-8"), FeatureStore.open(store)
     assert found.spec.row_dtype == "int8"
     assert found.counts() == whole.counts() == {"done": 5, "failed": 1}
-    rows = [store.read_group(0).to("cpu", torch.float32).fine for store in (found, whole)]
-    assert (rows[0] * rows[1]).sum(1).min() > 0.999
+    narrow, rows = found.read_group(0), whole.read_group(0).to("cpu", torch.float32).fine
+    # The scale makes a row's largest number 127, so that no number is off by more than half of it and fp16's rounding.
+    off = (narrow.to("cpu", torch.float32).fine - rows).abs()
+    assert bool((off <= 0.5 * narrow.fine_scales[:, None] + 2**-11).all())

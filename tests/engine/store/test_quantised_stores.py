@@ -13,6 +13,7 @@ from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem
 from tai_engine.tagging.batch_loop import Selection, tag_batch
 from tai_engine.tagging.scoring import ScoringConfig, score
+from tai_kernels.scoring.cpu_score import has_fast_bf16
 
 
 def test_rows_by_hand():
@@ -161,12 +162,18 @@ def test_tags_are_those_of_sixteen_bits(tmp_path, pooling):
         write_group(store, 0, ids, [batch])
         found[dtype] = store.read_group(0)
     assert found["int8"].fine.dtype == torch.int8
-    exact, rough = (score(found[dtype], prompts, config).scores for dtype in ("float16", "int8"))
+    # Rows in fp32 are scored in fp32 on every machine: what differs is the quantisation alone.
+    exact, rough = (
+        score(found[dtype].to(dtype=torch.float32), prompts, config).scores for dtype in ("float16", "int8")
+    )
     # A cosine is off by 2.5e-4 rms at D = 1,024 and by sqrt(2) as much at 512, and k = 4 multiplies it.
     assert float((exact - rough).abs().max()) < 4 * 4 * 3.6e-4
-    assert torch.allclose(score(found["int8"].dequantised(), prompts, config).scores, rough, atol=2e-3)
+    # Narrow rows are scored in bf16 where a CPU multiplies it fast: a rounding of 2**-9 in rows and class vectors.
+    path = 2e-2 if has_fast_bf16() else 2e-3
+    for narrow in (found["int8"], found["int8"].dequantised()):
+        assert torch.allclose(score(narrow, prompts, config).scores, rough, rtol=0, atol=path)
     tags = [tag_batch(found[dtype], prompts, config, Selection(top_k=1)) for dtype in ("float16", "int8")]
     margins = exact.topk(2, dim=1).values.diff(dim=1).abs()[:, 0]
-    clear = margins > 2 * 4 * 4 * 3.6e-4
+    clear = margins > 2 * (4 * 4 * 3.6e-4 + path)
     assert int(clear.sum()) > 30
     assert torch.equal(tags[0].class_indices[clear], tags[1].class_indices[clear])
