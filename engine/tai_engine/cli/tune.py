@@ -125,7 +125,7 @@ def tune(
     if find_constants:
         config = _find(task, config, start, folder, as_json)
     with progress_bar("Tuning") as bar:
-        result = tuning.tune_task(task, config, start, folder, show_steps(bar))
+        result = tuning.tune_task(task, config, start, folder, show_steps(bar), cuda_graphs)
     result.prompts.save(out)
     if as_json:
         print_json(_summary(result, config, out, folder))

@@ -166,7 +166,7 @@ class PooledGroups:
         self._pool = pool
 
     def __call__(
-        self, tasks: Iterator[GroupTask], store: FeatureStore, stages: Stages, on_slice: SliceCallback
+        self, tasks: Iterator[GroupTask], _store: FeatureStore, stages: Stages, on_slice: SliceCallback
     ) -> Iterator[CommitRecord]:
         """The records of all tasks, to be committed."""
         # Items come from the source as they are walked through, and travel as a whole.

@@ -183,7 +183,7 @@ def _lines(path: Path, file: IO[str]) -> Iterator[tuple[int, str]]:
         yield number, line
 
 
-def _read_text(path: Path, file: IO[str], options: SentenceOptions) -> Iterator[tuple[str, str | None]]:
+def _read_text(path: Path, file: IO[str], _options: SentenceOptions) -> Iterator[tuple[str, str | None]]:
     return ((line, None) for _, line in _lines(path, file))
 
 

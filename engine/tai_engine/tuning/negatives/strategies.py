@@ -22,6 +22,9 @@ from tai_engine.errors import UserError, unknown_choice
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.negatives.index import Floats, Ints, SentenceIndex, VectorTable, as_float_rows
 
+STRATEGIES = ("none", "random", "hard")
+"""``none``: training sees the sentences as they come."""
+
 
 @dataclass(frozen=True)
 class NegativeConfig:
@@ -113,21 +116,10 @@ class Strategy(Protocol):
         ...
 
 
-class NoNegatives:
-    """``none``: training sees the sentences as they come."""
-
-    def __init__(self, vectors: VectorTable, holders: Holders, config: NegativeConfig, device: str = "auto") -> None:
-        self._n_classes = holders.n_classes
-
-    def mine(self, class_vectors_CD: Tensor, refresh: int) -> MinedNegatives:
-        """Nothing for any class."""
-        return MinedNegatives.build([(np.zeros(0, np.int64), np.zeros(0, np.float32), 0)] * self._n_classes)
-
-
 class RandomNegatives:
     """``random``: sentences without the class, whatever they say. Memory: the drawn vectors of one class."""
 
-    def __init__(self, vectors: VectorTable, holders: Holders, config: NegativeConfig, device: str = "auto") -> None:
+    def __init__(self, vectors: VectorTable, holders: Holders, config: NegativeConfig) -> None:
         self._vectors = vectors
         self._holders = holders
         self._config = config
@@ -184,27 +176,22 @@ class HardNegatives:
         return MinedNegatives.build(parts)
 
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    "none": NoNegatives,
-    "random": RandomNegatives,
-    "hard": HardNegatives,
-}
-
-
 def make_strategy(config: NegativeConfig, vectors: VectorTable, holders: Holders, *, device: str = "auto") -> Strategy:
-    """The strategy that ``config`` names.
+    """The strategy that ``config`` names, which is not ``none``.
 
     Args:
         config: what to do.
         vectors: [M, D] unit rows, the coarse vectors of the sentences: an array, memory map, tensor or Zarr array.
         holders: which sentence holds which class.
-        device: where to search: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        device: where ``hard`` searches: ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         UserError: for ``"cuda"`` without a usable GPU.
         ValueError: if vectors and labels do not fit together.
     """
-    return STRATEGIES[config.strategy](vectors, holders, config, device)
+    if config.strategy == "random":
+        return RandomNegatives(vectors, holders, config)
+    return HardNegatives(vectors, holders, config, device)
 
 
 def mix_into_batch(batch_B: Tensor, negatives: MinedNegatives, share: float, generator: torch.Generator) -> Tensor:
