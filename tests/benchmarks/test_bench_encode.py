@@ -5,9 +5,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tai_benchmarks import bench_encode, machine, protocol
+from tai_benchmarks import bench_encode, encode_contest, machine, protocol
 from tai_benchmarks.bench_encode import EncodeConfig, configure, run
-from tai_benchmarks.encode_contest import Contest, WrongFeaturesError
+from tai_benchmarks.encode_contest import Contest, WrongFeaturesError, random_model
 from tai_engine.cli.bench import app
 from tai_engine.encoders.fast import resnet
 from tai_engine.errors import UserError
@@ -65,7 +65,26 @@ def test_the_operations_of_a_transformer_by_hand():
     assert contest.flops_per_picture() == patches + layers * (attention + mlp) + 2 * width * 24
 
 
-def test_all_encode_the_same_pictures():
+def test_the_operations_of_a_residual_network_by_hand():
+    tokens, width = 5, 256  # a grid of 2 x 2 and its mean
+    projections = 3 * 2 * tokens * width * width + 2 * tokens * width * 24
+    attention = 2 * 2 * tokens * tokens * width
+    model = random_model(tiny_config("resnet"))
+    convolutions = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(
+                lambda m, _, out: convolutions.append(2 * out.numel() * m.in_channels * m.kernel_size[0] ** 2)
+            )
+    model.encode_image(torch.zeros(1, 3, 64, 64))
+    assert len(convolutions) == 3 + 4 * 4
+    found = Contest("RN50-quickgelu", 1, CPU).flops_per_picture()
+    assert found == sum(convolutions) + projections + attention
+
+
+def test_all_encode_the_same_pictures(monkeypatch):
+    # Where a CPU has bf16, ours would take it.
+    monkeypatch.setattr(encode_contest, "resolve_precision", lambda *_: ("fp32", "fp32"))
     contest = Contest("RN50-quickgelu", 3, CPU)
     works = contest.on_tensors()
     clip = works["open_clip"]()
