@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tai_engine.cli.output import human_bytes
+from tai_engine.files import human_bytes
 from tai_engine.store import StoreSpec
 
 COLLECTIONS = (10**6, 10**9)
@@ -63,7 +63,7 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Fleet:
     """What does the work.
 
     Attributes:
@@ -123,7 +123,7 @@ def files_per_group(spec: StoreSpec) -> int:
     return chunks * row_arrays + columns + 1
 
 
-def estimate(pictures: int, spec: StoreSpec, cluster: Cluster, prices: Prices) -> Estimate:
+def estimate(pictures: int, spec: StoreSpec, cluster: Fleet, prices: Prices) -> Estimate:
     """The figures of one collection."""
     size = spec.estimate_bytes(pictures)
     files = -(-pictures // spec.group_items) * files_per_group(spec)
@@ -154,7 +154,7 @@ def stores(dim: int, rows: int, coarse_clip: bool) -> dict[str, StoreSpec]:
     return {"fp16": spec("float16", rows), "int8": spec("int8", rows), "coarse only, fp16": spec("float16", 0)}
 
 
-def table(specs: dict[str, StoreSpec], cluster: Cluster, prices: Prices) -> str:
+def table(specs: dict[str, StoreSpec], cluster: Fleet, prices: Prices) -> str:
     """The figures as a Markdown table, with the origin of every rate below."""
     worker = cluster.worker
     head = (
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("cores_per_gpu", "gpus", "dim"):
         if getattr(given, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be 1 or more")
-    cluster = Cluster(
+    cluster = Fleet(
         given.encode_rate,
         given.decode_rate,
         given.read_rate,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tai_benchmarks.tuning_data import Scenes, encode_scenes, scene_styles
-from tai_engine.cli.options import open_encoder
+from tai_engine.demo.embedded_clip import load_embedded_clip
 from tai_engine.demo.recipe import INITIAL_WORDS, tuning_recipe
 from tai_engine.demo.sentences import DRAWN_CLASSES
 from tai_engine.demo.tuned import cache_demo_sentences, sentences_path
@@ -129,7 +129,7 @@ def image_precisions(
 
 def report(folder: Path, scenes: int) -> Iterator[str]:
     """Everything, a line at a time."""
-    encoder, vocabulary, config = open_encoder("demo", "", device="cpu"), load_vocabulary("coco80"), tuning_recipe()
+    encoder, vocabulary, config = load_embedded_clip(device="cpu"), load_vocabulary("coco80"), tuning_recipe()
     plain_CD = zero_shot_prompts(encoder, vocabulary).global_vectors
     same, blank = wordings(encoder, vocabulary)
     yield f"wordings: cosine of a class's 80 templates with 'a photo of a ...': {same:.4f}"

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from tai_engine.cli.options import open_encoder
+from tai_engine.demo.embedded_clip import load_embedded_clip
 from tai_engine.demo.recipe import own_names, own_names_recipe, tuning_recipe
 from tai_engine.demo.tuned import cache_demo_sentences, sentences_path
 from tai_engine.evaluation.measures import mean_average_precision
@@ -66,7 +66,7 @@ CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 @dataclass(frozen=True)
-class Judged:
+class Verdict:
     """mAP in percent of held-out sentences.
 
     Attributes:
@@ -86,10 +86,10 @@ class Judge:
         self._batch = task.store.read_items(held_out.positions).dequantised()
         self._labels_HC = held_out.labels(torch.arange(len(held_out)))
 
-    def __call__(self, vectors: ClassVectors, config: TuningConfig) -> Judged:
+    def __call__(self, vectors: ClassVectors, config: TuningConfig) -> Verdict:
         """Memory: ``DRAWS`` times the scores [H, C]."""
         noisy = [disturbed(self._batch, NOISE, torch.Generator().manual_seed(seed)) for seed in range(DRAWS)]
-        return Judged(self._precisions([self._batch], vectors, config), self._precisions(noisy, vectors, config))
+        return Verdict(self._precisions([self._batch], vectors, config), self._precisions(noisy, vectors, config))
 
     def _precisions(
         self, batches: list[FeatureBatch], vectors: ClassVectors, config: TuningConfig
@@ -109,7 +109,7 @@ def search(
     recipe: TuningConfig,
     starts: Sequence[str | None] = STARTS,
     changes: Sequence[tuple[str, Mapping[str, Any]]] = CHANGES,
-) -> Iterator[tuple[str, Judged]]:
+) -> Iterator[tuple[str, Verdict]]:
     """Every trial with what came of it; ``changes`` are tried around the best of the others."""
     judge = Judge(task)
     zero_shot = zero_shot_prompts(task.text_model, task.vocabulary)  # type: ignore[arg-type]  # an Encoder has both
@@ -131,7 +131,7 @@ def search(
         )
 
 
-def _try(task: TuningTask, config: TuningConfig, start: str | None, judge: Judge) -> Judged:
+def _try(task: TuningTask, config: TuningConfig, start: str | None, judge: Judge) -> Verdict:
     if config.class_specific != task.tower.class_specific:
         task = TuningTask.prepare(task.store, task.text_model, task.vocabulary, config)
     tuner = Tuner(task.store, task.split, task.learner(config, start), config, evaluate_epochs=False)
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="keep the store in this folder (default: a temporary one)")
     options = parser.parse_args(arguments)
     recipe = replace(tuning_recipe(), noise=0.0, negatives=NegativeConfig(strategy="none"))
-    encoder, vocabulary = open_encoder("demo", "", device="cpu"), load_vocabulary("coco80")
+    encoder, vocabulary = load_embedded_clip(device="cpu"), load_vocabulary("coco80")
     if options.own_names:
         recipe, vocabulary = own_names_recipe(), own_names(vocabulary)
     with tempfile.TemporaryDirectory() as temporary:

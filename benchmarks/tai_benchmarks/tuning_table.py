@@ -33,7 +33,7 @@ import torch
 from tai_benchmarks.machine import environment, slug
 from tai_benchmarks.protocol import Row, Value, json_line, record
 from tai_benchmarks.tuning_data import Scenes, encode_scenes, scene_styles
-from tai_engine.cli.options import open_encoder
+from tai_engine.demo.embedded_clip import load_embedded_clip
 from tai_engine.demo.recipe import INITIAL_WORDS, own_names, own_names_recipe, tuning_recipe
 from tai_engine.demo.tuned import cache_demo_sentences, sentences_path, untuned_prompts
 from tai_engine.encoders import Encoder
@@ -88,7 +88,7 @@ class TableConfig:
 
 
 @dataclass(frozen=True)
-class Problem:
+class TuningCase:
     """A vocabulary and how prompts for it are tuned.
 
     Attributes:
@@ -106,13 +106,13 @@ class Problem:
     negatives: tuple[str, ...]
 
 
-def problems(config: TableConfig, vocabulary: Vocabulary) -> Iterator[Problem]:
+def problems(config: TableConfig, vocabulary: Vocabulary) -> Iterator[TuningCase]:
     """The vocabulary as it is, with shared and with class-specific contexts, and under names that say nothing."""
-    yield Problem("", vocabulary, config.recipe, INITIAL_WORDS, config.negatives)
+    yield TuningCase("", vocabulary, config.recipe, INITIAL_WORDS, config.negatives)
     specific = replace(config.recipe, class_specific=True, negatives=NegativeConfig(strategy="none"))
-    yield Problem(", class-specific contexts", vocabulary, specific, INITIAL_WORDS, ("none",))
+    yield TuningCase(", class-specific contexts", vocabulary, specific, INITIAL_WORDS, ("none",))
     recipe = config.own_names_recipe
-    yield Problem(", names unknown to the model", own_names(vocabulary), recipe, None, (recipe.negatives.strategy,))
+    yield TuningCase(", names unknown to the model", own_names(vocabulary), recipe, None, (recipe.negatives.strategy,))
 
 
 def run(config: TableConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
@@ -122,7 +122,7 @@ def run(config: TableConfig, remark: Callable[[str], None] = lambda _: None) -> 
         config: what to measure.
         remark: told what is being done.
     """
-    encoder, vocabulary = open_encoder("demo", "", device="cpu"), load_vocabulary("coco80")
+    encoder, vocabulary = load_embedded_clip(device="cpu"), load_vocabulary("coco80")
     sets = []
     for name, sheets in scene_styles(config.sprites):
         remark(f"{config.scenes} {name}")
@@ -134,7 +134,7 @@ def run(config: TableConfig, remark: Callable[[str], None] = lambda _: None) -> 
 
 def _rows_of_problem(
     config: TableConfig,
-    problem: Problem,
+    problem: TuningCase,
     encoder: Encoder,
     sets: Sequence[Scenes],
     remark: Callable[[str], None],

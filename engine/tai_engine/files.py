@@ -116,3 +116,12 @@ def write_atomically(path: str | os.PathLike[str], data: str | bytes | bytearray
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def human_bytes(count: float) -> str:
+    """``1536`` as ``"1.5 KB"``, powers of 1,000."""
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tai_benchmarks.cluster_cost import Cluster, Prices, Rate, estimate, files_per_group, main, stores, table
+from tai_benchmarks.cluster_cost import Fleet, Prices, Rate, estimate, files_per_group, main, stores, table
 
 PRICES = Prices(gpu_hour=3.0, gb_month=0.02, thousand_writes=0.005)
 SPECS = stores(dim=1024, rows=49, coarse_clip=True)
@@ -18,7 +18,7 @@ def cluster(**changes):
         "cores_per_gpu": 10,
         "gpus": 4,
     }
-    return Cluster(**(values | changes))
+    return Fleet(**(values | changes))
 
 
 def test_a_rate_is_measured_if_it_says_where():

@@ -5,14 +5,14 @@ import torch
 
 from tai_benchmarks import tuning_limits
 from tai_benchmarks.tuning_limits import gap, report, wordings
-from tai_engine.cli.options import open_encoder
+from tai_engine.demo.embedded_clip import load_embedded_clip
 from tai_engine.encoders import Encoder
 from tai_engine.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return open_encoder("demo", "", device="cpu")
+    return load_embedded_clip(device="cpu")
 
 
 def test_gap_by_hand() -> None:
@@ -34,7 +34,7 @@ def test_wordings_of_names_that_the_model_knows_and_not(encoder: Encoder) -> Non
 
 def test_a_line_for_each_measurement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoder: Encoder) -> None:
     monkeypatch.setattr(tuning_limits, "CEILING_STEPS", 6)
-    monkeypatch.setattr(tuning_limits, "open_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr(tuning_limits, "load_embedded_clip", lambda **_: encoder)
     monkeypatch.setattr(tuning_limits, "SENTENCES", 200)
     lines = list(report(tmp_path, 40))
     assert [line.split(":")[0] for line in lines] == [*["wordings"] * 2, *["gap"] * 2, *["ceiling"] * 3]

@@ -13,7 +13,7 @@ from tai_benchmarks import tuning_table
 from tai_benchmarks.tuning_data import encode_scenes, scene_styles
 from tai_benchmarks.tuning_search import Judge
 from tai_benchmarks.tuning_table import ZERO_SHOT, TableConfig, rows_of, table
-from tai_engine.cli.options import open_encoder
+from tai_engine.demo.embedded_clip import load_embedded_clip
 from tai_engine.demo.recipe import own_names_recipe, tuning_recipe
 from tai_engine.demo.sprites import embedded_sprite_sheet, write_sprite_sheet
 from tai_engine.demo.tuned import cache_demo_sentences, sentences_path
@@ -30,7 +30,7 @@ from tai_engine.vocabulary import load_vocabulary
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return open_encoder("demo", "", device="cpu")
+    return load_embedded_clip(device="cpu")
 
 
 def found(coarse: float, fine: float, merged: float) -> dict[str, float]:
@@ -71,7 +71,7 @@ def test_one_command_from_scenes_to_the_table(
         TableConfig, recipe=replace(tuning_recipe(), **small), own_names_recipe=replace(own_names_recipe(), **small)
     )
     monkeypatch.setattr(tuning_table, "TableConfig", configured)
-    monkeypatch.setattr(tuning_table, "open_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr(tuning_table, "load_embedded_clip", lambda **_: encoder)
     given = ["--scenes", "12", "--sentences", "150", "--seeds", "1", "2", "--negatives", "none", "hard"]
     given += ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
     assert tuning_table.main(given) == 0

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tai_benchmarks.demo_clip.augment import StyleAugmentation, degrade
-from tai_benchmarks.demo_clip.tokens import CutTokenizer, CutVocabulary
+from tai_benchmarks.demo_clip.cut_tokens import CutTokenizer, CutVocabulary
 from tai_engine.demo.scenes import Scene, SceneGenerator
 from tai_engine.demo.sentences import SentenceWriter
 from tai_engine.demo.sprites import SpriteSheet, embedded_sprite_sheet, read_sprite_sheet

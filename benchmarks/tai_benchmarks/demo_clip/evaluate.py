@@ -22,8 +22,8 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor
 
+from tai_benchmarks.demo_clip.contrastive import pooled_cosine
 from tai_benchmarks.demo_clip.data import EMOJI_STYLES
-from tai_benchmarks.demo_clip.losses import pooled_cosine
 from tai_benchmarks.demo_clip.model import IMAGE_SIZE, encode_images, encode_sentences
 from tai_benchmarks.demo_clip.preprocess import normalised
 from tai_engine.demo import MODEL_FOLDER

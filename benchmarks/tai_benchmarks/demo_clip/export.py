@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tai_benchmarks.demo_clip.cut_tokens import CutVocabulary
 from tai_benchmarks.demo_clip.model import MEAN, MODEL_CONFIG, STD
-from tai_benchmarks.demo_clip.tokens import CutVocabulary
 from tai_engine.files import atomic_path
 
 _TOKEN_TABLE = "token_embedding.weight"

@@ -21,12 +21,12 @@ import torch
 from open_clip.model import CLIP
 from torch import distributed, multiprocessing
 
+from tai_benchmarks.demo_clip.contrastive import LossWeights, ScoreBiases, training_loss
+from tai_benchmarks.demo_clip.cut_tokens import CutVocabulary, cut_vocabulary
 from tai_benchmarks.demo_clip.data import Batch, SceneBatches, Stage, batch_loader, read_training_sheets
 from tai_benchmarks.demo_clip.export import export_model
-from tai_benchmarks.demo_clip.losses import LossWeights, ScoreBiases, training_loss
 from tai_benchmarks.demo_clip.model import IMAGE_SIZE, build_model, encode_images, encode_sentences
 from tai_benchmarks.demo_clip.preprocess import normalised
-from tai_benchmarks.demo_clip.tokens import CutVocabulary, cut_vocabulary
 from tai_engine.demo.sprites import SpriteSheet
 from tai_engine.errors import UserError
 from tai_engine.files import atomic_path

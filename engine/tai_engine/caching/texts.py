@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -15,6 +17,7 @@ from tai_engine.caching.stages import Stages
 from tai_engine.decoding.feed import jobs_of
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
+from tai_engine.sentences.corpus import LabelledCorpus
 from tai_engine.store import IdSet, LabelSpec, StoredItem, StoreSpec, content_of
 
 MEAN_SENTENCE_ROWS = 16
@@ -163,3 +166,21 @@ class _SentenceSlice:
         """Features of all, in order."""
         with stages.timed("encode"):
             return self._encoder.encode_sentences(self._texts, self._names)
+
+
+def label_spec(corpus: LabelledCorpus) -> LabelSpec:
+    """What a store has to know of its labels: the vocabulary, and all settings that decide which sentences come."""
+    options = corpus.options
+    excluded = sorted(options.exclude_images)
+    settings: dict[str, Any] = {
+        "language": options.language,
+        "other_names": list(options.other_names),
+        "max_words": options.max_words,
+        "sentences_per_image": options.sentences_per_image,
+        "limit_per_rarest_class": options.limit_per_rarest_class,
+        "templates": list(options.templates),
+        "excluded_images": len(excluded),
+        "excluded_images_sha256": hashlib.sha256(json.dumps(excluded).encode()).hexdigest() if excluded else None,
+    }
+    vocabulary = corpus.vocabulary
+    return LabelSpec(vocabulary.names, vocabulary.name, vocabulary.fingerprint, settings)

@@ -23,9 +23,10 @@ from tai_engine.cli.options import (
     Workers,
     open_encoder,
 )
-from tai_engine.cli.output import ProgressBar, human_bytes, print_json, progress_bar, remarks, results
+from tai_engine.cli.output import ProgressBar, print_json, progress_bar, remarks, results
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
 from tai_engine.errors import unknown_choice
+from tai_engine.files import human_bytes
 
 if TYPE_CHECKING:
     from tai_engine.caching.report import CacheProgress, CacheReport
@@ -175,8 +176,8 @@ def texts(
 ) -> None:
     """Encode sentences into a store, labelled with the classes that they name: what prompts are tuned on."""
     from tai_engine.caching.report import CacheOptions
-    from tai_engine.caching.texts import cache_sentences
-    from tai_engine.cli.corpus_options import check_files, describe_corpus, label_spec, open_corpus
+    from tai_engine.caching.texts import cache_sentences, label_spec
+    from tai_engine.cli.corpus_options import check_files, describe_corpus, open_corpus
     from tai_engine.sentences.read import SentenceOptions, read_sentences
     from tai_engine.store import FeatureStore
 

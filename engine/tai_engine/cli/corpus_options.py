@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tai_engine.errors import UserError
 from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus, published_templates, read_image_ids
 from tai_engine.sentences.corpus_report import CorpusReport
 from tai_engine.sentences.read import SentenceOptions, read_sentences
-from tai_engine.store import LabelSpec
 from tai_engine.vocabulary import load_vocabulary
 
 _SHOWN_CLASSES = 10
@@ -66,24 +62,6 @@ def open_corpus(
         templates=(words.templates or published_templates()) if templates else (),
     )
     return LabelledCorpus(files, words, options, reading)
-
-
-def label_spec(corpus: LabelledCorpus) -> LabelSpec:
-    """What a store has to know of its labels: the vocabulary, and all settings that decide which sentences come."""
-    options = corpus.options
-    excluded = sorted(options.exclude_images)
-    settings: dict[str, Any] = {
-        "language": options.language,
-        "other_names": list(options.other_names),
-        "max_words": options.max_words,
-        "sentences_per_image": options.sentences_per_image,
-        "limit_per_rarest_class": options.limit_per_rarest_class,
-        "templates": list(options.templates),
-        "excluded_images": len(excluded),
-        "excluded_images_sha256": hashlib.sha256(json.dumps(excluded).encode()).hexdigest() if excluded else None,
-    }
-    vocabulary = corpus.vocabulary
-    return LabelSpec(vocabulary.names, vocabulary.name, vocabulary.fingerprint, settings)
 
 
 def describe_corpus(report: CorpusReport) -> list[str]:

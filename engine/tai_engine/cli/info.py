@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from tai_engine.cli.options import AsJson
-from tai_engine.cli.output import human_bytes, print_json, print_table, results
+from tai_engine.cli.output import print_json, print_table, results
+from tai_engine.files import human_bytes
 
 
 def info(

@@ -60,12 +60,3 @@ def progress_bar(description: str) -> Iterator[ProgressBar]:
     )
     with Progress(*columns, console=remarks, transient=True, disable=not remarks.is_terminal) as progress:
         yield ProgressBar(progress, progress.add_task(description, total=None, rate="", note=""))
-
-
-def human_bytes(count: float) -> str:
-    """``1536`` as ``"1.5 KB"``, powers of 1,000."""
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tai_engine.cli.options import SOME_ITEMS_FAILED, AsJson
-from tai_engine.cli.output import human_bytes, print_json, print_table, progress_bar, results
+from tai_engine.cli.output import print_json, print_table, progress_bar, results
+from tai_engine.files import human_bytes
 
 if TYPE_CHECKING:
     from tai_engine.store.verify import VerifyReport

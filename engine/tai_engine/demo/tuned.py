@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 from tai_engine.caching.report import CacheReport, ProgressCallback
-from tai_engine.caching.texts import cache_sentences
-from tai_engine.cli.corpus_options import label_spec
+from tai_engine.caching.texts import cache_sentences, label_spec
 from tai_engine.demo.sentences import embedded_sentences
 from tai_engine.encoders import Encoder
 from tai_engine.evaluation.measures import mean_average_precision

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tai_engine.demo import run
+from tai_engine.cli.demo import describe_change
+from tai_engine.demo import walkthrough
 from tai_engine.demo.recipe import own_names_recipe, tuning_recipe
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
@@ -16,9 +17,9 @@ from tai_engine.tuning import Tuner
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(run, "SENTENCES", 150)
-    monkeypatch.setattr(run, "tuning_recipe", lambda: replace(tuning_recipe(), epochs=4, batch_size=64))
-    monkeypatch.setattr(run, "own_names_recipe", lambda: replace(own_names_recipe(), epochs=6, batch_size=64))
+    monkeypatch.setattr(walkthrough, "SENTENCES", 150)
+    monkeypatch.setattr(walkthrough, "tuning_recipe", lambda: replace(tuning_recipe(), epochs=4, batch_size=64))
+    monkeypatch.setattr(walkthrough, "own_names_recipe", lambda: replace(own_names_recipe(), epochs=6, batch_size=64))
 
 
 def test_the_whole_way_and_again(tai, tmp_path, monkeypatch):
@@ -80,7 +81,7 @@ def test_the_whole_way_and_again(tai, tmp_path, monkeypatch):
     ],
 )
 def test_what_tuning_did_is_said_as_it_is(zero_shot, tuned, said):
-    assert run.describe_change(zero_shot, tuned).startswith(said + ".")
+    assert describe_change(zero_shot, tuned).startswith(said + ".")
 
 
 def test_an_unwritable_place_is_one_sentence(tai, tmp_path):

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from tai_benchmarks.demo_clip import train
+from tai_benchmarks.demo_clip.cut_tokens import CutVocabulary, cut_vocabulary
 from tai_benchmarks.demo_clip.data import Stage
 from tai_benchmarks.demo_clip.evaluate import evaluate_style, load_model, prompt_features
 from tai_benchmarks.demo_clip.export import export_model
 from tai_benchmarks.demo_clip.model import encode_images, encode_sentences, mix_styles
-from tai_benchmarks.demo_clip.tokens import CutVocabulary, cut_vocabulary
 from tai_benchmarks.demo_clip.train import Trainer, TrainingOptions, load_checkpoint, save_checkpoint
 from tai_engine.demo.sprites import Sprite, SpriteSheet, write_sprite_sheet
 from tai_engine.errors import UserError

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from tai_benchmarks.demo_clip.contrastive import contrast_loss, multi_label_loss, pooled_cosine
 from tai_benchmarks.demo_clip.data import IGNORED
-from tai_benchmarks.demo_clip.losses import contrast_loss, multi_label_loss, pooled_cosine
 
 
 def test_multi_label_loss_by_hand() -> None:

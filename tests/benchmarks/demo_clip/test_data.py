@@ -8,8 +8,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
+from tai_benchmarks.demo_clip.cut_tokens import CutTokenizer, CutVocabulary, cut_vocabulary
 from tai_benchmarks.demo_clip.data import IGNORED, SceneBatches, Stage, batch_loader, read_training_sheets
-from tai_benchmarks.demo_clip.tokens import CutTokenizer, CutVocabulary, cut_vocabulary
 from tai_engine.demo.scenes import Scene, SceneObject
 from tai_engine.demo.sprites import Sprite, SpriteSheet, embedded_sprite_sheet, write_sprite_sheet
 from tai_engine.errors import UserError
