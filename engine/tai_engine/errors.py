@@ -1,10 +1,27 @@
-"""The one exception that a user is meant to read."""
+"""What goes wrong: the one exception that a user is meant to read, and the one for an input that cannot be had."""
 
 import difflib
 from collections.abc import Iterable
 
 MANY = 12
 """So many names are listed in full."""
+
+REASONS = {
+    "missing": "there is no such file",
+    "not-a-file": "a folder, a pipe or another thing that is no file",
+    "no-permission": "the file may not be read",
+    "unreadable": "the device or file system reports an error",
+    "empty": "the file has no bytes",
+    "unknown-format": "no picture, or of a format that cannot be read here",
+    "truncated": "the file ends too early",
+    "broken": "the contents are damaged",
+    "too-large": "more pixels or bytes than allowed",
+    "too-narrow": "one side is too many times the other",
+    "no-memory": "not enough memory to decode it",
+    "crashed": "decoding it ended the process that did it",
+    "timeout": "decoding it took longer than allowed",
+}
+"""What an input can fail with. The words are stable: people count by them."""
 
 
 class UserError(ValueError):
@@ -37,11 +54,16 @@ class ItemError(Exception):
     """One input that cannot be had: it is entered as failed, and the run goes on.
 
     Attributes:
-        reason: a category of `tai_engine.decoding.REASONS`.
+        reason: a category, one of `REASONS`.
         detail: what exactly, in words.
+
+    Raises:
+        ValueError: for another reason.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"reason is {reason!r}, expected one of {', '.join(REASONS)}")
         super().__init__(reason, detail)  # both, so that the exception can be pickled
         self.reason = reason
         self.detail = detail

@@ -150,10 +150,10 @@ def cache_elsewhere(
         options: sizes and workers.
         progress: called after each group.
     """
+    from tai_engine.addresses import is_address
     from tai_engine.distributed.encode_on_pool import EncodeRecipe, cache_on_pool
     from tai_engine.distributed.places import everywhere
     from tai_engine.sources import open_source
-    from tai_engine.sources.ids import is_address
 
     # Other machines have another working folder.
     pictures = open_source(source if is_address(source) else os.path.abspath(source))  # noqa: PTH100 - may be a pattern

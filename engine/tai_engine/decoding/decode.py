@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import math
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,39 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from tai_engine.decoding.colours import to_rgb
 from tai_engine.errors import ItemError, UserError
-
-# What a picture can fail with. The words are stable: ledgers are counted by them.
-REASONS = {
-    "missing": "there is no such file",
-    "not-a-file": "a folder, a pipe or another thing that is no file",
-    "no-permission": "the file may not be read",
-    "unreadable": "the device or file system reports an error",
-    "empty": "the file has no bytes",
-    "unknown-format": "no picture, or of a format that cannot be read here",
-    "truncated": "the file ends too early",
-    "broken": "the contents are damaged",
-    "too-large": "more pixels or bytes than allowed",
-    "too-narrow": "one side is too many times the other",
-    "no-memory": "not enough memory to decode it",
-    "crashed": "decoding it ended the process that did it",
-    "timeout": "decoding it took longer than allowed",
-}
+from tai_engine.regular_files import open_regular
 
 # Formats of photos and drawings. The others that Pillow knows are documents, run other programs (EPS) or guess.
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "ICO")
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-_OPEN_ERRORS = {
-    errno.ENOENT: "missing",
-    errno.ENOTDIR: "missing",
-    errno.ELOOP: "missing",
-    errno.EISDIR: "not-a-file",
-    errno.EACCES: "no-permission",
-    errno.EPERM: "no-permission",
-}
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,15 +45,6 @@ _EDGES: dict[Image.Transpose | None, tuple[bool, bool, bool]] = {
     Image.Transpose.TRANSVERSE: (True, True, True),
     Image.Transpose.ROTATE_90: (False, True, True),
 }
-
-
-class DecodeError(ItemError):
-    """A picture that cannot be had, for one of `REASONS`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        if reason not in REASONS:
-            raise ValueError(f"reason is {reason!r}, expected one of {', '.join(REASONS)}")
-        super().__init__(reason, detail)
 
 
 @dataclass(frozen=True)
@@ -153,7 +118,7 @@ def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions 
         options: limits and conversions.
 
     Raises:
-        DecodeError: whatever is wrong with the picture, running out of memory included. Nothing else escapes but
+        ItemError: whatever is wrong with the picture, running out of memory included. Nothing else escapes but
             exceptions that are no `Exception`, such as KeyboardInterrupt.
     """
     return decode_picture(source, options or DecodeOptions(), None).image
@@ -171,51 +136,36 @@ def decode_picture(source: bytes | str | os.PathLike[str], options: DecodeOption
         image_size: S, pixels a side that the model takes, from which ``options.draft`` counts; None drafts nothing.
 
     Raises:
-        DecodeError: as `decode_image`.
+        ItemError: as `decode_image`.
     """
     try:
         with _open_source(source) as file, _quiet_pillow:
             return _decode(file, options, image_size)
-    except DecodeError:
+    except ItemError:
         raise
     except MemoryError as error:
-        raise DecodeError("no-memory", "decoding it needs more memory than there is") from error
+        raise ItemError("no-memory", "decoding it needs more memory than there is") from error
     except Image.DecompressionBombError as error:
-        raise DecodeError("too-large", str(error)) from error
+        raise ItemError("too-large", str(error)) from error
     except Exception as error:
         detail = f"{error}" or type(error).__name__
         if isinstance(error, OSError) and error.errno is not None:
-            raise DecodeError("unreadable", error.strerror or detail) from error
+            raise ItemError("unreadable", error.strerror or detail) from error
         cut = isinstance(error, EOFError) or any(word in detail.lower() for word in ("truncated", "unexpected end"))
-        raise DecodeError("truncated" if cut else "broken", detail) from error
+        raise ItemError("truncated" if cut else "broken", detail) from error
 
 
 @contextmanager
 def _open_source(source: bytes | str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     if isinstance(source, bytes):
         if not source:
-            raise DecodeError("empty", "there are no bytes")
+            raise ItemError("empty", "there are no bytes")
         yield io.BytesIO(source)
         return
-    try:
-        # Without O_NONBLOCK a pipe without a writer would stop the run for good.
-        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        number = error.errno if isinstance(error, OSError) else errno.ENOENT
-        reason = _OPEN_ERRORS.get(number or 0, "unreadable")
-        raise DecodeError(reason, os.strerror(number) if number else str(error)) from error
-    try:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise DecodeError(
-                "not-a-file", "it is a folder" if stat.S_ISDIR(state.st_mode) else "it is no regular file"
-            )
-        if state.st_size == 0:
-            raise DecodeError("empty", "the file has no bytes")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
+    with open_regular(source) as file:
+        if not file.peek(1):
+            raise ItemError("empty", "the file has no bytes")
+        yield file
 
 
 def _decode(file: IO[bytes], options: DecodeOptions, image_size: int | None) -> Picture:
@@ -225,27 +175,25 @@ def _decode(file: IO[bytes], options: DecodeOptions, image_size: int | None) -> 
         image = _open_header(file, options.max_megapixels)
     except UnidentifiedImageError as error:
         if head.startswith(_MAGICS) or head[4:12] in (b"ftypavif", b"ftypavis"):
-            raise DecodeError("broken", "it begins like a picture, but its header is damaged or cut off") from error
+            raise ItemError("broken", "it begins like a picture, but its header is damaged or cut off") from error
         hint = "HEIF or a video; convert it to JPEG" if head[4:8] == b"ftyp" else "it is no picture of a known format"
-        raise DecodeError("unknown-format", hint) from error
+        raise ItemError("unknown-format", hint) from error
     with image:
         width, height = image.size
         megapixels = width * height / 1e6
         if megapixels > options.max_megapixels:
-            raise DecodeError(
+            raise ItemError(
                 "too-large",
                 f"{width} x {height} are {megapixels:.0f} megapixels, {options.max_megapixels:g} are allowed",
             )
         if max(width, height) > options.max_aspect * min(width, height):
-            raise DecodeError(
-                "too-narrow", f"{width} x {height}: sides may differ {options.max_aspect:g} times at most"
-            )
+            raise ItemError("too-narrow", f"{width} x {height}: sides may differ {options.max_aspect:g} times at most")
         drafted = None
         if options.draft and image_size and image.format in ("JPEG", "MPO"):
             side = math.ceil(options.draft * image_size)
             drafted = image.draft(None, (side, side))  # the smallest of its scales at which no side is shorter
         image.load()
-        rgb = _to_rgb(image, options.alpha)
+        rgb = to_rgb(image, options.alpha)
         turn = _TURNS.get(_orientation(image)) if options.exif else None
         turned = rgb if turn is None else rgb.transpose(turn)
         if drafted is None or rgb.size == (width, height):
@@ -289,43 +237,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # damaged EXIF says nothing about the pixels, which are fine
         return 1
-
-
-def _to_rgb(image: Image.Image, alpha: str) -> Image.Image:
-    """A picture of its own in mode RGB, never the one that was given."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_eight_bits(image)).convert("RGB")
-    if image.mode == "LAB":
-        to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        turned = ImageCms.applyTransform(image, to_srgb)
-        if turned is None:  # only for transforms in place
-            raise DecodeError("broken", "its LAB colours cannot be converted")
-        return turned
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
-    ground = Image.new("RGB", image.size, alpha)
-    ground.paste(rgba, mask=rgba.getchannel("A"))
-    return ground
-
-
-def _to_eight_bits(image: Image.Image) -> np.ndarray:
-    """[height, width] uint8 of a picture with wider samples, by the rule in `decode_image`."""
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    finite = np.isfinite(values)
-    if not finite.any():
-        return np.zeros(values.shape, np.uint8)
-    low, high = float(values[finite].min()), float(values[finite].max())
-    if image.mode == "F":
-        tops: tuple[float, ...] = (1.0, 255.0)
-    else:
-        tops = (65535.0,) if image.format == "PPM" else (255.0, 65535.0)
-    top = next((t for t in tops if low >= 0 and high <= t), None)
-    shift, span = (low, high - low) if top is None else (0.0, top)
-    scaled = np.where(finite, (values.astype(np.float64) - shift) * (255.0 / (span or 1.0)), 0.0)
-    return np.rint(scaled).astype(np.uint8)
 
 
 class _QuietPillow:

@@ -74,7 +74,7 @@ class SquarePixels:
             return size, size
         if self.resize_mode == "longest":
             ratio = max(width / size, height / size)
-            return round(width / ratio), round(height / ratio)
+            return max(1, round(width / ratio)), max(1, round(height / ratio))
         # torchvision's rule: the long side is rounded down.
         if width <= height:
             return size, int(size * height / width)

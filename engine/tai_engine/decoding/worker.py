@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.5
 
 
 class ToPixels(Protocol):
-    """Resize and crop; `tai_engine.pixels.SquarePixels` is one."""
+    """Resize and crop; `tai_engine.decoding.pixels.SquarePixels` is one."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,7 +44,7 @@ class ToPixels(Protocol):
     def __call__(
         self, image: Image.Image, of_size: tuple[int, int], box: tuple[float, float, float, float] | None, /
     ) -> np.ndarray:
-        """uint8 of that shape; see `tai_engine.decoding.Picture` for what is given."""
+        """uint8 of that shape; see `tai_engine.decoding.decode.Picture` for what is given."""
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from tai_engine.errors import UserError
-from tai_engine.sources.addresses import child_of, is_http, name_of
+from tai_engine.addresses import child_of, is_http, name_of, open_file_system
+from tai_engine.errors import ItemError, UserError
 from tai_engine.sources.file_info import modified_ns, size_of
 from tai_engine.sources.ids import id_from_path
-from tai_engine.sources.item_reading import PAUSES, ReadError
-from tai_engine.sources.items import IMAGE_SUFFIXES, Source, SourceItem, is_image_name, is_tar_name
-from tai_engine.sources.remote import open_file_system, with_retries
+from tai_engine.sources.items import IMAGE_SUFFIXES, SourceItem, is_image_name, is_tar_name
+from tai_engine.sources.remote import PAUSES, with_retries
+from tai_engine.sources.source import Source
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -36,7 +36,7 @@ class AddressFileSource(Source):
         file_system, path = open_file_system(address)
         try:
             info = with_retries(lambda: file_system.info(path), pauses)
-        except ReadError as error:
+        except ItemError as error:
             raise UserError(f"The picture '{address}' cannot be read ({error.detail}): check the address.") from error
         self._item = SourceItem(id_from_path(name_of(address)), address, size_of(info), modified_ns(info))
 
@@ -85,7 +85,7 @@ class AddressFolderSource(Source):
         self._root = path.rstrip("/")
         try:
             entries = self._list("")
-        except ReadError as error:
+        except ItemError as error:
             raise UserError(f"The folder '{address}' cannot be listed ({error.detail}): check the address.") from error
         if next(self._walk(entries), None) is None:
             raise UserError(_nothing_found(self._file_system, address, self._root))
@@ -133,7 +133,7 @@ class AddressFolderSource(Source):
     def _list_or_warn(self, prefix: str) -> list[_Entry]:
         try:
             return self._list(prefix)
-        except ReadError as error:
+        except ItemError as error:
             place = child_of(self.address, prefix)
             _log.warning("the folder '%s' cannot be listed and is left out: %s", place, error.detail)
             self.left_out += 1

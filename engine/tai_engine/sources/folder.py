@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tai_engine.errors import UserError
+from tai_engine.regular_files import printable
 from tai_engine.sources.ids import id_from_path
-from tai_engine.sources.items import IMAGE_SUFFIXES, Source, SourceItem, is_tar_name
+from tai_engine.sources.items import IMAGE_SUFFIXES, SourceItem, is_tar_name, item_of_file
+from tai_engine.sources.source import Source
 
 _SUFFIX_BYTES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
 
@@ -147,18 +148,3 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return entry.is_dir()
     except OSError:  # a symbolic link that names itself
         return False
-
-
-def item_of_file(item_id: str, location: str) -> SourceItem:
-    """The item with what the system says of its file; one that is not there is found out by whoever opens it."""
-    try:
-        found = os.stat(location)  # noqa: PTH116 - a million Paths cost seconds
-    except (OSError, ValueError):  # ValueError: text that no file system encodes
-        return SourceItem(item_id, location)
-    size = found.st_size if stat.S_ISREG(found.st_mode) else None
-    return SourceItem(item_id, location, size, found.st_mtime_ns)
-
-
-def printable(path: str | bytes | os.PathLike[str]) -> str:
-    """A path for a message, undecodable bytes shown as ``\\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

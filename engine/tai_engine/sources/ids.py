@@ -15,20 +15,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from tai_engine.addresses import is_address
 from tai_engine.errors import UserError
 
 _ESCAPE_LIKE = re.compile(r"%(?=[0-9A-F]{2})")
-_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://")
 
 # The columns that may name a picture in a list, the first that is there counts; `id` overrules them as the id.
 LOCATION_COLUMNS = ("path", "file_name", "image", "file", "location")
 ID_COLUMN = "id"
-
-
-def is_address(text: str) -> bool:
-    """Whether it begins like an address (``s3://``, also chained: ``simplecache::s3://``) and is no path."""
-    return _ADDRESS.match(text) is not None
 
 
 def id_from_path(path: str | bytes) -> str:
@@ -47,14 +41,6 @@ def id_from_path(path: str | bytes) -> str:
         return text
     # Decoding marks each byte that does not fit as the lone surrogate U+DC00 plus the byte.
     return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
-
-
-def path_from_id(item_id: str) -> str:
-    """The relative path that `id_from_path` made ``item_id`` from, ready for `open`; an address as it is."""
-    if is_address(item_id):
-        return item_id
-    data = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), item_id.encode("utf-8"))
-    return os.fsdecode(data)
 
 
 def id_of_row(values: Mapping[str, object], place: str, list_path: str | Path) -> str:

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from tai_engine.addresses import is_address
 from tai_engine.errors import ItemError
-from tai_engine.sources.ids import is_address
-
-if TYPE_CHECKING:
-    from tai_engine.sources.items import SourceItem
+from tai_engine.regular_files import check_size, open_regular, read_range
+from tai_engine.sources.items import SourceItem
+from tai_engine.sources.remote import PAUSES, fetch
 
 MAX_ITEM_BYTES = 2**30
 """Larger files are not read as pictures: reading holds the whole file in memory."""
-
-PAUSES = (0.5, 2.0, 5.0)
-"""Seconds to wait before each further try of a request that failed."""
-
-_REASONS = {
-    errno.ENOENT: "missing",
-    errno.ENOTDIR: "missing",
-    errno.ELOOP: "missing",
-    errno.EISDIR: "not-a-file",
-    errno.EACCES: "no-permission",
-    errno.EPERM: "no-permission",
-}
-
-
-class ReadError(ItemError):
-    """Bytes that cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -52,70 +33,27 @@ class ItemReader:
         """The bytes of ``item``, never empty.
 
         Raises:
-            ReadError: whatever is in the way.
+            ItemError: whatever is in the way.
         """
         if item.failure is not None:
             reason, _, detail = item.failure.partition(": ")
-            raise ReadError(reason, detail)
+            raise ItemError(reason, detail)
         if item.data is not None:
             data = item.data
         elif is_address(item.location):
-            from tai_engine.sources.remote import fetch
-
             data = fetch(item.location, item.size, self.max_bytes, self.pauses)
         else:
             data = _read_file(item, self.max_bytes)
         if not data:
-            raise ReadError("empty", "the file has no bytes")
+            raise ItemError("empty", "the file has no bytes")
         return data
 
 
-def error_of_system(error: OSError) -> ReadError:
-    """What the operating system said, as a reason."""
-    return ReadError(_REASONS.get(error.errno or 0, "unreadable"), error.strerror or str(error))
-
-
-def check_size(size: int, max_bytes: int) -> None:
-    """Refuse what is too large to be held in memory.
-
-    Raises:
-        ReadError: if ``size`` is more than ``max_bytes``.
-    """
-    if size > max_bytes:
-        raise ReadError("too-large", f"{size:,} bytes, {max_bytes:,} are allowed")
-
-
 def _read_file(item: SourceItem, max_bytes: int) -> bytes:
-    try:
-        # Without O_NONBLOCK a pipe without a writer would stop the run for good.
-        descriptor = os.open(item.location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise error_of_system(error) from error
-    except ValueError as error:  # a zero byte, or text that no file system encodes
-        raise ReadError("missing", f"no file can have this name ({error})") from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            what = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
-            raise ReadError("not-a-file", f"it is {what}")
-        offset = item.offset or 0
-        size = found.st_size if item.offset is None else item.size or 0
+    with open_regular(item.location) as file:
+        size = os.fstat(file.fileno()).st_size if item.offset is None else item.size or 0
         check_size(size, max_bytes)
-        data = _read_range(descriptor, offset, size)
-    except OSError as error:
-        raise error_of_system(error) from error
-    finally:
-        os.close(descriptor)
+        data = read_range(file, item.offset or 0, size)
     if len(data) < size:
-        raise ReadError("truncated", f"{len(data):,} of {size:,} bytes are there")
-    return data
-
-
-def _read_range(descriptor: int, offset: int, size: int) -> bytes:
-    data = os.pread(descriptor, size, offset)
-    while len(data) < size:  # the system may give less than asked for
-        more = os.pread(descriptor, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
+        raise ItemError("truncated", f"{len(data):,} of {size:,} bytes are there")
     return data

@@ -1,12 +1,10 @@
-"""What a source gives: pictures in a fixed order, each with a name for good."""
+"""A picture of a source, and which names are those of pictures and archives."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+import os
+import stat
 from dataclasses import dataclass, field
-
-from tai_engine.sources.item_reading import ItemReader
 
 # HEIC is here although Pillow alone cannot read it: such pictures shall end as failed with a reason, not go unseen.
 IMAGE_SUFFIXES = (
@@ -21,7 +19,7 @@ class SourceItem:
     """A picture that is to be read.
 
     Attributes:
-        id: its name for good (see `item_ids`); unique within the source.
+        id: its name for good (see `tai_engine.sources.ids`); unique within the source.
         location: the path or address of the file that it is in.
         size: bytes; None if there is no such file, or nobody says.
         modified_ns: time of the last change in nanoseconds since 1970; None if there is no such file, or nobody says.
@@ -39,32 +37,14 @@ class SourceItem:
     failure: str | None = None
 
 
-class Source(ABC):
-    """Pictures in a fixed order; can be walked through again and again.
-
-    Attributes:
-        left_out: how many folders and archives the last walk could not go through, or not to their end; each has a
-            warning of `logging`. What is in them is not gone.
-    """
-
-    left_out: int = 0
-
-    @property
-    def reader(self) -> ItemReader:
-        """What gets the bytes of an item; it can be pickled, for the processes that read and decode."""
-        return ItemReader()
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[SourceItem]:
-        """Every item once, in an order that depends on the names alone."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """A few words for people: what kind of source, and where."""
-
-    @abstractmethod
-    def estimate_count(self) -> int | None:
-        """About how many items there are, or None where finding out would cost as much as reading them."""
+def item_of_file(item_id: str, location: str) -> SourceItem:
+    """The item with what the system says of its file; one that is not there is found out by whoever opens it."""
+    try:
+        found = os.stat(location)  # noqa: PTH116 - a million Paths cost seconds
+    except (OSError, ValueError):  # ValueError: text that no file system encodes
+        return SourceItem(item_id, location)
+    size = found.st_size if stat.S_ISREG(found.st_mode) else None
+    return SourceItem(item_id, location, size, found.st_mtime_ns)
 
 
 def is_image_name(name: str) -> bool:

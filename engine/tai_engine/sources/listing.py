@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tai_engine.errors import UserError
-from tai_engine.sources.addresses import join, local_path, name_of, parent_of, protocol_of
-from tai_engine.sources.folder import item_of_file, printable
-from tai_engine.sources.ids import ID_COLUMN, LOCATION_COLUMNS, id_of_row, is_address
-from tai_engine.sources.item_reading import ReadError
-from tai_engine.sources.items import Source, SourceItem
+from tai_engine.addresses import is_address, join, local_path, name_of, open_file_system, parent_of, protocol_of
+from tai_engine.errors import ItemError, UserError
+from tai_engine.regular_files import printable
+from tai_engine.sources.ids import ID_COLUMN, LOCATION_COLUMNS, id_of_row
+from tai_engine.sources.items import SourceItem, item_of_file
+from tai_engine.sources.source import Source
+from tai_engine.sources.streams import AddressStream
 from tai_engine.sources.tables import Record, read_records
 
 
@@ -120,7 +121,6 @@ class ListSource(Source):
 
     def _try_protocol(self, place: str, address: str) -> None:
         """A package that is missing is missing for all rows: better said before the run."""
-        from tai_engine.sources.remote import open_file_system
 
         try:
             open_file_system(address)
@@ -129,12 +129,11 @@ class ListSource(Source):
 
 
 def _copy_to(address: str, path: Path) -> None:
-    from tai_engine.sources.streams import AddressStream
 
     try:
         with AddressStream(address) as stream, path.open("wb") as file:
             shutil.copyfileobj(stream, file, 2**20)
-    except ReadError as error:
+    except ItemError as error:
         raise UserError(f"The list '{address}' cannot be read ({error.detail}): check the address.") from error
 
 

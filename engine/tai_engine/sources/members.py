@@ -1,4 +1,8 @@
-"""The members of a tar archive, read once from front to back, and what is wrong with the archive."""
+"""The members of a tar archive, read once from front to back, and what is wrong with the archive.
+
+tarfile reads the headers; it takes a damaged one for the end of the archive, and would lose all that follows without a
+word. So what it has read is looked at here.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, cast
 
-from tai_engine.sources.item_reading import ReadError, error_of_system
+from tai_engine.errors import ItemError
+from tai_engine.regular_files import error_of_system
 
 _BLOCK_BYTES = 512
 _MAX_HEADER_BYTES = 2**20
@@ -37,43 +42,43 @@ class TarStream:
         """Headers in order; between two of them `data` may be called.
 
         Raises:
-            ReadError: where the archive is damaged or cut off.
+            ItemError: where the archive is damaged or cut off.
         """
         try:
             archive: Any = tarfile.TarFile(fileobj=cast("Any", self), mode="r")
             while (member := archive.next()) is not None:
                 archive.members.clear()  # it would keep them all
                 if member.size < 0:
-                    raise ReadError("broken", "a header says that a member has less than no bytes")
+                    raise ItemError("broken", "a header says that a member has less than no bytes")
                 yield member
             self._check_end()
-        except ReadError:
+        except ItemError:
             raise
         except MemoryError as error:
-            raise ReadError("no-memory", "reading the archive needs more memory than there is") from error
+            raise ItemError("no-memory", "reading the archive needs more memory than there is") from error
         except (zlib.error, gzip.BadGzipFile) as error:
-            raise ReadError("broken", f"its gzip packing is damaged ({error})") from error
+            raise ItemError("broken", f"its gzip packing is damaged ({error})") from error
         except EOFError as error:
-            raise ReadError("truncated", "the archive is cut off") from error
+            raise ItemError("truncated", "the archive is cut off") from error
         except OSError as error:
             raise error_of_system(error) from error
         except Exception as error:  # tarfile meets wrong numbers in headers with whatever comes of them
             text = str(error) or type(error).__name__
             if text == "empty file":
-                raise ReadError("empty", "the archive has no bytes") from error
+                raise ItemError("empty", "the archive has no bytes") from error
             is_cut = "unexpected end" in text or "truncated" in text
-            raise ReadError("truncated" if is_cut else "broken", f"a header or member is damaged ({text})") from error
+            raise ItemError("truncated" if is_cut else "broken", f"a header or member is damaged ({text})") from error
 
     def data(self, member: tarfile.TarInfo) -> bytes:
         """The bytes of the member whose header came last.
 
         Raises:
-            ReadError: if the archive ends before.
+            ItemError: if the archive ends before.
         """
         self.seek(member.offset_data)
         data = self.read(member.size, member.size)
         if len(data) < member.size:
-            raise ReadError("truncated", "the archive is cut off")
+            raise ItemError("truncated", "the archive is cut off")
         self.seek(member.offset_data + -(-member.size // _BLOCK_BYTES) * _BLOCK_BYTES)
         return data
 
@@ -94,10 +99,10 @@ class TarStream:
         """``size`` bytes, fewer only at the end.
 
         Raises:
-            ReadError: for more than ``limit``: no header is so long.
+            ItemError: for more than ``limit``: no header is so long.
         """
         if not 0 <= size <= limit:
-            raise ReadError("broken", f"a header of {size:,} bytes")
+            raise ItemError("broken", f"a header of {size:,} bytes")
         parts = []
         left = size
         while left and (part := self._file.read(left)):
@@ -115,9 +120,9 @@ class TarStream:
         if not self._last_read:
             return
         if len(self._last_read) < _BLOCK_BYTES:
-            raise ReadError("truncated", "the archive is cut off")
+            raise ItemError("truncated", "the archive is cut off")
         if any(self._last_read):
-            raise ReadError("broken", "a header is damaged")
+            raise ItemError("broken", "a header is damaged")
         while rest := self.read(_SKIP_BYTES):
             if any(rest):
-                raise ReadError("broken", "there is more behind its end: it is damaged, or several archives in one")
+                raise ItemError("broken", "there is more behind its end: it is damaged, or several archives in one")

@@ -6,14 +6,15 @@ import os
 import stat
 from pathlib import Path
 
+from tai_engine.addresses import head_of, is_address, local_path, name_of
 from tai_engine.errors import UserError
+from tai_engine.regular_files import printable
 from tai_engine.sources.address_folder import AddressFileSource, AddressFolderSource
-from tai_engine.sources.addresses import head_of, local_path, name_of
-from tai_engine.sources.folder import FileSource, FolderSource, printable
-from tai_engine.sources.ids import is_address
-from tai_engine.sources.items import TAR_SUFFIXES, Source, is_image_name, is_tar_name
+from tai_engine.sources.folder import FileSource, FolderSource
+from tai_engine.sources.items import TAR_SUFFIXES, is_image_name, is_tar_name
 from tai_engine.sources.listing import ListSource
 from tai_engine.sources.patterns import is_pattern
+from tai_engine.sources.source import Source
 from tai_engine.sources.tables import LIST_SUFFIXES, is_list
 from tai_engine.sources.tar import TarSource
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import glob
 import itertools
-import math
 import os
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from tai_engine.errors import UserError
-from tai_engine.sources.addresses import head_of, is_http, name_of, with_path
-from tai_engine.sources.ids import id_from_path, is_address
-from tai_engine.sources.item_reading import PAUSES, ReadError
+from braceexpand import braceexpand
+
+from tai_engine.addresses import head_of, is_address, is_http, name_of, open_file_system, with_path
+from tai_engine.errors import ItemError, UserError
+from tai_engine.sources.ids import id_from_path
 from tai_engine.sources.items import TAR_SUFFIXES, is_tar_name
+from tai_engine.sources.remote import PAUSES, with_retries
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MAGIC = re.compile(r"[*\[?]")
 _WEB_MAGIC = re.compile(r"[*\[]")  # a question mark begins the query of a web address
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"\{(-?\d+)\.\.(-?\d+)")
 _MAX_NAMES = 1_000_000
 
 
@@ -102,26 +102,20 @@ def _file_name(place: str) -> str:
     return name_of(place) if is_address(place) else place.rpartition("/")[2]
 
 
-def _expand_braces(text: str) -> Iterator[str]:
+def _expand_braces(text: str) -> list[str]:
     """Every text that the braces stand for; those without a comma or a range stay as they are."""
-    parts = _BRACES.split(text)  # plain text and what is in braces take turns
-    choices = [_choices(part, text) if index % 2 else [part] for index, part in enumerate(parts)]
-    if math.prod(map(len, choices)) > _MAX_NAMES:
+    if _BRACES.search(text) is None:
+        return [text]
+    # It would make a list of every range before the first name comes.
+    if any(abs(int(last) - int(first)) >= _MAX_NAMES for first, last in _RANGE.findall(text)):
         raise _too_many(text)
-    return map("".join, itertools.product(*choices))
-
-
-def _choices(inner: str, text: str) -> list[str]:
-    numbers = _RANGE.fullmatch(inner)
-    if numbers is None:
-        return inner.split(",") if "," in inner else ["{" + inner + "}"]
-    first, last = int(numbers[1]), int(numbers[2])
-    if abs(last - first) >= _MAX_NAMES:
+    try:
+        names = list(itertools.islice(braceexpand(text, escape=False), _MAX_NAMES + 1))
+    except ValueError as error:
+        raise UserError(f"The pattern '{text}' has an opening or a closing brace too many: mend it.") from error
+    if len(names) > _MAX_NAMES:
         raise _too_many(text)
-    is_padded = any(len(n) > 1 and n.startswith("0") for n in numbers.groups())
-    width = max(map(len, numbers.groups())) if is_padded else 0
-    step = 1 if first <= last else -1
-    return [f"{number:0{width}d}" for number in range(first, last + step, step)]
+    return names
 
 
 def _too_many(text: str) -> UserError:
@@ -139,12 +133,11 @@ def _expand_wildcards(name: str, pauses: tuple[float, ...]) -> list[str]:
     if not is_address(name):
         found = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
         return sorted(filter(os.path.isfile, found), key=os.fsencode)
-    from tai_engine.sources.remote import open_file_system, with_retries
 
     file_system, path = open_file_system(name)
     try:
         matches = with_retries(lambda: file_system.glob(path), pauses)
-    except ReadError as error:
+    except ItemError as error:
         raise UserError(f"'{name}' cannot be listed ({error.detail}): check the address.") from error
     if is_http(name):
         return sorted(map(str, matches))

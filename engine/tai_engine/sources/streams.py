@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from tai_engine.sources.addresses import is_http
-from tai_engine.sources.item_reading import PAUSES, ReadError
-from tai_engine.sources.remote import BLOCK_BYTES, as_stream, open_file_system, with_retries
+from tai_engine.addresses import is_http, open_file_system
+from tai_engine.errors import ItemError
+from tai_engine.sources.remote import BLOCK_BYTES, PAUSES, as_stream, with_retries
 
 
 class AddressStream(io.RawIOBase):
@@ -20,7 +20,7 @@ class AddressStream(io.RawIOBase):
         pauses: seconds before each further try.
 
     Raises:
-        ReadError: from `read`, after all tries.
+        ItemError: from `read`, after all tries.
     """
 
     def __init__(self, address: str, pauses: tuple[float, ...] = PAUSES) -> None:
@@ -79,7 +79,7 @@ class AddressStream(io.RawIOBase):
         while left:
             skipped = len(self._file.read(min(left, BLOCK_BYTES)))
             if not skipped:
-                raise ReadError("truncated", "the file has become shorter while it was read")
+                raise ItemError("truncated", "the file has become shorter while it was read")
             left -= skipped
 
     def _drop(self) -> None:

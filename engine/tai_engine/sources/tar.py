@@ -7,19 +7,20 @@ import io
 import logging
 import os
 import posixpath
-import stat
 import tarfile
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
-from tai_engine.errors import UserError
+from tai_engine.addresses import is_address
+from tai_engine.errors import ItemError, UserError
+from tai_engine.regular_files import check_size, open_regular, printable
 from tai_engine.sources.file_info import nanoseconds
-from tai_engine.sources.folder import printable
-from tai_engine.sources.ids import id_from_path, is_address
-from tai_engine.sources.item_reading import PAUSES, ReadError, check_size, error_of_system
-from tai_engine.sources.items import IMAGE_SUFFIXES, Source, SourceItem, is_image_name
+from tai_engine.sources.ids import id_from_path
+from tai_engine.sources.items import IMAGE_SUFFIXES, SourceItem, is_image_name
 from tai_engine.sources.members import TarStream
 from tai_engine.sources.patterns import Shard, find_shards
+from tai_engine.sources.remote import PAUSES
+from tai_engine.sources.source import Source
+from tai_engine.sources.streams import AddressStream
 
 MAX_CARRIED_BYTES = 256 * 2**20
 """Larger members of archives that are read as a stream are refused: their bytes travel with the item."""
@@ -80,7 +81,7 @@ class TarSource(Source):
                 for item in self._items_of(shard):
                     last_id = item.id
                     yield item
-            except ReadError as error:
+            except ItemError as error:
                 self.left_out += 1
                 size, modified_ns = _size_and_time(shard)
                 failure = str(error) if last_id is None else f"{error}, after {last_id}"
@@ -100,7 +101,7 @@ class TarSource(Source):
             return None
         sizes = [_size_and_time(shard)[0] or 0 for shard in self._shards]
         count, end = 0, sizes[0]
-        with contextlib.suppress(ReadError), _open(first, self._pauses) as stream:
+        with contextlib.suppress(ItemError), _open(first, self._pauses) as stream:
             if not stream.can_seek:
                 return None
             for item in _pictures(first, stream):
@@ -118,18 +119,10 @@ class TarSource(Source):
 @contextlib.contextmanager
 def _open(shard: Shard, pauses: tuple[float, ...]) -> Iterator[TarStream]:
     if is_address(shard.location):
-        from tai_engine.sources.streams import AddressStream
-
         with io.BufferedReader(AddressStream(shard.location, pauses), _BUFFER_BYTES) as file:
             yield TarStream(file, is_local=False)
         return
-    try:
-        if not stat.S_ISREG(os.stat(shard.location).st_mode):  # noqa: PTH116
-            raise ReadError("not-a-file", "it is no regular file")
-        archive = Path(shard.location).open("rb")  # noqa: SIM115 - closed below; the body's errors are not of opening
-    except OSError as error:
-        raise error_of_system(error) from error
-    with archive:
+    with open_regular(shard.location) as archive:
         yield TarStream(archive, is_local=True)
 
 
@@ -156,13 +149,13 @@ def _item(item_id: str, shard: Shard, member: tarfile.TarInfo, stream: TarStream
     modified_ns = nanoseconds(member.mtime)
     try:
         if not member.isreg():
-            raise ReadError("not-a-file", "it is a link or a device, which are not followed inside archives")
+            raise ItemError("not-a-file", "it is a link or a device, which are not followed inside archives")
         if member.issparse():
-            raise ReadError("unreadable", "it is stored with holes; pack the archive without --sparse")
+            raise ItemError("unreadable", "it is stored with holes; pack the archive without --sparse")
         if stream.can_seek:
             return SourceItem(item_id, shard.location, member.size, modified_ns, offset=member.offset_data)
         check_size(member.size, MAX_CARRIED_BYTES)
-    except ReadError as error:
+    except ItemError as error:
         return SourceItem(item_id, shard.location, member.size, modified_ns, failure=str(error))
     return SourceItem(item_id, shard.location, member.size, modified_ns, data=stream.data(member))
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tai_engine.decoding.decode import REASONS, DecodeError, DecodeOptions, decode_image, decode_picture
+from tai_engine.decoding.decode import DecodeOptions, decode_image, decode_picture
 from tai_engine.decoding.pixels import SquarePixels
-from tai_engine.errors import UserError
+from tai_engine.errors import REASONS, ItemError, UserError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -44,7 +44,7 @@ def pixels(data: bytes | Path, options: DecodeOptions | None = None) -> np.ndarr
 
 
 def reason(data: bytes | str | Path, options: DecodeOptions | None = None) -> str:
-    with pytest.raises(DecodeError) as caught:
+    with pytest.raises(ItemError) as caught:
         decode_image(data, options)
     assert str(caught.value) == f"{caught.value.reason}: {caught.value.detail}"
     assert caught.value.detail
@@ -239,7 +239,7 @@ def test_damage_in_the_middle_is_noticed_or_decoded_but_nothing_else_escapes():
             try:
                 decode_image(damaged.tobytes(), DecodeOptions(max_megapixels=1))
                 outcomes.add("decoded")
-            except DecodeError as error:
+            except ItemError as error:
                 outcomes.add(error.reason)
     assert {"decoded", "broken"} <= outcomes <= {*REASONS, "decoded"}
 
@@ -264,7 +264,7 @@ def test_contents_that_are_no_picture(tmp_path, data, expected):
 
 
 def test_heif_says_what_to_do():
-    with pytest.raises(DecodeError, match="HEIF or a video; convert it to JPEG"):
+    with pytest.raises(ItemError, match="HEIF or a video; convert it to JPEG"):
         decode_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64)
 
 
@@ -313,7 +313,7 @@ def bomb(width: int, height: int) -> bytes:
 def test_bombs_are_refused_by_their_header():
     for width, height in ((12_000, 12_000), (50_000, 50_000), (2**31 - 1, 2**31 - 1)):
         assert reason(bomb(width, height)) == "too-large"
-    with pytest.raises(DecodeError, match=r"12000 x 12000 are 144 megapixels, 128 are allowed"):
+    with pytest.raises(ItemError, match=r"12000 x 12000 are 144 megapixels, 128 are allowed"):
         decode_image(bomb(12_000, 12_000))
 
 
@@ -375,7 +375,7 @@ def test_files_are_closed_and_pictures_can_be_sent_to_other_processes(tmp_path):
     image = decode_image(path)
     assert len(list(Path("/dev/fd").iterdir())) == before
     assert np.array_equal(np.asarray(pickle.loads(pickle.dumps(image))), np.asarray(image))
-    error = pickle.loads(pickle.dumps(DecodeError("broken", "x")))
+    error = pickle.loads(pickle.dumps(ItemError("broken", "x")))
     assert (error.reason, error.detail, str(error)) == ("broken", "x", "broken: x")
 
 
@@ -386,7 +386,7 @@ def test_options():
         with pytest.raises(UserError):
             DecodeOptions(**options)
     with pytest.raises(ValueError, match="expected one of missing"):
-        DecodeError("odd", "x")
+        ItemError("odd", "x")
 
 
 # --- drafts ----------------------------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tai_engine.errors import UserError
-from tai_engine.sources import ReadError, SourceItem, open_source
-from tai_engine.sources.addresses import child_of, join, local_path, name_of, parent_of
+from tai_engine.addresses import child_of, join, local_path, name_of, parent_of
+from tai_engine.errors import ItemError, UserError
+from tai_engine.sources import SourceItem, open_source
 from tai_engine.sources.file_info import modified_ns, nanoseconds, size_of
 
 
@@ -118,7 +118,7 @@ def test_names_that_look_like_chains_fail_rather_than_give_another_file(memory):
     source = open_source("memory://p")
     items = list(source)
     assert [item.id for item in items] == ["a::b.jpg", "c.jpg"]
-    with pytest.raises(ReadError, match="unreadable: fsspec reads '::' in a name as a chain"):
+    with pytest.raises(ItemError, match="unreadable: fsspec reads '::' in a name as a chain"):
         source.reader(items[0])
 
 
@@ -128,7 +128,7 @@ def test_sizes_bound_what_is_read(memory):
     memory.pipe("/a.jpg", b"0123456789")
     for size in (None, 10):
         assert ItemReader(max_bytes=10)(SourceItem("a", "memory://a.jpg", size)) == b"0123456789"
-        with pytest.raises(ReadError, match="too-large: "):
+        with pytest.raises(ItemError, match="too-large: "):
             ItemReader(max_bytes=9)(SourceItem("a", "memory://a.jpg", size))
 
 

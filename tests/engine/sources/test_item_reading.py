@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tai_engine.decoding.decode import REASONS
-from tai_engine.sources import ItemReader, ReadError, SourceItem, open_source
-from tai_engine.sources.item_reading import error_of_system
+from tai_engine.errors import REASONS, ItemError
+from tai_engine.regular_files import error_of_system
+from tai_engine.sources import ItemReader, SourceItem, open_source
 
 
 def reason(reader: ItemReader, item: SourceItem) -> str:
-    with pytest.raises(ReadError) as caught:
+    with pytest.raises(ItemError) as caught:
         reader(item)
     assert caught.value.reason in REASONS
     copy = pickle.loads(pickle.dumps(caught.value))

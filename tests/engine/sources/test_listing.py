@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tai_engine.errors import UserError
-from tai_engine.sources import ReadError, SourceItem, open_source
+from tai_engine.errors import ItemError, UserError
+from tai_engine.sources import SourceItem, open_source
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -108,7 +108,7 @@ def test_a_list_behind_an_address(tmp_path, memory):
         ("gone.jpg", "memory://data/lists/gone.jpg"),
     ]
     assert list(map(source.reader, items[:3])) == [b"1", b"22", b"333"]
-    with pytest.raises(ReadError, match="missing: there is nothing at this address"):
+    with pytest.raises(ItemError, match="missing: there is nothing at this address"):
         source.reader(items[3])
     long = list(open_source("memory://data/lists/l.parquet"))
     assert (len(long), long[-1].id, long[-1].location) == (3001, "3000", "memory://data/lists/end.jpg")

@@ -86,3 +86,14 @@ def test_patterns_that_are_refused(here, spec, message):
     touch(here, "s-1.tar", "s-1.tgz", "s-2.tar", "a.jpg", "s-1/b.tar")
     with pytest.raises(UserError, match=message):
         find_shards(spec)
+
+
+def test_braces_are_those_of_a_shell(here):
+    touch(here, *(f"s-{i}.tar" for i in ("0", "5", "10", "a1", "a2", "b")))
+    assert [s[1] for s in shards("s-{0..10..5}.tar")] == ["s-0", "s-5", "s-10"]
+    assert [s[1] for s in shards("s-{a{1,2},b}.tar")] == ["s-a1", "s-a2", "s-b"]
+    with pytest.raises(UserError, match=r"The pattern 's-\{0\.\.\{1,2\}\.tar' has an opening or a closing brace too"):
+        find_shards("s-{0..{1,2}.tar")
+    for endless in ("s-{0..999999999999}.tar", "s-{0..999}{0..999}{0..9}.tar", "s-{a,{-9999999..0..3}}.tar"):
+        with pytest.raises(UserError, match=r"stands for more than 1,000,000 names: check its ranges"):
+            find_shards(endless)

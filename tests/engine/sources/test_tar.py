@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picture_server import tar_bytes
-from tai_engine.decoding.decode import REASONS
-from tai_engine.errors import UserError
-from tai_engine.sources import ReadError, SourceItem, open_source, tar
+from tai_engine.errors import REASONS, ItemError, UserError
+from tai_engine.sources import SourceItem, open_source, tar
 
 PICTURES = {f"{i:04d}.jpg": bytes([i]) * (700 * i + 1) for i in range(5)}
 MODES = {"s.tar": "w", "s.tar.gz": "w:gz", "s.tgz": "w:gz"}
@@ -27,7 +26,7 @@ def contents(source) -> dict[str, bytes | str]:
         assert item.id not in found
         try:
             found[item.id] = reader(copy)
-        except ReadError as error:
+        except ItemError as error:
             found[item.id] = str(error)
     assert {text.partition(":")[0] for text in found.values() if isinstance(text, str)} <= set(REASONS)
     return found
@@ -217,7 +216,7 @@ def test_no_damage_escapes_or_changes_what_came_before(position, noise, is_packe
     reason = None
     try:
         names.extend(member.name for member in stream.members())
-    except ReadError as error:
+    except ItemError as error:
         reason = error.reason
     assert reason is None or reason in REASONS
     before = [name for name, end in zip(PICTURES, HEADERS[1:], strict=True) if end <= position]
@@ -249,7 +248,7 @@ def test_archives_that_go_away_during_the_run(tmp_path):
     (tmp_path / "b.tar").unlink()
     assert list(contents(source).items())[1] == ("b.tar", "missing: No such file or directory")
     (tmp_path / "b.tar").mkdir()
-    assert contents(source)["b.tar"] == "not-a-file: it is no regular file"
+    assert contents(source)["b.tar"] == "not-a-file: it is a folder"
 
 
 def test_a_mended_archive_gives_its_pictures(tmp_path):

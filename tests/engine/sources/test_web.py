@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from picture_server import serving, tar_bytes
-from tai_engine.errors import UserError
-from tai_engine.sources import ItemReader, ReadError, SourceItem, open_source, streams, tar
+from tai_engine.errors import ItemError, UserError
+from tai_engine.sources import ItemReader, SourceItem, open_source, streams, tar
 from tai_engine.sources.remote import read_error, with_retries
 from tai_engine.sources.streams import AddressStream
 from tai_engine.sources.tar import TarSource
@@ -76,7 +76,7 @@ def test_archives_of_a_web_server_survive_failures(tmp_path, monkeypatch, answer
         web.failures[f"/{name}"] = [503] * 50
         [failed] = source
         assert failed.id == name
-        with pytest.raises(ReadError, match="unreadable: 503"):
+        with pytest.raises(ItemError, match="unreadable: 503"):
             source.reader(failed)
 
 
@@ -102,7 +102,7 @@ def test_requests_are_tried_again_a_few_times(tmp_path, web):
         ([400], 1, "unreadable: 400"),
     ):
         web.failures["/a.jpg"] = list(failures)
-        with pytest.raises(ReadError) as caught:
+        with pytest.raises(ItemError) as caught:
             reader(item)
         assert str(caught.value).startswith(reason)
         assert asked() == tries
@@ -115,7 +115,7 @@ def test_pauses_grow_and_end():
     def fail() -> None:
         raise ConnectionResetError("gone")
 
-    with patch.object(time, "sleep") as sleep, pytest.raises(ReadError, match="unreadable: gone"):
+    with patch.object(time, "sleep") as sleep, pytest.raises(ItemError, match="unreadable: gone"):
         with_retries(fail)
     pauses = [call.args[0] for call in sleep.call_args_list]
     assert pauses == sorted(pauses) == list(ItemReader().pauses)
@@ -146,10 +146,10 @@ def test_what_time_does_not_mend_is_not_tried_again():
 def test_a_server_that_is_not_there(tmp_path):
     with serving(tmp_path) as server:
         url = server.url
-    with pytest.raises(ReadError, match=r"unreadable: Cannot connect to host 127\.0\.0\.1"):
+    with pytest.raises(ItemError, match=r"unreadable: Cannot connect to host 127\.0\.0\.1"):
         ItemReader(pauses=QUICK)(SourceItem("a", f"{url}/a.jpg"))
     with (
-        pytest.raises(ReadError, match=r"unreadable: Cannot connect to host 127\.0\.0\.1"),
+        pytest.raises(ItemError, match=r"unreadable: Cannot connect to host 127\.0\.0\.1"),
         AddressStream(url, QUICK) as stream,
     ):
         stream.read(1)
@@ -221,5 +221,5 @@ def test_a_stream_goes_on_where_it_broke(monkeypatch, can_seek, breaks):
 
 def test_a_file_that_shrinks_while_it_is_read(monkeypatch):
     files = [BreakingFile(bytes(50), False, 20), BreakingFile(bytes(10), False, 50), BreakingFile(bytes(10), False, 50)]
-    with opening(monkeypatch, files) as stream, pytest.raises(ReadError, match=r"truncated: .* shorter"):
+    with opening(monkeypatch, files) as stream, pytest.raises(ItemError, match=r"truncated: .* shorter"):
         stream.readall()

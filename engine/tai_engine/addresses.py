@@ -1,4 +1,7 @@
-"""Addresses such as ``s3://bucket/photos`` as text: their parts, and how they are joined."""
+"""Addresses such as ``s3://bucket/photos``: what is one, its parts, how they are joined, and the file system behind it.
+
+fsspec is imported when the first address is opened: those who work with local files do not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,25 @@ import os
 import posixpath
 import re
 import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+from tai_engine.errors import UserError, unknown_choice
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# Packages by protocol; fsspec names others itself.
+_PACKAGES = {
+    "http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs",
+    "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs", "adl": "adlfs", "hf": "huggingface_hub",
+    "sftp": "paramiko", "ssh": "paramiko",
+}  # fmt: skip
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_address(text: str) -> bool:
+    """Whether it begins like an address (``s3://``, also chained: ``simplecache::s3://``) and is no path."""
+    return _ADDRESS.match(text) is not None
 
 
 def protocol_of(address: str) -> str:
@@ -85,6 +107,48 @@ def with_path(address: str, path: str) -> str:
     index = next(i for i, link in enumerate(links) if "://" in link)
     links[index] = f"{links[index].partition('://')[0]}://{path}"
     return "::".join(links)
+
+
+def open_file_system(address: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of an address and the path in it; fsspec keeps those that are open.
+
+    Raises:
+        UserError: for a protocol that nobody knows, one whose package is not installed, or a mistake in the address.
+    """
+    import fsspec
+
+    protocol = protocol_of(address)
+    options: dict[str, Any] = {}
+    try:
+        if "::" not in address:
+            options["use_listings_cache"] = False  # it would hold every name that was ever listed
+        if protocol in ("http", "https"):
+            options["client_kwargs"] = {"timeout": _http_timeout()}
+        file_system, path = fsspec.core.url_to_fs(address, **options)
+        return file_system, str(path)
+    except ImportError as error:
+        package = _PACKAGES.get(protocol)
+        if package is None:
+            raise UserError(f"'{address}' cannot be read: {error}.") from error
+        raise UserError(
+            f"Reading '{address}' needs the package {package}, which is not installed: pip install {package}."
+        ) from error
+    except Exception as error:
+        if protocol not in fsspec.available_protocols():
+            raise unknown_choice("kind of address", protocol, fsspec.available_protocols()) from error
+        raise UserError(f"'{address}' cannot be opened ({words_of(error)}): check the address.") from error
+
+
+def _http_timeout() -> Any:
+    """A server that falls silent is given up after a minute, however long the file is."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
+
+
+def words_of(error: Exception) -> str:
+    """What an error says, without a full stop."""
+    return (str(error) or type(error).__name__).rstrip(".")
 
 
 def _path_of(address: str) -> str:
