@@ -151,10 +151,11 @@ def torch_error(inputs, pooling, temperature, dtype, expected):
     return max(largest_difference(coarse, expected.coarse), largest_difference(4 * pooled, expected.fine))
 
 
-def published_problems(dtype):
+def published_problems(dtype, multiplied):
     """The published code's own inputs with rows in ``dtype``, its scores, and how far from them ours may be.
 
-    That is 1e-4 in fp32; elsewhere what rows lose in that dtype, and torch's sums over them, come to it.
+    That is 1e-4 in fp32; elsewhere what rows lose in that dtype, and torch's sums over them in the dtype that they are
+    ``multiplied`` in, come to it.
     """
     for golden in golden_scores():
         fine, offsets = golden.fine.flatten(0, -2), golden.offsets
@@ -170,7 +171,6 @@ def published_problems(dtype):
             settings = ("softmax", golden.temperature)
             unrounded = exact(Inputs(golden.coarse, fine, offsets, *classes, None), *settings)
             expected = exact(inputs, *settings)
-            multiplied = torch.float16 if dtype == torch.int8 else dtype
             allowed += worst(expected, unrounded) + torch_error(inputs, *settings, multiplied, expected)
         yield golden, inputs, allowed
 

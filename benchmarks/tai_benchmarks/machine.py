@@ -15,7 +15,7 @@ import torch
 
 from tai_benchmarks.protocol import Candidate, Timing, Value
 from tai_engine.errors import UserError
-from tai_kernels.scoring.cpu_score import has_fast_bf16
+from tai_kernels.processor import has_amx, has_fast_bf16
 
 COPY = "copy"
 _GEMM = "gemm of "
@@ -54,15 +54,8 @@ def device_name(device: torch.device) -> str:
         found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
         model = found.group(1).strip() if found else ""
     model = model or platform.processor() or platform.machine()
-    vectors = "AMX" if _has_amx() else torch.backends.cpu.get_cpu_capability()
+    vectors = "AMX" if has_amx() else torch.backends.cpu.get_cpu_capability()
     return f"{model}, {vectors}, {torch.get_num_threads()} threads"
-
-
-def _has_amx() -> bool:
-    try:
-        return bool(torch.cpu._is_amx_tile_supported())
-    except (AttributeError, RuntimeError):  # another torch, or not an x86 build
-        return False
 
 
 def slug(name: str) -> str:

@@ -50,14 +50,17 @@ def test_every_contender_agrees_with_fp64(pooling):
         assert verdict.top_k_agreement >= (1.0 if contender.row_dtype == "fp32" else 0.9)
 
 
-def test_a_full_run_adds_the_compiled_variants(monkeypatch):
+@pytest.mark.parametrize("native", [True, False])
+def test_a_full_run_adds_the_compiled_variants_and_one_in_emulated_bf16(monkeypatch, native):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)  # compiling is another test's subject
+    monkeypatch.setattr(score_contenders, "is_native", lambda dtype, _: native or dtype == torch.float32)
     problem = ScoreProblem(Shape(6, 32), 128, 21, "softmax", CPU)
     full = {c.label: c for c in contenders(problem, (), False)}
     quick = {c.label for c in contenders(problem, (), True)}
-    assert {"torch-compile/fp32", "torch-compile-chunked/fp32", "torch-prenormalised/bf16"} <= full.keys() - quick
-    emulated = full["torch-prenormalised/bf16"]
-    assert emulated.items == (128 if emulated.native else 2)
+    more = {"torch-compile/fp32", "torch-compile-chunked/fp32"}
+    more |= {"torch-compile/bf16", "torch-compile-chunked/bf16"} if native else {"torch-prenormalised/bf16"}
+    assert full.keys() - quick == more
+    assert full["torch-prenormalised/bf16"].items == (128 if native else 2)
 
 
 def wrong(name: str) -> Contender:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from tai_engine.errors import UserError, unknown_choice
+from tai_kernels import processor
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +85,7 @@ def resolve_precision(precision: str, device: torch.device, fast: bool = True) -
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether ``device`` is a CPU that multiplies bf16 in hardware (AMX or AVX-512 BF16)."""
-    if device.type != "cpu":
-        return False
-    try:
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    except (AttributeError, RuntimeError):  # another torch, or not an x86 build
-        return False
+    return device.type == "cpu" and processor.has_fast_bf16()
 
 
 def has_fast_int16(device: torch.device) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tai_kernels.scoring import cpu_score, reference
-from tai_kernels.scoring.problem import Problem, Result
+from tai_kernels.scoring.call import ScoreCall, ScoreResult
 
 FORCE_VARIABLE = "TAI_KERNEL"
 
@@ -29,10 +29,10 @@ CHOICES: dict[str, str] = {
 class Backend(Protocol):
     """What a module offers to be a backend."""
 
-    def forward(self, problem: Problem, *, parts: bool = True, save: bool = False) -> Result:
+    def forward(self, call: ScoreCall, *, parts: bool = True, save: bool = False) -> ScoreResult:
         """Scores; see ``cpu_score.forward``."""
 
-    def pooled_gradient(self, problem: Problem, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
+    def pooled_gradient(self, call: ScoreCall, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
         """Gradient w.r.t. the local class vectors; see ``cpu_score.pooled_gradient``."""
 
 
@@ -151,7 +151,7 @@ def describe_backends() -> tuple[BackendStatus, ...]:
     no_compiled = why_not_compiled(devices[0])
     details = {
         "reference": (True, CHOICES["reference"]),
-        "torch": (True, f"{CHOICES['torch']}; bf16 on this CPU: {'yes' if cpu_score.has_fast_bf16() else 'no'}"),
+        "torch": (True, CHOICES["torch"]),
         "compiled": (no_compiled is None, no_compiled or native_score.describe()),
         "triton": (no_triton is None, no_triton or CHOICES["triton"]),
     }

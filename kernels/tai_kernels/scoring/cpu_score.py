@@ -10,39 +10,28 @@ Shape legend: N items, T rows of all items together, L rows per item, D embeddin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from tai_kernels.scoring.bags import Bags, blocks, pad, unpad
+from tai_kernels.scoring.call import ScoreCall, ScoreResult
 from tai_kernels.scoring.pooling import Pooled, pool, pooling_gradient
-from tai_kernels.scoring.problem import Problem, Result
 
 # Large enough that torch's cost per call vanishes, small enough that a block is still in the last-level cache when the
 # pooling reads it.
 _BLOCK_BYTES = 8 << 20
 
 
-@cache
-def has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware (AMX or AVX-512 BF16); elsewhere bf16 is slower than fp32."""
-    try:
-        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    except (AttributeError, RuntimeError):  # older torch, or not an x86 build
-        return False
-
-
 def compute_dtype(rows: Tensor, exact: bool) -> torch.dtype:
     """The dtype that rows and class vectors are multiplied in.
 
-    Half-precision rows are multiplied as they are on an accelerator, as bf16 on a CPU that has it, and else in fp32.
-    ``exact`` asks for fp32: the gradient recomputes the similarities in fp32 and must find the same ones.
+    Half-precision rows are multiplied as they are on an accelerator and in fp32 on a CPU, where torch gives a bf16
+    product back rounded to bf16: similarities of eight bits, of which many are equal. ``exact`` asks for fp32: the
+    gradient recomputes the similarities in fp32 and must find the same ones.
     """
-    if exact or rows.dtype == torch.float32:
+    if exact or rows.dtype == torch.float32 or rows.device.type == "cpu":
         return torch.float32
-    if rows.device.type == "cpu":
-        return torch.bfloat16 if has_fast_bf16() else torch.float32
     return torch.float16 if rows.dtype == torch.int8 else rows.dtype
 
 
@@ -64,17 +53,17 @@ def _class_step(rows: int) -> int:
     return max(64, _BLOCK_BYTES // (4 * max(rows, 1)))
 
 
-def forward(problem: Problem, *, parts: bool = True, save: bool = False) -> Result:
-    """Scores of every item and class; see ``problem.Result`` for what ``parts`` and ``save`` add.
+def forward(call: ScoreCall, *, parts: bool = True, save: bool = False) -> ScoreResult:
+    """Scores of every item and class; see ``call.ScoreResult`` for what ``parts`` and ``save`` add.
 
     The fine score of an item without rows is its coarse score.
     """
-    p = problem
+    p = call
     n, c, dim = p.items, p.classes, p.class_local.shape[1]
     dtype = compute_dtype(p.fine, exact=save)
     global_DC = p.class_global.to(compute_dtype(p.coarse, exact=save)).T
     local_DC = p.class_local.to(dtype).T
-    result = Result.allocate(p, parts=parts, save=save)
+    result = ScoreResult.allocate(p, parts=parts, save=save)
     for start, stop, first, last, offsets in _item_blocks(p.bags, dim, c):
         rows_TD = p.fine[first:last].to(dtype)
         scales_T = None if p.fine_scales is None else p.fine_scales[first:last]
@@ -97,16 +86,16 @@ def forward(problem: Problem, *, parts: bool = True, save: bool = False) -> Resu
     return result
 
 
-def pooled_gradient(problem: Problem, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
+def pooled_gradient(call: ScoreCall, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
     """Gradient w.r.t. the local class vectors, [C, D] fp32, recomputing the similarities block by block.
 
     Args:
-        problem: the forward's inputs.
+        call: the forward's inputs.
         values_NC: pooled similarities before the scale.
         state_NC: what the forward saved.
         grad_NC: gradient w.r.t. the pooled similarities; zero for items without rows.
     """
-    p = problem
+    p = call
     dim = p.class_local.shape[1]
     grad_CD = torch.zeros(p.classes, dim, dtype=torch.float32, device=p.fine.device)
     # fp32 throughout: the gradient is small work and feeds an optimiser.

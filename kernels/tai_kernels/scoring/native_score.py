@@ -19,10 +19,20 @@ from torch import Tensor
 from tai_kernels.native_build import OnFirstUse, UnavailableError, built_library, opened
 from tai_kernels.scoring import cpu_score
 from tai_kernels.scoring.bags import check_bags
+from tai_kernels.scoring.call import ScoreCall, ScoreResult
 from tai_kernels.scoring.cpu_score import pooled_gradient
-from tai_kernels.scoring.problem import Problem, Result
 
-__all__ = ["Library", "UnavailableError", "describe", "forward", "library", "load", "pooled_gradient", "why_not"]
+__all__ = [
+    "Library",
+    "UnavailableError",
+    "describe",
+    "forward",
+    "library",
+    "load",
+    "multiplies_in",
+    "pooled_gradient",
+    "why_not",
+]
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Library:
     description: str
 
 
-class Job(ctypes.Structure):
+class ScoreJob(ctypes.Structure):
     """One call; the fields of ``native/job.h`` in the same order."""
 
     _fields_ = (
@@ -89,6 +99,16 @@ def describe() -> str:
     return library().description
 
 
+def multiplies_in(rows: torch.dtype) -> torch.dtype:
+    """The dtype that rows of ``rows`` are multiplied in when no gradient is wanted: bf16 on AMX tiles, else fp32.
+
+    Raises:
+        UnavailableError: when there is no library.
+    """
+    on_tiles = rows != torch.float32 and library().functions.tai_has_amx()
+    return torch.bfloat16 if on_tiles else torch.float32
+
+
 def load(folder: Path, definitions: tuple[str, ...] = ()) -> Library:
     """Load the library kept in ``folder`` (built there if need be) and compare a small result of it with torch's.
 
@@ -97,8 +117,8 @@ def load(folder: Path, definitions: tuple[str, ...] = ()) -> Library:
         OSError: when the folder cannot be written.
     """
     path, compiler = built_library(folder, "score.cpp", definitions)
-    functions = opened(path, ctypes.sizeof(Job))
-    functions.tai_score.argtypes = [ctypes.POINTER(Job)]
+    functions = opened(path, ctypes.sizeof(ScoreJob))
+    functions.tai_score.argtypes = [ctypes.POINTER(ScoreJob)]
     instructions = f"{32 * functions.tai_lanes()}-bit fp32 vectors"
     if functions.tai_has_amx():
         instructions = f"AMX bf16 tiles for half-precision and int8 rows, else {instructions}"
@@ -114,11 +134,11 @@ _machine = OnFirstUse(load)
 
 
 def _largest_difference(compiled: Library, dtype: torch.dtype) -> float:
-    """Largest difference from plain torch on a small problem of odd sizes."""
+    """Largest difference from plain torch on a small call of odd sizes."""
     dim, classes, counts = 67, 21, torch.tensor([0, 7, 8, 30])
     wave = torch.arange(dim * (classes + 40), dtype=torch.float32).mul(0.7).sin().view(-1, dim)
     wave = wave / wave.norm(dim=1, keepdim=True)
-    problem = Problem(
+    call = ScoreCall(
         coarse=wave[:3].to(dtype),
         fine=wave[10:40].to(dtype),
         bags=check_bags(counts, 30),
@@ -130,8 +150,8 @@ def _largest_difference(compiled: Library, dtype: torch.dtype) -> float:
         scale=1.0,
         mix=0.5,
     )
-    expected = cpu_score.forward(problem).merged
-    return float((forward(problem, compiled=compiled).merged - expected).abs().max())
+    expected = cpu_score.forward(call).merged
+    return float((forward(call, compiled=compiled).merged - expected).abs().max())
 
 
 _ROW_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int8: 3}
@@ -167,7 +187,7 @@ def _run(
     classes = classes.float().contiguous()
     offsets = offsets.contiguous()
     scales = None if scales is None else scales.contiguous()
-    job = Job(
+    job = ScoreJob(
         rows=_address(rows),
         row_scales=_address(scales),
         offsets=offsets.data_ptr(),
@@ -192,11 +212,11 @@ def _run(
         raise MemoryError("the compiled scoring path ran out of memory")
 
 
-def forward(problem: Problem, *, parts: bool = True, save: bool = False, compiled: Library | None = None) -> Result:
+def forward(call: ScoreCall, *, parts: bool = True, save: bool = False, compiled: Library | None = None) -> ScoreResult:
     """Scores of every item and class (``cpu_score.forward``).
 
     Args:
-        problem: on the CPU.
+        call: on the CPU.
         parts: also return the coarse and the fine scores.
         save: also return the pooling state, and compute in fp32.
         compiled: the library to use instead of the machine's own.
@@ -205,9 +225,9 @@ def forward(problem: Problem, *, parts: bool = True, save: bool = False, compile
         UnavailableError: when there is no library.
         MemoryError: when its workspace cannot be had.
     """
-    p = problem
+    p = call
     compiled = compiled or library()
-    result = Result.allocate(p, parts=parts, save=save)
+    result = ScoreResult.allocate(p, parts=parts, save=save)
     if p.items == 0:
         return result
     coarse = result.coarse if parts else torch.empty_like(result.merged)

@@ -7,12 +7,15 @@ and ``score_top_k`` and ``score_above`` hold a slice of the [N, C] scores only.
 Shape legend: N items, T rows of all items together, L rows per item, D embedding size, C classes, K and M kept scores.
 """
 
+from typing import Required, TypedDict, Unpack
+
 import torch
 from torch import Tensor
 
 from tai_kernels.scoring import library  # noqa: F401  (registers the ops)
 from tai_kernels.scoring.backends import BackendStatus, describe_backends
 from tai_kernels.scoring.bags import check_bags
+from tai_kernels.scoring.call import ScoreArguments
 from tai_kernels.scoring.checks import check_classes, check_rows, check_scales, check_settings, check_tensors
 from tai_kernels.scoring.pooling import POOLING_MODES
 from tai_kernels.scoring.reference import Scores
@@ -21,6 +24,7 @@ __all__ = [
     "POOLING_MODES",
     "BackendStatus",
     "Scores",
+    "Settings",
     "describe_backends",
     "patch_similarities",
     "score",
@@ -30,7 +34,28 @@ __all__ = [
 ]
 
 
-def score(
+class Settings(TypedDict, total=False):
+    """How fine rows become scores: the keyword arguments that ``score`` and its sparse forms share.
+
+    Attributes:
+        pooling: one of ``POOLING_MODES``; default ``"softmax"``.
+        temperature: τ >= 0 of the softmax; not used by max.
+        scale: k > 0, multiplies both scores; default 4.
+        mix: weight of the coarse score, in [0, 1]; default 0.5.
+        empty: what to do with an item that has no rows: ``"error"`` (the default), or ``"coarse"`` (its fine score is
+            its coarse score).
+        fine_scales: [T] (or [N, L]) fp32: an int8 row times its scale is the row.
+    """
+
+    pooling: str
+    temperature: Required[float]
+    scale: float
+    mix: float
+    empty: str
+    fine_scales: Tensor | None
+
+
+def _arguments(
     coarse: Tensor,
     fine: Tensor,
     offsets: Tensor | None,
@@ -43,6 +68,23 @@ def score(
     mix: float = 0.5,
     empty: str = "error",
     fine_scales: Tensor | None = None,
+) -> ScoreArguments:
+    """What the ops take, checked but for the values of ``offsets``, which the ops read."""
+    check_tensors(coarse, fine, offsets, class_global, class_local, fine_scales)
+    check_settings(pooling, temperature, scale, mix, empty)
+    numbers = (float(temperature), float(scale), float(mix))
+    return ScoreArguments(
+        coarse, fine, offsets, class_global, class_local, fine_scales, pooling, *numbers, empty == "coarse"
+    )
+
+
+def score(
+    coarse: Tensor,
+    fine: Tensor,
+    offsets: Tensor | None,
+    class_global: Tensor,
+    class_local: Tensor,
+    **settings: Unpack[Settings],
 ) -> Scores:
     """Coarse, fine and merged scores of every item and class, in one pass over the rows.
 
@@ -55,12 +97,7 @@ def score(
         offsets: [N + 1] int64; on the CPU they cost a GPU no wait.
         class_global: [C, D] float, for the coarse score.
         class_local: [C, D] float, for the fine score.
-        pooling: one of ``POOLING_MODES``.
-        temperature: τ >= 0 of the softmax; not used by max.
-        scale: k > 0, multiplies both scores.
-        mix: weight of the coarse score, in [0, 1].
-        empty: what to do with an item that has no rows: "error", or "coarse" (its fine score is its coarse score).
-        fine_scales: [T] (or [N, L]) fp32: an int8 row times its scale is the row.
+        **settings: see ``Settings``.
 
     Returns:
         ``Scores`` of three [N, C] fp32 tensors.
@@ -70,26 +107,12 @@ def score(
         NotImplementedError: when a gradient w.r.t. rows is wanted.
         RuntimeError: when ``TAI_KERNEL`` forces a backend that cannot run here.
     """
-    check_tensors(coarse, fine, offsets, class_global, class_local, fine_scales)
-    check_settings(pooling, temperature, scale, mix, empty)
+    arguments = _arguments(coarse, fine, offsets, class_global, class_local, **settings)
     wants_grad = torch.is_grad_enabled()
     if wants_grad and (coarse.requires_grad or fine.requires_grad):
         raise NotImplementedError("the gradient w.r.t. rows is not implemented; detach() coarse and fine")
     save = wants_grad and (class_global.requires_grad or class_local.requires_grad)
-    coarse_NC, fine_NC, merged_NC, _ = torch.ops.tai.score(
-        coarse,
-        fine,
-        offsets,
-        class_global,
-        class_local,
-        fine_scales,
-        pooling,
-        float(temperature),
-        float(scale),
-        float(mix),
-        empty == "coarse",
-        save,
-    )
+    coarse_NC, fine_NC, merged_NC, _ = torch.ops.tai.score(*arguments, save)
     return Scores(coarse_NC, fine_NC, merged_NC)
 
 
@@ -117,12 +140,7 @@ def score_top_k(
     class_local: Tensor,
     *,
     k: int,
-    pooling: str = "softmax",
-    temperature: float,
-    scale: float = 4.0,
-    mix: float = 0.5,
-    empty: str = "error",
-    fine_scales: Tensor | None = None,
+    **settings: Unpack[Settings],
 ) -> tuple[Tensor, Tensor]:
     """The ``min(k, C)`` best merged scores of each item, best first, equal scores in class order. No gradient.
 
@@ -131,24 +149,10 @@ def score_top_k(
     Returns:
         scores [N, K] fp32, class indices [N, K] int64.
     """
-    check_tensors(coarse, fine, offsets, class_global, class_local, fine_scales)
-    check_settings(pooling, temperature, scale, mix, empty)
+    arguments = _arguments(coarse, fine, offsets, class_global, class_local, **settings)
     if k < 1:
         raise ValueError(f"k is {k}, expected 1 or more")
-    return torch.ops.tai.score_top_k(
-        coarse,
-        fine,
-        offsets,
-        class_global,
-        class_local,
-        fine_scales,
-        k,
-        pooling,
-        float(temperature),
-        float(scale),
-        float(mix),
-        empty == "coarse",
-    )
+    return torch.ops.tai.score_top_k(*arguments, k)
 
 
 def score_above(
@@ -159,12 +163,7 @@ def score_above(
     class_local: Tensor,
     *,
     thresholds: Tensor,
-    pooling: str = "softmax",
-    temperature: float,
-    scale: float = 4.0,
-    mix: float = 0.5,
-    empty: str = "error",
-    fine_scales: Tensor | None = None,
+    **settings: Unpack[Settings],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The merged scores that reach their class's threshold, best first per item, equal ones in class order.
 
@@ -174,24 +173,10 @@ def score_above(
     Returns:
         scores [M] fp32, class indices [M] int64, offsets [N + 1] int64 into both.
     """
-    check_tensors(coarse, fine, offsets, class_global, class_local, fine_scales)
-    check_settings(pooling, temperature, scale, mix, empty)
+    arguments = _arguments(coarse, fine, offsets, class_global, class_local, **settings)
     if thresholds.shape != (class_global.shape[0],):
         raise ValueError(f"thresholds have shape {tuple(thresholds.shape)}, expected one per class: [C]")
-    return torch.ops.tai.score_above(
-        coarse,
-        fine,
-        offsets,
-        class_global,
-        class_local,
-        fine_scales,
-        thresholds.to(device=coarse.device, dtype=torch.float32),
-        pooling,
-        float(temperature),
-        float(scale),
-        float(mix),
-        empty == "coarse",
-    )
+    return torch.ops.tai.score_above(*arguments, thresholds.to(device=coarse.device, dtype=torch.float32))
 
 
 def patch_similarities(

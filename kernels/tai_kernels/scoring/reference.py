@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tai_kernels.scoring.bags import check_bags, pad, unpad
+from tai_kernels.scoring.call import ScoreCall, ScoreResult
 from tai_kernels.scoring.pooling import Pooled, pool, pooling_gradient
-from tai_kernels.scoring.problem import Problem, Result
 
 
 class Scores(NamedTuple):
@@ -76,9 +76,9 @@ def score(
     return Scores(coarse_NC, fine_NC, mix * coarse_NC + (1 - mix) * fine_NC)
 
 
-def forward(problem: Problem, *, parts: bool = True, save: bool = False) -> Result:
+def forward(call: ScoreCall, *, parts: bool = True, save: bool = False) -> ScoreResult:
     """The reference behind the common backend interface (``cpu_score.forward``)."""
-    p = problem
+    p = call
     scores = score(
         p.coarse,
         p.fine,
@@ -91,7 +91,7 @@ def forward(problem: Problem, *, parts: bool = True, save: bool = False) -> Resu
         mix=p.mix,
         fine_scales_T=p.fine_scales,
     )
-    result = Result.allocate(p, parts=parts, save=save)
+    result = ScoreResult.allocate(p, parts=parts, save=save)
     for target, source in zip((result.coarse, result.fine, result.merged), scores, strict=True):
         if target.ndim == 2:
             target.copy_(source)
@@ -102,12 +102,12 @@ def forward(problem: Problem, *, parts: bool = True, save: bool = False) -> Resu
     return result
 
 
-def pooled_gradient(problem: Problem, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
+def pooled_gradient(call: ScoreCall, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
     """Gradient w.r.t. the local class vectors, [C, D] fp32, by the formula in ``pooling``.
 
     Autograd cannot run inside an op, so the formula stands here; tests hold it against autograd through ``score``.
     """
-    p = problem
+    p = call
     if p.items == 0:
         return torch.zeros_like(p.class_local, dtype=torch.float32)
     rows_TD = dequantise(p.fine, p.fine_scales)

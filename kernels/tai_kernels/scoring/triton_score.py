@@ -18,7 +18,7 @@ import triton
 from torch import Tensor
 
 from tai_kernels.scoring.bags import Bags
-from tai_kernels.scoring.problem import Problem, Result
+from tai_kernels.scoring.call import ScoreCall, ScoreResult
 from tai_kernels.scoring.triton_config import ForwardConfig, forward_config, matmul_config
 from tai_kernels.scoring.triton_kernels import forward_kernel, matmul_kernel, weight_kernel
 
@@ -69,17 +69,19 @@ def _matmul(a: Tensor, b: Tensor, out: Tensor, *, scale: float = 1.0, add: bool 
     )
 
 
-def forward(problem: Problem, *, parts: bool = True, save: bool = False, config: ForwardConfig | None = None) -> Result:
+def forward(
+    call: ScoreCall, *, parts: bool = True, save: bool = False, config: ForwardConfig | None = None
+) -> ScoreResult:
     """Scores of every item and class (``cpu_score.forward``), with no memory beside the outputs and the class vectors.
 
     Args:
-        problem: on a GPU, or on the CPU in Triton's interpreter.
+        call: on a GPU, or on the CPU in Triton's interpreter.
         parts: also return the coarse and the fine scores.
         save: also return the pooling state, and compute in fp32.
-        config: launch configuration; None takes the fixed one of the problem's bucket, or a tuned one.
+        config: launch configuration; None takes the fixed one of the call's bucket, or a tuned one.
     """
-    p = problem
-    result = Result.allocate(p, parts=parts, save=save)
+    p = call
+    result = ScoreResult.allocate(p, parts=parts, save=save)
     if p.items == 0:
         return result
     coarse_out = result.coarse if parts else torch.empty_like(result.merged)
@@ -132,12 +134,12 @@ def mean_rows(bags: Bags) -> int:
     return bags.rows_per_item or max(1, round(int(bags.offsets[-1]) / max(bags.items, 1)))
 
 
-def pooled_gradient(problem: Problem, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
+def pooled_gradient(call: ScoreCall, values_NC: Tensor, state_NC: Tensor, grad_NC: Tensor) -> Tensor:
     """Gradient w.r.t. the local class vectors, [C, D] fp32 (``cpu_score.pooled_gradient``).
 
     Holds 32 MiB of recomputed weights at a time (one tile of rows times C, if that is more).
     """
-    p = problem
+    p = call
     rows = _row_major(p.fine)
     grad_CD = torch.zeros(p.classes, p.dim, dtype=torch.float32, device=rows.device)
     total = rows.shape[0]

@@ -13,7 +13,7 @@ from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem
 from tai_engine.tagging.batch_loop import Selection, tag_batch
 from tai_engine.tagging.scoring import ScoringConfig, score
-from tai_kernels.scoring.cpu_score import has_fast_bf16
+from tai_kernels.processor import has_fast_bf16
 
 
 def test_rows_by_hand():

@@ -24,7 +24,8 @@ from scoring_cases import (
     torch_error,
     worst,
 )
-from tai_kernels.scoring import library, ops, triton_score
+from tai_kernels.scoring import ops, triton_score
+from tai_kernels.scoring.call import ScoreArguments, make_call
 from tai_kernels.scoring.pooling import POOLING_MODES
 from tai_kernels.scoring.triton_config import ForwardConfig
 
@@ -73,9 +74,9 @@ def tile_shapes():
     for pooling in POOLING_MODES:
         case = Case(pooling, torch.float32, 48, 0, 20, 7)
         inputs = make_inputs(case, counts=[5, 0, 49, 49, 1, 40, 0])
-        problem = library.make_problem(*inputs.arguments(), None, pooling, TEMPERATURE, 4.0, 0.5, True)
+        call = make_call(ScoreArguments(*inputs.arguments(), None, pooling, TEMPERATURE, 4.0, 0.5, True))
         for config in (ForwardConfig(5, 256, 16, 64, 4, 1), ForwardConfig(3, 32, 32, 16, 4, 1)):
-            result = triton_score.forward(problem, config=config)
+            result = triton_score.forward(call, config=config)
             error = worst((result.coarse, result.fine, result.merged), exact(inputs, pooling, TEMPERATURE))
             report(f"{config} {pooling}", error, EPSILON)
 
@@ -104,7 +105,8 @@ def low_cosines():
 def published_logits():
     """The published code's scores of its own features."""
     for dtype in DTYPES:
-        for golden, inputs, allowed in published_problems(dtype):
+        multiplied = torch.float16 if dtype == torch.int8 else dtype
+        for golden, inputs, allowed in published_problems(dtype, multiplied):
             report(f"published {golden.name} {dtype}", published_error(golden, inputs), allowed)
 
 

@@ -10,7 +10,7 @@ import torch
 from scoring_cases import Case, exact, make_inputs, pairwise, torch_error, worst
 from tai_kernels import native_build
 from tai_kernels.scoring import native_score
-from tai_kernels.scoring.library import make_problem
+from tai_kernels.scoring.call import ScoreArguments, make_call
 
 NO_COMPILER = pytest.mark.skipif(bool(native_score.why_not()), reason=str(native_score.why_not()))
 HALF_PRECISION = (torch.bfloat16, torch.float16, torch.int8)
@@ -31,8 +31,8 @@ def emulation(tmp_path_factory):
 
 
 def scores(case, inputs, library, save=False):
-    problem = make_problem(*inputs.arguments(), inputs.fine_scales, case.pooling, 40.0, 4.0, 0.5, True)
-    result = native_score.forward(problem, save=save, compiled=library)
+    arguments = ScoreArguments(*inputs.arguments(), inputs.fine_scales, case.pooling, 40.0, 4.0, 0.5, True)
+    result = native_score.forward(make_call(arguments), save=save, compiled=library)
     return (result.coarse, result.fine, result.merged), result.state
 
 
@@ -63,10 +63,9 @@ def test_every_half_number_is_converted_exactly(emulation):
     halves = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.float16)
     halves = halves[halves.isfinite()]
     one = torch.ones(1, 1)
-    problem = make_problem(
-        halves[:, None], halves[:, None], torch.arange(len(halves) + 1), one, one, None, "max", 1.0, 1.0, 0.5, False
-    )
-    got = native_score.forward(problem, save=True, compiled=emulation)
+    rows, offsets = halves[:, None], torch.arange(len(halves) + 1)
+    call = make_call(ScoreArguments(rows, rows, offsets, one, one, None, "max", 1.0, 1.0, 0.5, False))
+    got = native_score.forward(call, save=True, compiled=emulation)
     assert torch.equal(got.fine[:, 0], halves.float())
 
 
@@ -111,8 +110,8 @@ def test_a_file_that_is_no_library_is_refused(tmp_path, monkeypatch):
 def test_a_library_that_computes_something_else_is_refused(tmp_path, monkeypatch):
     real = native_score.forward
 
-    def wrong(problem, **settings):
-        result = real(problem, **settings)
+    def wrong(call, **settings):
+        result = real(call, **settings)
         result.merged.add_(1e-3)
         return result
 
@@ -155,4 +154,4 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
 
 def test_the_job_is_laid_out_like_the_struct():
     # Eight pointers and four 64-bit numbers, four 32-bit numbers and three floats, rounded up to eight bytes.
-    assert ctypes.sizeof(native_score.Job) == 8 * 12 + 4 * 7 + 4
+    assert ctypes.sizeof(native_score.ScoreJob) == 8 * 12 + 4 * 7 + 4

@@ -110,11 +110,11 @@ def test_opcheck(arguments, pooling, backend, monkeypatch):
 
 def test_opcheck_of_the_other_ops(arguments):
     settings = ("max", 40.0, 4.0, 0.5, False)
-    torch.library.opcheck(torch.ops.tai.score_top_k, (*arguments, None, 3, *settings))
-    torch.library.opcheck(torch.ops.tai.score_above, (*arguments, None, torch.zeros(7), *settings))
+    torch.library.opcheck(torch.ops.tai.score_top_k, (*arguments, None, *settings, 3))
+    torch.library.opcheck(torch.ops.tai.score_above, (*arguments, None, *settings, torch.zeros(7)))
     scores = torch.randn(5, 7)
     state = torch.zeros(5, 7, dtype=torch.int32)
-    torch.library.opcheck(torch.ops.tai.score_backward, (*[scores] * 4, state, *arguments, None, "max", 40.0, 4.0, 0.5))
+    torch.library.opcheck(torch.ops.tai.score_backward, (*arguments, None, *settings, *[scores] * 4, state))
 
 
 @pytest.mark.parametrize("pooling", POOLING_MODES)

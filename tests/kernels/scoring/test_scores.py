@@ -23,7 +23,7 @@ from scoring_cases import (
     unit_rows,
     worst,
 )
-from tai_kernels.scoring import cpu_score, native_score, ops, reference
+from tai_kernels.scoring import native_score, ops, reference
 from tai_kernels.scoring.pooling import POOLING_MODES
 
 TEMPERATURE = 40.0
@@ -46,6 +46,15 @@ def path(request, monkeypatch):
     return request.param
 
 
+def multiplied_in(path, dtype, device="cpu"):
+    """What a path multiplies rows of ``dtype`` in: by this its error is judged."""
+    if path == "compiled":
+        return native_score.multiplies_in(dtype)
+    if path in ("torch", "reference") and device == "cpu":
+        return torch.float32
+    return torch.float16 if dtype == torch.int8 else dtype
+
+
 def error_of(case, inputs, path, device="cpu"):
     """Our error and the largest that is allowed: torch's own at the dtype that the path multiplies in."""
     expected = exact(inputs, case.pooling, TEMPERATURE)
@@ -53,11 +62,7 @@ def error_of(case, inputs, path, device="cpu"):
         *inputs.arguments(device), pooling=case.pooling, temperature=TEMPERATURE, fine_scales=inputs.scales(device)
     )
     assert all(s.dtype == torch.float32 and s.shape == (case.items, case.classes) for s in got)
-    dtype = case.dtype
-    if path in ("torch", "compiled") and device == "cpu" and cpu_score.has_fast_bf16() and dtype != torch.float32:
-        dtype = torch.bfloat16
-    if dtype == torch.int8:
-        dtype = torch.float16
+    dtype = multiplied_in(path, case.dtype, device)
     return worst(got, expected), torch_error(inputs, case.pooling, TEMPERATURE, dtype, expected) + EPSILON
 
 
@@ -204,7 +209,7 @@ def test_dense_and_strided_inputs_equal_packed_ones(dtype, path):
 @pytest.mark.parametrize("path", ["reference", *PATHS])
 def test_published_logits(path, dtype, monkeypatch):
     monkeypatch.setenv("TAI_KERNEL", path)
-    problems = list(published_problems(dtype))
+    problems = list(published_problems(dtype, multiplied_in(path, dtype)))
     assert [golden.name for golden, _, _ in problems] == ["image", "sentence"]
     for golden, inputs, allowed in problems:
         assert published_error(golden, inputs) <= allowed
@@ -215,13 +220,13 @@ def test_published_logits(path, dtype, monkeypatch):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_published_logits_on_a_gpu(dtype, monkeypatch):
     monkeypatch.setenv("TAI_KERNEL", "triton")
-    for golden, inputs, allowed in published_problems(dtype):
+    for golden, inputs, allowed in published_problems(dtype, multiplied_in("triton", dtype, "cuda")):
         assert published_error(golden, inputs, "cuda") <= allowed
 
 
 MEMORY_PROGRAM = """
 import json, os, resource, torch
-from tai_kernels import ops
+from tai_kernels.scoring import ops
 torch.set_num_threads(2)
 unit = lambda *shape: torch.nn.functional.normalize(torch.randn(*shape), dim=-1)
 coarse, fine, classes = unit(48, 16), unit(48, 196, 16), unit(4585, 16)

@@ -19,7 +19,7 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Lin
 def rows_of(program, *arguments):
     """The JSON lines that a program beside this file prints, in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if k not in ("TRITON_INTERPRET", "TAI_KERNEL")}
-    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), environment.get("PYTHONPATH", "")])
     run = subprocess.run(
         [sys.executable, HERE / program, *arguments], capture_output=True, text=True, env=environment, check=False
     )
