@@ -32,6 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.tagging.scoring": {"tai_engine.features", "tai_engine.prompts", "tai_kernels"},
     "tai_engine.evaluation": {"tai_engine.sources", "tai_engine.tagging.tag_file"},
     "tai_engine.evaluation.measures": {"tai_engine.features"},
+    "tai_engine.calibration": {"tai_engine.features", "tai_engine.evaluation.reliability"},
+    "tai_engine.evaluation.reliability": set(),
     "tai_engine.tuning": {
         "tai_engine.features",
         "tai_engine.vocabulary",

@@ -1,0 +1,1 @@
+"""Scores to probabilities and per-tag thresholds, learned from few labels or none."""

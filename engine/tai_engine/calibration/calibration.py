@@ -1,0 +1,204 @@
+"""What scores mean: a probability curve and a threshold per tag, as a file of its own.
+
+It belongs to one prompt set, scored and normalised in one way; tags of others are refused. The file is JSON, so that
+people can read how each tag's threshold was found.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tai_engine.calibration.logistic import LogisticCurves
+from tai_engine.calibration.thresholds import Target, Threshold
+from tai_engine.errors import UserError
+from tai_engine.files import write_atomically
+
+Floats = NDArray[np.float64]
+
+FORMAT = "tai-calibration"
+VERSION = 1
+_MOST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """A rising curve through points, flat beyond them.
+
+    Attributes:
+        scores: ascending.
+        probabilities: as many, none below the one before.
+    """
+
+    scores: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Probabilities and thresholds of the scores of one prompt set.
+
+    Attributes:
+        class_names: C names.
+        prompts_sha256: of the class vectors, as tag files carry it.
+        scoring: how scores were made, as tag files carry it.
+        made_from: ``"labels"``, ``"sentences"``, ``"rates"`` or ``"decisions"``.
+        examples: pictures (or sentences) that it was found on.
+        positives: [C] how many of them have the tag.
+        curves: logistic, of all tags.
+        steps: finer curves of tags with very many labels, by name.
+        target: what the thresholds promise; None if none was wanted.
+        thresholds: one per tag; none without a target.
+    """
+
+    class_names: tuple[str, ...]
+    prompts_sha256: str
+    scoring: Mapping[str, Any]
+    made_from: str
+    examples: int
+    positives: tuple[int, ...]
+    curves: LogisticCurves
+    steps: Mapping[str, Steps] = field(default_factory=dict)
+    target: Target | None = None
+    thresholds: tuple[Threshold, ...] = ()
+
+    def probabilities(self, scores_NC: NDArray[np.floating]) -> Floats:
+        """[N, C] float64 between 0 and 1; minus infinity (not written) gives 0."""
+        scores = np.asarray(scores_NC, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            found = np.where(np.isneginf(scores), 0.0, self.curves.probabilities(scores))
+        for name, curve in self.steps.items():
+            column = self.class_names.index(name)
+            found[:, column] = np.interp(scores[:, column], curve.scores, curve.probabilities)
+        return np.asarray(found)
+
+    def least_scores(self) -> Floats:
+        """[C] the thresholds; plus infinity for tags whose promise cannot be kept, minus infinity without a target."""
+        if self.target is None:
+            return np.full(len(self.class_names), -np.inf)
+        return np.array([math.inf if t.score is None else t.score for t in self.thresholds])
+
+    def require_fits(self, class_names: Sequence[str], prompts_sha256: str, scoring: Mapping[str, Any]) -> None:
+        """Refuse scores of other prompts, or scores that were made in another way.
+
+        Raises:
+            UserError: says what differs.
+        """
+        again = "calibrate again with tags of these prompts (`tai calibrate`)"
+        if tuple(class_names) != self.class_names or prompts_sha256 != self.prompts_sha256:
+            raise UserError(
+                f"The calibration is for other prompts ({len(self.class_names):,} words, "
+                f"{self.prompts_sha256[:12]}) than these ({len(class_names):,} words, {prompts_sha256[:12]}): {again}."
+            )
+        different = [
+            f"{name} is {self.scoring.get(name)!r} there and {scoring.get(name)!r} here"
+            for name in sorted({*self.scoring, *scoring})
+            if self.scoring.get(name) != scoring.get(name)
+        ]
+        if different:
+            raise UserError(f"The calibration is for other scores: {'; '.join(different)}; score alike, or {again}.")
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON, whole or not at all.
+
+        Raises:
+            UserError: when the place cannot be written.
+        """
+        write_atomically(path, json.dumps(self._as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def _as_json(self) -> dict[str, Any]:
+        thresholds: Sequence[Threshold | None] = self.thresholds or [None] * len(self.class_names)
+        numbers = zip(self.curves.intercepts.tolist(), self.curves.slopes.tolist(), strict=True)
+        tags = [
+            {"name": name, "positives": count, "intercept": intercept, "slope": slope}
+            | ({"steps": asdict(self.steps[name])} if name in self.steps else {})
+            | ({"threshold": asdict(threshold)} if threshold else {})
+            for name, count, (intercept, slope), threshold in zip(
+                self.class_names, self.positives, numbers, thresholds, strict=True
+            )
+        ]
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "made_from": self.made_from,
+            "examples": self.examples,
+            "prompts_sha256": self.prompts_sha256,
+            "scoring": dict(self.scoring),
+            "target": None if self.target is None else asdict(self.target),
+            "tags": tags,
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: if there is no such file, or it is no whole calibration of this version.
+        """
+        path = Path(path)
+        try:
+            if not path.is_file():
+                raise UserError(f"There is no calibration at '{path}': make one with `tai calibrate`.")
+            if path.stat().st_size > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
+            return _from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
+            cause = str(error) or type(error).__name__
+            raise UserError(
+                f"'{path}' is not a calibration that `tai calibrate` made ({cause}): make it again."
+            ) from error
+
+
+def _from_json(value: dict[str, Any]) -> Calibration:
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ValueError(f"it does not say that its format is {FORMAT!r}")
+    if value["version"] != VERSION:
+        raise ValueError(f"it has version {value['version']!r} and this program reads {VERSION}")
+    tags = value["tags"]
+    names = tuple(str(tag["name"]) for tag in tags)
+    if not names or len(set(names)) != len(names):
+        raise ValueError("its tags are none or not unique")
+    curves = np.array([(tag["intercept"], tag["slope"]) for tag in tags], dtype=np.float64)
+    if not np.isfinite(curves).all() or (curves[:, 1] < 0).any():
+        raise ValueError("a curve is not finite or falls")
+    target = None if value["target"] is None else Target(**value["target"])
+    return Calibration(
+        class_names=names,
+        prompts_sha256=str(value["prompts_sha256"]),
+        scoring=dict(value["scoring"]),
+        made_from=str(value["made_from"]),
+        examples=int(value["examples"]),
+        positives=tuple(int(tag["positives"]) for tag in tags),
+        curves=LogisticCurves(curves[:, 0], curves[:, 1]),
+        steps={str(tag["name"]): _steps(tag["steps"]) for tag in tags if "steps" in tag},
+        target=target,
+        thresholds=() if target is None else tuple(_threshold(tag["threshold"]) for tag in tags),
+    )
+
+
+def _steps(value: dict[str, Any]) -> Steps:
+    scores, probabilities = (np.array(value[key], dtype=np.float64) for key in ("scores", "probabilities"))
+    if scores.shape != probabilities.shape or scores.ndim != 1 or not len(scores):
+        raise ValueError("a curve's points do not fit")
+    if not np.isfinite(scores).all() or (np.diff(scores) < 0).any() or (np.diff(probabilities) < 0).any():
+        raise ValueError("a curve's points are not finite or fall")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("a curve leaves 0 to 1")
+    return Steps(tuple(scores.tolist()), tuple(probabilities.tolist()))
+
+
+def _threshold(value: dict[str, Any]) -> Threshold:
+    threshold = Threshold(**value)
+    numbers = (threshold.score, threshold.bound, threshold.found)
+    if not all(number is None or math.isfinite(float(number)) for number in numbers):
+        raise ValueError("a threshold is not finite")
+    return threshold
