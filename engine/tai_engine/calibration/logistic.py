@@ -70,7 +70,7 @@ def fit_logistic(scores_NC: Floats, labels_NC: NDArray[np.int8]) -> LogisticCurv
     curves_CK = np.tile(mean_K, (scores_NC.shape[1], 1))
     for _ in range(_EM_STEPS):
         before = mean_K
-        curves_CK, posterior_CKK = _map_curves(x_NC, y_NC, weights_NC, curves_CK, mean_K, np.linalg.inv(covariance_KK))
+        curves_CK, posterior_CKK = _map_curves(x_NC, y_NC, weights_NC, curves_CK, mean_K, _inverse(covariance_KK))
         mean_K = curves_CK.mean(axis=0)
         away_CK = curves_CK - mean_K
         scatter = (away_CK[:, :, None] * away_CK[:, None, :] + posterior_CKK).sum(axis=0)
@@ -122,7 +122,7 @@ def _map_curves(
         if np.abs(step_CK).max() < 1e-9:
             break
     _, hessian_CKK = _derivatives(x_NC, y_NC, weights_NC, curves_CK, mean_K, precision_KK)
-    return curves_CK, np.linalg.inv(hessian_CKK)
+    return curves_CK, _inverse(hessian_CKK)
 
 
 def _derivatives(
@@ -135,6 +135,10 @@ def _derivatives(
     cross = (curvature_NC * x_NC).sum(0)
     rows = np.stack([curvature_NC.sum(0), cross, cross, (curvature_NC * x_NC**2).sum(0)], axis=1)
     return gradient, rows.reshape(-1, 2, 2) + precision_KK
+
+
+def _inverse(matrices: Floats) -> Floats:
+    return np.asarray(np.linalg.inv(matrices), dtype=np.float64)
 
 
 def _sigmoid(z: Floats) -> Floats:
