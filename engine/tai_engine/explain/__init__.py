@@ -1,0 +1,1 @@
+"""Why a picture got a tag: which of its parts are like it."""
