@@ -1,22 +1,19 @@
-"""Launch configurations: fixed ones by bucket of shapes, or, on request, measured ones that are kept on disk.
+"""Launch configurations: fixed ones by shapes, or, on request, the fastest of several candidates.
 
-With ``TAI_KERNEL_AUTOTUNE=1`` the first call of each bucket times every candidate on the GPU and records the fastest in
-the user's cache, for that GPU model and Triton version. This module needs no Triton until something is measured.
+With ``TAI_KERNEL_AUTOTUNE=1`` the first call of each size times every candidate on the GPU, and Triton keeps the result
+in its own cache. ``TAI_KERNEL_COARSE=separate`` computes the coarse scores in a launch of their own, to compare the two
+ways on a GPU. This module needs no Triton.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 AUTOTUNE_VARIABLE = "TAI_KERNEL_AUTOTUNE"
+COARSE_VARIABLE = "TAI_KERNEL_COARSE"
 
 _KIB = 1024
 # Shared memory that one block may use, by compute capability (CUDA C++ Programming Guide, table of technical
@@ -55,6 +52,12 @@ class ForwardConfig:
     warps: int
     stages: int
     registers: int = 0
+
+    def constants(self) -> dict[str, int]:
+        """The kernel's compile-time constants."""
+        slots = 1 << (self.items - 1).bit_length()
+        sizes = {"ROWS": self.rows, "BLOCK_C": self.block_c, "BLOCK_D": self.block_d}
+        return {"ITEMS": self.items, "SLOTS": slots, **sizes}
 
     def options(self) -> dict[str, int]:
         """Triton's options for a launch."""
@@ -138,85 +141,27 @@ def candidates(rows_per_item: int, classes: int, dtype: torch.dtype, shared_byte
     return found
 
 
-def forward_config(
-    rows_per_item: int,
-    classes: int,
-    dtype: torch.dtype,
-    *,
-    launch: Callable[[ForwardConfig], None] | None = None,
-    device: torch.device | None = None,
-) -> ForwardConfig:
-    """The configuration for a call: the fixed one, or the measured one when autotuning is asked for.
+def shared_bytes(device: torch.device) -> int:
+    """Shared memory that one block may use; of an unknown GPU, and of the interpreter, the least that any has."""
+    if device.type != "cuda":
+        return _SMALLEST_SHARED_BYTES
+    return SHARED_BYTES.get(torch.cuda.get_device_capability(device), _SMALLEST_SHARED_BYTES)
 
-    Args:
-        rows_per_item: of every item, or the mean.
-        classes: C.
-        dtype: what is multiplied.
-        launch: runs the kernel; without it nothing is measured.
-        device: the GPU; None or a CPU (the interpreter) takes the smallest shared memory.
+
+def autotuning_is_wanted() -> bool:
+    """Whether the fastest configuration is to be measured."""
+    return os.environ.get(AUTOTUNE_VARIABLE) == "1"
+
+
+def fuses_coarse(coarse: torch.dtype, fine: torch.dtype) -> bool:
+    """Whether one launch computes the coarse scores too, given what coarse and fine rows are multiplied in.
+
+    Tiles are made for the fine rows: wider coarse ones would not fit the shared memory that is left.
+
+    Raises:
+        ValueError: for a ``TAI_KERNEL_COARSE`` that is neither "fused" nor "separate".
     """
-    if device is None or device.type != "cuda":
-        return fixed_config(rows_per_item, classes, dtype)
-    shared = SHARED_BYTES.get(torch.cuda.get_device_capability(device), _SMALLEST_SHARED_BYTES)
-    if launch is None or os.environ.get(AUTOTUNE_VARIABLE) != "1":
-        return fixed_config(rows_per_item, classes, dtype, shared)
-    import triton
-
-    bucket = classes if classes <= 128 else 1 << (classes - 1).bit_length()
-    name = torch.cuda.get_device_name(device)
-    key = f"{name}|triton {triton.__version__}|{dtype}|{rows_per_item} rows|{bucket} classes"
-    measure = triton.testing.do_bench
-    return tuned(key, candidates(rows_per_item, classes, dtype, shared), lambda c: measure(lambda: launch(c)))
-
-
-def tuned(key: str, tried: list[ForwardConfig], measure: Callable[[ForwardConfig], float]) -> ForwardConfig:
-    """The recorded configuration of ``key``, or the fastest of ``tried``, which is then recorded.
-
-    A candidate that the device refuses (too many registers, say) is passed over; if all are, the first is returned.
-    """
-    known = _recorded(_record_path())
-    if key in known:
-        return known[key]
-    best, best_time = tried[0], float("inf")
-    for config in tried:
-        try:
-            time = measure(config)
-        except Exception:  # whatever the compiler or the driver raises: that candidate cannot run here
-            continue
-        if time < best_time:
-            best, best_time = config, time
-    if best_time < float("inf"):
-        _record(key, best)
-    return best
-
-
-def _record_path() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("tai-engine") / "kernels" / "triton-configs.json"
-
-
-@cache
-def _recorded(path: Path) -> dict[str, ForwardConfig]:
-    try:
-        return {key: ForwardConfig(**value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError):  # none yet, or not ours: measured anew
-        return {}
-
-
-def _record(key: str, config: ForwardConfig) -> None:
-    """Add a configuration to the record, which is replaced as a whole; a cache that cannot be written is no error."""
-    path = _record_path()
-    _recorded.cache_clear()
-    known = {**_recorded(path), key: config}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            json.dump({name: asdict(value) for name, value in known.items()}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
-    except OSError:
-        pass
-    _recorded.cache_clear()
-    _recorded(path).setdefault(key, config)
+    wanted = os.environ.get(COARSE_VARIABLE, "fused")
+    if wanted not in ("fused", "separate"):
+        raise ValueError(f"{COARSE_VARIABLE}={wanted!r} is not known; choose 'fused' or 'separate'.")
+    return wanted == "fused" and coarse.itemsize <= fine.itemsize

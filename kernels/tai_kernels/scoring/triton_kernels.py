@@ -1,8 +1,9 @@
 """The Triton kernels: forward in one pass over the rows, weights of the gradient, and a plain product.
 
-A forward program owns a few consecutive items and a block of classes. It walks over the items' rows, which lie one
-after the other, tile by tile, so that items whose size is not a multiple of a tile share tiles; the similarities live
-in registers and each item's pooling is carried along online (Milakov and Gimelshein, arXiv 1805.02867).
+A forward program owns a few consecutive items and a block of classes, and gives all three scores of them. It walks over
+the items' rows, which lie one after the other, tile by tile, so that items whose size is not a multiple of a tile share
+tiles; the similarities live in registers and each item's pooling is carried along online (Milakov and Gimelshein, arXiv
+1805.02867).
 
 Legend: t rows, c classes, k depth; s similarities. Arguments in capitals are compile-time constants.
 """
@@ -13,6 +14,8 @@ Legend: t rows, c classes, k depth; s similarities. Arguments in capitals are co
 
 import triton
 import triton.language as tl
+
+_FEWEST_ROWS = tl.constexpr(16)  # that a product can have
 
 
 @triton.jit
@@ -61,6 +64,8 @@ def forward_kernel(
     offsets_ptr,
     class_ptr,
     scales_ptr,
+    coarse_rows_ptr,
+    global_ptr,
     coarse_ptr,
     fine_ptr,
     merged_ptr,
@@ -69,11 +74,13 @@ def forward_kernel(
     classes,
     dim,
     row_stride,
+    coarse_stride,
     temperature,
     scale,
     mix,
     MAX_POOLING: tl.constexpr,
     HAS_SCALES: tl.constexpr,
+    FUSED: tl.constexpr,
     PARTS: tl.constexpr,
     SAVE: tl.constexpr,
     EVEN_D: tl.constexpr,
@@ -83,7 +90,10 @@ def forward_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Pool and merge ``ITEMS`` items; ``SLOTS`` is that number rounded up to a power of two."""
+    """Pool and merge ``ITEMS`` items; ``SLOTS`` is that number rounded up to a power of two.
+
+    ``FUSED``: the coarse scores are computed here and written with ``PARTS``; otherwise they are read.
+    """
     # Neighbouring programs share rows, not classes: the rows then come from the second-level cache.
     class_blocks = tl.cdiv(classes, BLOCK_C)
     first = (tl.program_id(0) // class_blocks) * ITEMS
@@ -146,7 +156,32 @@ def forward_kernel(
     begin = tl.load(offsets_ptr + item, mask=item < items, other=0)
     end = tl.load(offsets_ptr + item + 1, mask=item < items, other=0)
     empty = begin == end
-    coarse = tl.load(coarse_ptr + place, mask=mask, other=0.0)
+    if FUSED:
+        line = tl.arange(0, _FEWEST_ROWS)
+        products = similarity_tile(
+            coarse_rows_ptr,
+            global_ptr,
+            scales_ptr,
+            (first + line).to(tl.int64),
+            c,
+            tl.minimum(first + ITEMS, items),
+            classes,
+            dim,
+            coarse_stride,
+            _FEWEST_ROWS,
+            BLOCK_C,
+            BLOCK_D,
+            EVEN_D,
+            False,
+        )
+        coarse = tl.zeros((SLOTS, BLOCK_C), dtype=tl.float32)
+        for j in range(ITEMS):
+            its = tl.sum(tl.where(line[:, None] == j, products, 0.0), axis=0)
+            coarse = tl.where(slot == j, its[None, :] * scale, coarse)
+        if PARTS:
+            tl.store(coarse_ptr + place, coarse, mask=mask)
+    else:
+        coarse = tl.load(coarse_ptr + place, mask=mask, other=0.0)
     if MAX_POOLING:
         value = tl.where(empty, 0.0, top)
     else:

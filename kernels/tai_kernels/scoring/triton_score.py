@@ -1,4 +1,5 @@
-"""Launches the Triton kernels: scores in one pass over the rows, and the gradient w.r.t. the class vectors.
+"""Launches the Triton kernels: all scores in one launch and one pass over the rows, and the gradient w.r.t. the class
+vectors.
 
 The gradient recomputes the similarities from the saved log-sum-exp in slices of rows and multiplies once more; it adds
 in a fixed order, so it is reproducible.
@@ -12,6 +13,8 @@ Shape legend: N items, T rows of all items together, D embedding size, C classes
 from __future__ import annotations
 
 import os
+from functools import cache
+from typing import Any
 
 import torch
 import triton
@@ -19,11 +22,22 @@ from torch import Tensor
 
 from tai_kernels.scoring.bags import Bags
 from tai_kernels.scoring.call import ScoreCall, ScoreResult
-from tai_kernels.scoring.triton_config import ForwardConfig, forward_config, matmul_config
+from tai_kernels.scoring.triton_config import (
+    ForwardConfig,
+    autotuning_is_wanted,
+    candidates,
+    fixed_config,
+    fuses_coarse,
+    matmul_config,
+    shared_bytes,
+)
 from tai_kernels.scoring.triton_kernels import forward_kernel, matmul_kernel, weight_kernel
 
 # Triton decides when it decorates a kernel whether it will be interpreted.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+# Beside the dtypes: a choice is good for these numbers, and (by its candidates) for so many rows per item.
+_TUNED_BY = ["classes", "dim", "MAX_POOLING", "HAS_SCALES", "FUSED", "PARTS", "SAVE"]
 
 _WEIGHT_BYTES = 32 << 20  # of the gradient's scratch: what an H100 keeps in its second-level cache
 
@@ -78,27 +92,42 @@ def forward(
         call: on a GPU, or on the CPU in Triton's interpreter.
         parts: also return the coarse and the fine scores.
         save: also return the pooling state, and compute in fp32.
-        config: launch configuration; None takes the fixed one of the call's bucket, or a tuned one.
+        config: launch configuration; None takes the fixed one of the call's sizes, or the fastest.
     """
     p = call
     result = ScoreResult.allocate(p, parts=parts, save=save)
     if p.items == 0:
         return result
-    coarse_out = result.coarse if parts else torch.empty_like(result.merged)
     coarse = _row_major(p.coarse)
     global_CD = p.class_global.to(_multiply_dtype(p.coarse, save)).contiguous()
     dtype = _multiply_dtype(p.fine, save)
     local_CD = p.class_local.to(dtype).contiguous()
     rows = _row_major(p.fine)
     offsets = p.bags.offsets.to(rows.device, non_blocking=True)
+    fused = fuses_coarse(global_CD.dtype, dtype)
+    coarse_out = torch.empty_like(result.merged) if not (parts or fused) else result.coarse
+    constants = {
+        "MAX_POOLING": p.pooling == "max",
+        "HAS_SCALES": p.fine_scales is not None,
+        "FUSED": fused,
+        "PARTS": parts,
+        "SAVE": save,
+    }
 
-    def launch(chosen: ForwardConfig) -> None:
-        grid = (triton.cdiv(p.items, chosen.items) * triton.cdiv(p.classes, chosen.block_c),)
-        forward_kernel[grid](
+    def grid(chosen: dict[str, int]) -> tuple[int]:
+        return (triton.cdiv(p.items, chosen["ITEMS"]) * triton.cdiv(p.classes, chosen["BLOCK_C"]),)
+
+    with torch.cuda.device_of(rows):  # Triton launches on the current device
+        if not fused:
+            _matmul(coarse, global_CD.T, coarse_out, scale=p.scale)
+        kernel, chosen = _forward_kernel(config, mean_rows(p.bags), p.classes, p.dim, dtype, rows.device)
+        kernel[grid](
             rows,
             offsets,
             local_CD,
             p.fine_scales,
+            coarse,
+            global_CD,
             coarse_out,
             result.fine,
             result.merged,
@@ -107,26 +136,33 @@ def forward(
             p.classes,
             p.dim,
             rows.stride(0),
+            coarse.stride(0),
             p.temperature,
             p.scale,
             p.mix,
-            MAX_POOLING=p.pooling == "max",
-            HAS_SCALES=p.fine_scales is not None,
-            PARTS=parts,
-            SAVE=save,
-            EVEN_D=p.dim % chosen.block_d == 0,
-            ITEMS=chosen.items,
-            SLOTS=triton.next_power_of_2(chosen.items),
-            ROWS=chosen.rows,
-            BLOCK_C=chosen.block_c,
-            BLOCK_D=chosen.block_d,
-            **chosen.options(),
+            **constants,
+            **chosen,
         )
-
-    with torch.cuda.device_of(rows):  # Triton launches on the current device
-        _matmul(coarse, global_CD.T, coarse_out, scale=p.scale)
-        launch(config or forward_config(mean_rows(p.bags), p.classes, dtype, launch=launch, device=rows.device))
     return result
+
+
+def _forward_kernel(
+    config: ForwardConfig | None, rows_per_item: int, classes: int, dim: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Any, dict[str, Any]]:
+    """What is launched, and the constants and options that it does not choose itself."""
+    shared = shared_bytes(device)
+    if config is None and device.type == "cuda" and autotuning_is_wanted():
+        tried = candidates(rows_per_item, classes, dtype, shared)
+        return _autotuned(tuple(tried)), {"EVEN_D": dim % tried[0].block_d == 0}
+    config = config or fixed_config(rows_per_item, classes, dtype, shared)
+    return forward_kernel, {"EVEN_D": dim % config.block_d == 0, **config.constants(), **config.options()}
+
+
+@cache
+def _autotuned(tried: tuple[ForwardConfig, ...]) -> Any:
+    """The forward kernel in whichever of these configurations is fastest: measured once, kept in Triton's own cache."""
+    configs = [triton.Config(config.constants(), **config.options()) for config in tried]
+    return triton.autotune(configs, key=_TUNED_BY, cache_results=True)(forward_kernel)
 
 
 def mean_rows(bags: Bags) -> int:
@@ -149,7 +185,7 @@ def pooled_gradient(call: ScoreCall, values_NC: Tensor, state_NC: Tensor, grad_N
     item_T = torch.repeat_interleave(torch.arange(p.items, dtype=torch.int32), p.bags.offsets.diff()).to(rows.device)
     local_CD = p.class_local.float().contiguous()
     values_NC, state_NC, grad_NC = values_NC.contiguous(), state_NC.contiguous(), grad_NC.contiguous()
-    config = forward_config(mean_rows(p.bags), p.classes, torch.float32)
+    config = fixed_config(mean_rows(p.bags), p.classes, torch.float32)
     step = max(config.rows, _WEIGHT_BYTES // (4 * p.classes))
     with torch.cuda.device_of(rows):
         for first in range(0, total, step):

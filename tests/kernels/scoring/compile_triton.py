@@ -49,20 +49,18 @@ def stack_and_registers(compiled):
     return int(re.search(r"STACK:(\d+)", text)[1]), int(re.search(r"REG:(\d+)", text)[1])
 
 
-def forward_case(rows_dtype, pooling, rows_per_item, classes, save, capability):
+def forward_case(rows_dtype, pooling, rows_per_item, classes, save, capability, fused=True):
     multiplied = torch.float32 if save else torch.float16 if rows_dtype == torch.int8 else rows_dtype
+    coarse_dtype = torch.float16 if rows_dtype == torch.int8 else rows_dtype  # as stores keep them
     config = fixed_config(rows_per_item, classes, multiplied, SHARED_BYTES[capability])
     constants = {
         "MAX_POOLING": pooling == "max",
         "HAS_SCALES": rows_dtype == torch.int8,
+        "FUSED": fused,
         "PARTS": True,
         "SAVE": save,
         "EVEN_D": True,
-        "ITEMS": config.items,
-        "SLOTS": triton.next_power_of_2(config.items),
-        "ROWS": config.rows,
-        "BLOCK_C": config.block_c,
-        "BLOCK_D": config.block_d,
+        **config.constants(),
     }
     if rows_dtype != torch.int8:
         constants["scales_ptr"] = None
@@ -71,12 +69,14 @@ def forward_case(rows_dtype, pooling, rows_per_item, classes, save, capability):
         "offsets_ptr": "*i64",
         "class_ptr": POINTERS[multiplied],
         "scales_ptr": "*fp32",
+        "coarse_rows_ptr": POINTERS[coarse_dtype],
+        "global_ptr": POINTERS[multiplied],
         "coarse_ptr": "*fp32",
         "fine_ptr": "*fp32",
         "merged_ptr": "*fp32",
         "state_ptr": "*i32" if pooling == "max" else "*fp32",
     }
-    divisible = {"dim", "row_stride"} | ({"classes"} if classes % 16 == 0 else set())
+    divisible = {"dim", "row_stride", "coarse_stride"} | ({"classes"} if classes % 16 == 0 else set())
     return triton_kernels.forward_kernel, pointers, constants, config.options(), divisible, multiplied
 
 
@@ -128,6 +128,8 @@ def cases(full, capability):
     half = torch.bfloat16
     yield "forward bf16 softmax few classes", forward_case(half, "softmax", 49, 80, False, capability)
     yield "forward bf16 softmax many classes", forward_case(half, "softmax", 49, 4585, False, capability)
+    many = forward_case(half, "softmax", 49, 4585, False, capability, fused=False)
+    yield "forward bf16 softmax many classes, coarse apart", many
     yield "forward int8 max many classes", forward_case(torch.int8, "max", 197, 4585, False, capability)
     yield "forward fp32 softmax saving", forward_case(torch.float32, "softmax", 15, 80, True, capability)
     yield "weights fp16 softmax", weight_case(torch.float16, "softmax", 15, 80)
@@ -140,6 +142,10 @@ def cases(full, capability):
                 for classes in (7, 20, 80, 1203):
                     name = f"forward {dtype} {pooling} {rows_per_item} rows {classes} classes"
                     yield name, forward_case(dtype, pooling, rows_per_item, classes, False, capability)
+                    yield (
+                        f"{name}, coarse apart",
+                        forward_case(dtype, pooling, rows_per_item, classes, False, capability, fused=False),
+                    )
             yield f"forward {dtype} {pooling} saving", forward_case(dtype, pooling, 15, 80, True, capability)
             yield f"weights {dtype} {pooling}", weight_case(dtype, pooling, 15, 80)
         yield f"matmul {dtype} widened", matmul_case(dtype, widen=True)

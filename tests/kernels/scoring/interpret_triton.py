@@ -3,13 +3,16 @@
 Prints one JSON object per case: the errors of scores and gradients beside what is allowed.
 """
 
+import functools
 import json
 import os
+from unittest import mock
 
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["TAI_KERNEL"] = "triton"
 
 import torch
+import triton
 
 from scoring_cases import (
     DTYPES,
@@ -24,7 +27,7 @@ from scoring_cases import (
     torch_error,
     worst,
 )
-from tai_kernels.scoring import ops, triton_score
+from tai_kernels.scoring import ops, triton_config, triton_score
 from tai_kernels.scoring.call import ScoreArguments, make_call
 from tai_kernels.scoring.pooling import POOLING_MODES
 from tai_kernels.scoring.triton_config import ForwardConfig
@@ -81,6 +84,39 @@ def tile_shapes():
             report(f"{config} {pooling}", error, EPSILON)
 
 
+def coarse_in_a_launch_of_its_own():
+    """The other way to compute the coarse scores, which rows of mixed dtypes take too."""
+    os.environ[triton_config.COARSE_VARIABLE] = "separate"
+    for pooling in POOLING_MODES:
+        case = Case(pooling, torch.float16, 48, 9, 20, 7)
+        scores_and_gradients(case, make_inputs(case), f"separate {pooling}")
+    del os.environ[triton_config.COARSE_VARIABLE]
+
+
+def autotuned_launches():
+    """As `TAI_KERNEL_AUTOTUNE` makes them, by a clock that favours one candidate: all are tried, each is right."""
+    tried = []
+
+    def bench(launch, quantiles):
+        launch()
+        tried.append(launch)
+        return [1.0 / len(tried)] * len(quantiles)
+
+    configs = (ForwardConfig(5, 256, 16, 64, 4, 1), ForwardConfig(3, 32, 32, 16, 4, 1))
+    with mock.patch.object(triton, "autotune", functools.partial(triton.autotune, do_bench=bench)):
+        kernel = triton_score._autotuned(configs)
+    case = Case("softmax", torch.float32, 48, 0, 20, 7)
+    inputs = make_inputs(case, counts=[5, 0, 49, 49, 1, 40, 0])
+    call = make_call(ScoreArguments(*inputs.arguments(), None, "softmax", TEMPERATURE, 4.0, 0.5, True))
+    with mock.patch.object(triton_score, "_forward_kernel", return_value=(kernel, {"EVEN_D": True})):
+        for _ in range(2):
+            result = triton_score.forward(call)
+            error = worst((result.coarse, result.fine, result.merged), exact(inputs, "softmax", TEMPERATURE))
+            report("autotuned", error, EPSILON)
+    assert len(tried) == len(configs)
+    assert kernel.best_config.kwargs == configs[1].constants()
+
+
 def identical_rows():
     """Ties: the score of one row, and the whole gradient to the first."""
     for pooling in POOLING_MODES:
@@ -119,6 +155,8 @@ def main():
         case = Case(pooling, torch.float32, 48, 0, 7, 4)
         scores_and_gradients(case, make_inputs(case, counts=[0, 9, 0, 70]), f"empty items {pooling}")
     tile_shapes()
+    coarse_in_a_launch_of_its_own()
+    autotuned_launches()
     identical_rows()
     low_cosines()
     published_logits()

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from tai_kernels.scoring import triton_config
-from tai_kernels.scoring.triton_config import SHARED_BYTES, ForwardConfig, candidates, fill, fixed_config, tuned
+from tai_kernels.scoring.triton_config import (
+    SHARED_BYTES,
+    ForwardConfig,
+    candidates,
+    fill,
+    fixed_config,
+    fuses_coarse,
+)
 
 HERE = Path(__file__).parent
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for Linux")
@@ -53,7 +60,7 @@ def check_compiled(rows):
 @ON_LINUX
 def test_kernels_compile_for_gpus_within_their_resources():
     rows = rows_of("compile_triton.py", "quick")
-    assert len(rows) == 15
+    assert len(rows) == 18
     check_compiled(rows)
 
 
@@ -90,44 +97,38 @@ def test_every_configuration_fits(capability, dtype, rows_per_item, classes):
         assert (chosen.items, chosen.rows) == (5, 256)
 
 
-def test_autotuning_keeps_the_fastest_and_measures_once(tmp_path, monkeypatch):
-    path = tmp_path / "kernels" / "configs.json"
-    monkeypatch.setattr(triton_config, "_record_path", lambda: path)
-    slow, fast, refused = (ForwardConfig(n, 64, 64, 64, 4, 2) for n in (1, 2, 3))
-    measured = []
+@ON_LINUX
+def test_autotuning_has_triton_keep_what_it_measured(monkeypatch):
+    from tai_kernels.scoring import triton_score
 
-    def measure(config):
-        measured.append(config)
-        if config == refused:
-            raise RuntimeError("out of resource")
-        return {slow: 2.0, fast: 1.0}[config]
-
-    assert tuned("some GPU|bf16", [slow, refused, fast], measure) == fast
-    assert measured == [slow, refused, fast]
-    triton_config._recorded.cache_clear()  # as a new process would start
-    assert tuned("some GPU|bf16", [slow, fast], measure) == fast
-    assert len(measured) == 3
-    assert tuned("other GPU|bf16", [slow], measure) == slow
-    assert len(json.loads(path.read_text())) == 2
-    assert [f.name for f in path.parent.iterdir()] == ["configs.json"]
+    monkeypatch.setenv(triton_config.AUTOTUNE_VARIABLE, "1")
+    monkeypatch.setattr(triton_score, "shared_bytes", lambda _: SHARED_BYTES[9, 0])
+    kernel, constants = triton_score._forward_kernel(None, 49, 80, 1024, torch.bfloat16, torch.device("cuda"))
+    tried = candidates(49, 80, torch.bfloat16, SHARED_BYTES[9, 0])
+    assert kernel.cache_results
+    assert constants == {"EVEN_D": True}
+    assert [c.kwargs for c in kernel.configs] == [c.constants() for c in tried]
+    assert [(c.num_warps, c.num_stages) for c in kernel.configs] == [(c.warps, c.stages) for c in tried]
+    assert kernel is triton_score._forward_kernel(None, 49, 80, 1024, torch.bfloat16, torch.device("cuda"))[0]
+    monkeypatch.delenv(triton_config.AUTOTUNE_VARIABLE)
+    fixed, constants = triton_score._forward_kernel(None, 49, 80, 1000, torch.bfloat16, torch.device("cuda"))
+    assert fixed is triton_score.forward_kernel
+    assert constants["EVEN_D"] is False
+    assert constants["BLOCK_C"] == 128
 
 
-def test_a_damaged_record_is_measured_anew(tmp_path, monkeypatch):
-    path = tmp_path / "configs.json"
-    path.write_text('{"key": {"items": 1')
-    monkeypatch.setattr(triton_config, "_record_path", lambda: path)
-    config = ForwardConfig(1, 64, 64, 64, 4, 2)
-    assert tuned("key", [config], lambda _: 1.0) == config
-    assert json.loads(path.read_text())["key"]["rows"] == 64
+def test_slots_hold_the_items():
+    for items, slots in ((1, 1), (2, 2), (3, 4), (4, 4), (5, 8)):
+        assert ForwardConfig(items, 64, 64, 64, 4, 2).constants()["SLOTS"] == slots
 
 
-def test_when_every_candidate_is_refused_the_first_is_taken_and_not_recorded(tmp_path, monkeypatch):
-    path = tmp_path / "configs.json"
-    monkeypatch.setattr(triton_config, "_record_path", lambda: path)
-
-    def refuse(_):
-        raise RuntimeError("out of resource")
-
-    config = ForwardConfig(1, 64, 64, 64, 4, 2)
-    assert tuned("key", [config], refuse) == config
-    assert not path.exists()
+def test_coarse_scores_are_fused_unless_their_rows_are_the_wider_or_the_setting_says_otherwise(monkeypatch):
+    monkeypatch.delenv(triton_config.COARSE_VARIABLE, raising=False)
+    assert fuses_coarse(torch.float16, torch.float16)
+    assert fuses_coarse(torch.float16, torch.float32)
+    assert not fuses_coarse(torch.float32, torch.float16)
+    monkeypatch.setenv(triton_config.COARSE_VARIABLE, "separate")
+    assert not fuses_coarse(torch.float16, torch.float16)
+    monkeypatch.setenv(triton_config.COARSE_VARIABLE, "together")
+    with pytest.raises(ValueError, match="TAI_KERNEL_COARSE='together' is not known; choose 'fused' or 'separate'"):
+        fuses_coarse(torch.float16, torch.float16)
