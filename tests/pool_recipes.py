@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tai_engine.distributed.work import Place
+from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
 
 
@@ -63,7 +63,7 @@ class InlinePool:
     """A pool without processes: one worker, here."""
 
     def __init__(self, recipe, device="cpu"):
-        self.worker = recipe.start(Place(device))
+        self.worker = recipe.start(Workplace(device))
 
     def __enter__(self):
         return self

@@ -118,20 +118,15 @@ def open_file_system(address: str) -> tuple[AbstractFileSystem, str]:
     import fsspec
 
     protocol = protocol_of(address)
-    options: dict[str, Any] = {}
     try:
-        if "::" not in address:
-            options["use_listings_cache"] = False  # it would hold every name that was ever listed
-        if protocol in ("http", "https"):
-            options["client_kwargs"] = {"timeout": _http_timeout()}
-        file_system, path = fsspec.core.url_to_fs(address, **options)
+        file_system, path = fsspec.core.url_to_fs(address, **file_system_options(address))
         return file_system, str(path)
     except ImportError as error:
         package = _PACKAGES.get(protocol)
         if package is None:
-            raise UserError(f"'{address}' cannot be read: {error}.") from error
+            raise UserError(f"'{address}' cannot be opened: {error}.") from error
         raise UserError(
-            f"Reading '{address}' needs the package {package}, which is not installed: pip install {package}."
+            f"Opening '{address}' needs the package {package}, which is not installed: pip install {package}."
         ) from error
     except Exception as error:
         if protocol not in fsspec.available_protocols():
@@ -139,11 +134,25 @@ def open_file_system(address: str) -> tuple[AbstractFileSystem, str]:
         raise UserError(f"'{address}' cannot be opened ({words_of(error)}): check the address.") from error
 
 
-def _http_timeout() -> Any:
-    """A server that falls silent is given up after a minute, however long the file is."""
-    import aiohttp
+def file_system_options(address: str) -> dict[str, Any]:
+    """What fsspec is told when it opens the file system of an address.
 
-    return aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
+    Listings are never cached: nobody tells this process what others write, and all names would be held for good.
+
+    Raises:
+        ImportError: without the package that the protocol needs.
+    """
+    uncached: dict[str, Any] = {"use_listings_cache": False}
+    if "::" in address:
+        # Of a chain, what lists is its last link; options for one link go by its protocol.
+        return {protocol_of(address.rpartition("::")[2]): uncached}
+    if is_http(address):
+        import aiohttp
+
+        # A server that falls silent is given up after a minute, however long the file is.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
+        return {**uncached, "client_kwargs": {"timeout": timeout}}
+    return uncached
 
 
 def words_of(error: Exception) -> str:

@@ -1,4 +1,7 @@
-"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the folder."""
+"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the folder.
+
+What the operating system says of a file becomes a sentence here, for reading and for writing.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 from tai_engine.errors import UserError
 
-_CAUSES = {
+_WRITE_CAUSES = {
     errno.ENOSPC: "the disk is full; free some space or choose another place, then run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another place, then run the same command again",
     errno.EACCES: "permission is denied; choose a folder that you may write to",
@@ -25,12 +27,35 @@ _CAUSES = {
     errno.EFBIG: "the file system allows no file of this size; choose another place",
     errno.EIO: "the device reports an input/output error; check the disk",
 }
+_READ_CAUSES = {
+    errno.ENOENT: "there is no such file; check the path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; check the path",
+    errno.EISDIR: "it is a folder; give the name of a file",
+    errno.EACCES: "permission is denied; give yourself the right to read it",
+    errno.EPERM: "permission is denied; give yourself the right to read it",
+    errno.ENAMETOOLONG: "the name is too long; check the path",
+    errno.ELOOP: "it is a symbolic link that leads in a circle; check the path",
+    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`) and try again",
+    errno.EIO: "the device reports an input/output error; check the disk, then try again",
+    errno.ESTALE: "the network drive lost it; mount the drive again and try again",
+}
 
 
 def write_error(path: str | os.PathLike[str], error: OSError) -> UserError:
     """The sentence for a failed write to ``path``: what the operating system said, and what to do."""
-    cause = _CAUSES.get(error.errno or 0, f"{error.strerror or error}; check the place and try again")
+    cause = _WRITE_CAUSES.get(error.errno or 0, f"{error.strerror or error}; check the place and try again")
     return UserError(f"Cannot write {os.fspath(path)}: {cause}.")
+
+
+def read_error(what: str, error: OSError) -> UserError:
+    """The sentence for what cannot be read: what the operating system said, and what to do.
+
+    Args:
+        what: what it is, with its name, as in ``"list 'a.csv'"``.
+        error: that reading it raised.
+    """
+    cause = _READ_CAUSES.get(error.errno or 0, f"{error.strerror or error}; check the place and try again")
+    return UserError(f"The {what} cannot be read: {cause}.")
 
 
 def sync_file(path: Path) -> None:
@@ -88,24 +113,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in places:
             raise write_error(path, error) from error
         raise
-
-
-@contextlib.contextmanager
-def atomic_open(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """A file open for writing that appears at ``path`` whole, or not at all (see `atomic_path`).
-
-    Args:
-        path: the final name.
-        mode: ``"w"`` for UTF-8 text with plain newlines, ``"wb"`` for bytes.
-
-    Raises:
-        UserError: when the file system refuses.
-    """
-    if mode not in ("w", "wb"):
-        raise ValueError(f"mode is {mode!r}, expected 'w' or 'wb'")
-    text: dict[str, Any] = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
-    with atomic_path(path) as temporary, temporary.open(mode, **text) as file:
-        yield file
 
 
 def write_atomically(path: str | os.PathLike[str], data: str | bytes | bytearray | memoryview) -> None:

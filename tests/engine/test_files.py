@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.files import atomic_open, atomic_path, write_atomically
+from tai_engine.files import atomic_path, read_error, write_atomically
 
 
 def names(folder):
@@ -43,8 +43,8 @@ def test_a_failure_in_the_body_leaves_the_older_file_alone(tmp_path):
     target.write_text("old")
 
     def write():
-        with atomic_open(target) as file:
-            file.write("new")
+        with atomic_path(target) as temporary:
+            temporary.write_text("new")
             raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
@@ -141,12 +141,10 @@ def test_a_symbolic_link_stays_one(tmp_path):
     assert (tmp_path / "real").read_text() == "new"
 
 
-def test_text_files_have_plain_newlines_and_utf8(tmp_path):
-    with atomic_open(tmp_path / "a") as file:
-        file.write("é\n")
-    with atomic_open(tmp_path / "b", "wb") as file:
-        file.write(b"\r\n")
-    assert (tmp_path / "a").read_bytes() == b"\xc3\xa9\n"
-    assert (tmp_path / "b").read_bytes() == b"\r\n"
-    with pytest.raises(ValueError, match="mode"), atomic_open(tmp_path / "c", "a"):
-        pass
+def test_what_cannot_be_read_is_one_sentence_that_leads_on(tmp_path):
+    error = OSError(errno.EACCES, os.strerror(errno.EACCES))
+    assert str(read_error("list 'a.csv'", error)) == (
+        "The list 'a.csv' cannot be read: permission is denied; give yourself the right to read it."
+    )
+    odd = OSError(errno.EXDEV, "Invalid cross-device link")
+    assert "Invalid cross-device link; check the place and try again." in str(read_error("store", odd))

@@ -5,7 +5,6 @@ The same function serves the command on one machine, a process for each GPU, and
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from tai_engine.decoding.feed import DirectFeed, Feed, GroupTask, PeekedFeed, Wa
 from tai_engine.decoding.pool import Decoded, DecodePool
 from tai_engine.decoding.worker import Preparation
 from tai_engine.features import FeatureBatch
+from tai_engine.processors import available_cpus
 from tai_engine.store import StoredItem
 from tai_engine.store.commits import CommitRecord
 
@@ -83,11 +83,6 @@ def encode_groups(
             pixels = PixelSlice(encoder, slice_items, prepare.to_pixels.shape)
             prepared = (None if one is None else _prepared(one, stages) for one in decoded)
             yield from write_groups(prepared, store, pixels.cleared, slice_items, stages, on_slice)
-
-
-def available_cpus() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _feed(tasks: Iterable[GroupTask], may_wait: bool) -> Feed:

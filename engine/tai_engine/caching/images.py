@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from tai_engine.caching.encode_groups import PixelEncoder, available_cpus, encode_groups
+from tai_engine.caching.cache_run import CacheRun
+from tai_engine.caching.changes import ChangeFinder, InputItem
+from tai_engine.caching.encode_groups import PixelEncoder, encode_groups
 from tai_engine.caching.groups import SliceCallback
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
-from tai_engine.caching.run import CacheRun, group_sizes
-from tai_engine.caching.selection import InputItem, Selection
+from tai_engine.caching.sizes import group_sizes
 from tai_engine.caching.stages import Stages
 from tai_engine.decoding.decode import DecodeOptions
 from tai_engine.decoding.feed import GroupTask
 from tai_engine.decoding.worker import Preparation, ToPixels
+from tai_engine.processors import available_cpus
 from tai_engine.store import FeatureStore, StoreSpec
 from tai_engine.store.commits import CommitRecord
-from tai_engine.store.inventory import Inventory
 
 
 class Source(Protocol):
@@ -154,42 +155,31 @@ def update_store(
     """
     options = options or CacheOptions()
     compares_contents = options.check == "content"
-    run: CacheRun[InputItem] = CacheRun(path, spec, progress, source.estimate_count(), spec.rows_per_item_max)
+    run: CacheRun[InputItem] = CacheRun(path, spec, progress, source.estimate_count())
     with run:
         inventory = None
         if run.store is not None:
-            inventory = Inventory(run.store, with_hashes=compares_contents)
+            inventory = run.store.inventory(with_hashes=compares_contents)
             if len(inventory.superseded):
                 run.store.delete(inventory.superseded.tolist())
-        run.require_space(0 if inventory is None else len(inventory))
-        selection = Selection(
+        run.require_space(0 if inventory is None else len(inventory), spec.rows_per_item_max)
+        changes = ChangeFinder(
             inventory,
-            run,
             retry_failed=options.retry_failed,
             reader=source.reader if compares_contents else None,
             workers=options.workers or available_cpus(),
         )
-        selected = selection.of(source)
-        first = next(selected, None)
+        tasks = run.tasks(changes.judge(source))
+        first = next(tasks, None)
         if first is not None:
-            tasks = run.tasks(itertools.chain([first], selected))
-            records = run_groups(tasks, run.create(), run.stages, run.on_slice)
+            counter = run.counter
+            records = run_groups(itertools.chain([first], tasks), run.create(), counter.stages, counter.encoded)
             try:
                 run.commit(records)
             finally:
                 # A generator holds processes, which shall not wait for the garbage collector.
                 getattr(records, "close", lambda: None)()
-        if inventory is not None:
-            # What lies in a folder that could not be read just now is not gone.
-            is_whole = not getattr(source, "left_out", 0)
-            _count_missing(run, inventory, options.delete_missing and is_whole)
-        return run.report()
-
-
-def _count_missing(run: CacheRun[InputItem], inventory: Inventory, delete: bool) -> None:
-    positions = inventory.unseen()
-    run.missing = len(positions)
-    if delete and run.missing:
-        with run.stages.timed("write"):
-            run.create().delete(positions.tolist())
-        run.deleted = run.missing
+        missing = [] if inventory is None else inventory.unseen().tolist()
+        # What lies in a folder that could not be read just now is not gone.
+        is_whole = not getattr(source, "left_out", 0)
+        return run.end(missing, delete=options.delete_missing and is_whole)

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from tai_engine.caching.cache_run import CacheRun
+from tai_engine.caching.changes import Judged
 from tai_engine.caching.groups import Prepared, write_groups
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
-from tai_engine.caching.run import CacheRun, group_sizes
+from tai_engine.caching.sizes import group_sizes
 from tai_engine.caching.stages import Stages
 from tai_engine.decoding.feed import jobs_of
 from tai_engine.errors import UserError
@@ -95,22 +97,22 @@ def cache_sentences(
         labels=labels,
     )
     slice_items = options.slice_items or _SLICE_SENTENCES
-    run: CacheRun[StoredItem] = CacheRun(path, spec, progress, total, min(rows, MEAN_SENTENCE_ROWS))
+    run: CacheRun[StoredItem] = CacheRun(path, spec, progress, total)
     with run:
-        new_items = _new_items((_stored_item(*sentence) for sentence in sentences), run, path)
-        first = next(new_items, None)
+        tasks = run.tasks(_judged((_stored_item(*sentence) for sentence in sentences), run, path))
+        first = next(tasks, None)
         if first is not None:
-            jobs = jobs_of(run.tasks(itertools.chain([first], new_items)))
             prepared = (
                 Prepared(job.group, job.item, job.item.text if job.item.status == "done" else None, job.ends_group)
-                for job in jobs
+                for job in jobs_of(itertools.chain([first], tasks))
             )
+            counter = run.counter
             records = write_groups(
-                prepared, run.create(), lambda: _SentenceSlice(encoder), slice_items, run.stages, run.on_slice
+                prepared, run.create(), lambda: _SentenceSlice(encoder), slice_items, counter.stages, counter.encoded
             )
             with contextlib.closing(records):
                 run.commit(records)
-        return run.report()
+        return run.end([], delete=False)
 
 
 def _stored_item(name: str, text: str, labels: Sequence[int] | None) -> StoredItem:
@@ -121,13 +123,13 @@ def _stored_item(name: str, text: str, labels: Sequence[int] | None) -> StoredIt
     return StoredItem(name, "failed", "empty: the sentence has no words", text=text, labels=classes)
 
 
-def _new_items(
+def _judged(
     sentences: Iterable[StoredItem], run: CacheRun[StoredItem], path: str | Path
-) -> Iterator[tuple[StoredItem, None]]:
-    """Those that are not in the store yet; those that are must be the same as then."""
+) -> Iterator[Judged[StoredItem]]:
+    """Which sentences are not in the store yet; those that are must be the same as then."""
     known = IdSet() if run.store is None else run.store.known_ids()
     contents = IdSet() if run.store is None else run.store.known_contents()
-    run.require_space(len(known))
+    run.require_space(len(known), min(run.spec.rows_per_item_max, MEAN_SENTENCE_ROWS))
     new = IdSet()
     for item in sentences:
         if item.id in known:
@@ -137,12 +139,11 @@ def _new_items(
                     f"{item.text!r:.60} now, with another text or other labels than before; give the same files in "
                     "the same order, or choose another store."
                 )
-            run.skip()
+            yield Judged(item, "skipped")
             continue
         if not new.add(item.id):
             raise UserError(f"The id {item.id!r} comes twice in the input; every item needs an id of its own.")
-        run.new += 1
-        yield item, None
+        yield Judged(item, "new")
 
 
 class _SentenceSlice:

@@ -232,7 +232,7 @@ def texts(
 
 def show(bar: ProgressBar, store: str | Path) -> Callable[[CacheProgress], None]:
     """A callback that says how much is to come, then draws the progress of caching."""
-    from tai_engine.caching.space import free_bytes
+    from tai_engine.caching.sizes import free_bytes
 
     is_begun = False
 

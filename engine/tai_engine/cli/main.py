@@ -29,7 +29,6 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
 app.command("verify")(store.verify)
 app.command("compact")(store.compact)
-app.command("migrate")(store.migrate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 

@@ -152,8 +152,8 @@ def cache_elsewhere(
     """
     from tai_engine.addresses import is_address
     from tai_engine.distributed.encode_on_pool import EncodeRecipe, cache_on_pool
-    from tai_engine.distributed.places import everywhere
     from tai_engine.sources import open_source
+    from tai_engine.store.store_files import open_files
 
     # Other machines have another working folder.
     pictures = open_source(source if is_address(source) else os.path.abspath(source))  # noqa: PTH100 - may be a pattern
@@ -163,7 +163,7 @@ def cache_elsewhere(
         functools.partial(
             _open_encoder_on, model=model, pretrained=pretrained, decoding=decoding.recipe, **encoder_options
         ),
-        everywhere(store),
+        open_files(store).absolute,
         pictures.reader,
         decoding,
         options,

@@ -1,4 +1,4 @@
-"""``tai verify``, ``tai compact``, ``tai migrate``: looking after a store."""
+"""``tai verify``, ``tai compact``: looking after a store."""
 
 from __future__ import annotations
 
@@ -101,20 +101,6 @@ def compact(store: Store, as_json: AsJson = False) -> None:
             f"{_count(report.items, 'item')} kept, in {_count(report.groups_after, 'group')} instead of "
             f"{report.groups_before:,}."
         )
-
-
-def migrate(store: Store, as_json: AsJson = False) -> None:
-    """Raise a store of an older schema to this one, in place, so that it can be written."""
-    from tai_engine.store.migrate import migrate_store
-
-    with progress_bar("Migrating") as bar:
-        report = migrate_store(store, progress=bar.update)
-    if as_json:
-        print_json(report.as_dict())
-    elif report.schema_before == report.schema_after:
-        _say(f"The store has schema version {report.schema_after} already.")
-    else:
-        _say(f"The store was raised from schema version {report.schema_before} to {report.schema_after}.")
 
 
 def _count(number: int, thing: str) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tai_engine.distributed.work import Place, Recipe
+from tai_engine.distributed.work import Recipe, Workplace
 from tai_engine.errors import UserError
 
 ORPHANED = 3
@@ -34,7 +34,7 @@ class Said(enum.Enum):
     FAILURE = "the traceback of any other exception; the process ends"
 
 
-def work(recipe: Recipe[Any, Any], place: Place, connection: Connection) -> None:
+def work(recipe: Recipe[Any, Any], place: Workplace, connection: Connection) -> None:
     """The life of a child process: start a worker, run it on what comes."""
     # Ctrl-C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

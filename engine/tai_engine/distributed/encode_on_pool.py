@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from tai_engine.caching.encode_groups import available_cpus, encode_groups
+from tai_engine.caching.encode_groups import encode_groups
 from tai_engine.caching.groups import SliceCallback
 from tai_engine.caching.images import ImageEncoder, Source, image_spec, update_store
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
@@ -21,11 +21,13 @@ from tai_engine.caching.stages import Stages
 from tai_engine.decoding.decode import DecodeOptions
 from tai_engine.decoding.feed import GroupTask
 from tai_engine.decoding.worker import Preparation
-from tai_engine.distributed.work import Place
+from tai_engine.distributed.work import Workplace
 from tai_engine.features import FeatureBatch
+from tai_engine.processors import available_cpus
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
+from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.commits import CommitRecord, read_record, record_name
-from tai_engine.store.store_files import StoreFiles, open_files
+from tai_engine.store.store_files import open_files
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class EncodeRecipe:
     decoding: DecodeOptions = field(default_factory=DecodeOptions)
     options: CacheOptions = field(default_factory=CacheOptions)
 
-    def start(self, place: Place) -> GroupEncoder:
+    def start(self, place: Workplace) -> GroupEncoder:
         """Load the encoder."""
         return GroupEncoder(self, place)
 
@@ -97,7 +99,7 @@ class EncodeRecipe:
 class GroupEncoder:
     """A worker: `GroupTask` in, `EncodedGroup` out; memory as `tai_engine.caching.encode_groups` says."""
 
-    def __init__(self, recipe: EncodeRecipe, place: Place) -> None:
+    def __init__(self, recipe: EncodeRecipe, place: Workplace) -> None:
         if place.device == "cpu" and place.workers > 1:
             torch.set_num_threads(max(1, available_cpus() // place.workers))
         self._recipe = recipe

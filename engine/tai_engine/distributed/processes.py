@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from tai_engine.distributed.child import Said, work
-from tai_engine.distributed.work import MAX_ATTEMPTS, Place, Recipe, Result, Task
+from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Workplace
 from tai_engine.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class _Held(Generic[Task]):
 class _Seat(Generic[Task]):
     """A device and the process that has it at present."""
 
-    place: Place
+    place: Workplace
     process: BaseProcess
     connection: Connection
     held: deque[_Held[Task]] = field(default_factory=deque)
@@ -73,7 +73,7 @@ class ProcessPool(Generic[Task, Result]):
     def __enter__(self) -> Self:
         try:
             for device in self._devices:
-                self._seats.append(self._start(Place(device, len(self._devices))))
+                self._seats.append(self._start(Workplace(device, len(self._devices))))
         except BaseException:
             self._end_all(at_once=True)
             raise
@@ -84,10 +84,6 @@ class ProcessPool(Generic[Task, Result]):
     ) -> None:
         # What is still under way was given up by the caller.
         self._end_all(at_once=kind is not None or any(seat.held for seat in self._seats))
-
-    def process_ids(self) -> list[int]:
-        """Of the processes that are there now."""
-        return [seat.process.pid for seat in self._seats if seat.process.pid is not None]
 
     def describe(self) -> Any:
         """What the workers say of themselves; waits until the first one is ready.
@@ -161,7 +157,7 @@ class ProcessPool(Generic[Task, Result]):
             if is_dead:
                 self._bury(seat, cause)
 
-    def _compare(self, description: object, place: Place) -> None:
+    def _compare(self, description: object, place: Workplace) -> None:
         if not self._is_described:
             self._description, self._is_described = description, True
         elif description != self._description:
@@ -198,7 +194,7 @@ class ProcessPool(Generic[Task, Result]):
         self._seats[where] = self._start(seat.place)
         self._seats[where].failures = seat.failures
 
-    def _start(self, place: Place) -> _Seat[Task]:
+    def _start(self, place: Workplace) -> _Seat[Task]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=work, args=(self._recipe, place, theirs), name=f"tai {place.device}")
         # Blocked across the start, so that Ctrl-C cannot hit a child before it ignores it; ours comes right after.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tai_engine.distributed.work import Place
+from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
 
 _SETTINGS = {
@@ -36,7 +36,7 @@ class Cluster:
     """
 
     workers: int
-    place: Place
+    place: Workplace
     resources: dict[str, float]
 
 
@@ -112,12 +112,12 @@ def plan(nodes: Sequence[dict[str, Any]], workers: int = 0) -> Cluster:
         with_gpus = [(c, g) for c, g in zip(cpus, gpus, strict=True) if g]
         share = max(1, min(c // g for c, g in with_gpus))
         count = min(workers, sum(gpus)) or sum(gpus)
-        return Cluster(count, Place("cuda", max(gpus)), {"num_cpus": share, "num_gpus": 1})
+        return Cluster(count, Workplace("cuda", max(gpus)), {"num_cpus": share, "num_gpus": 1})
     most = max(cpus)
     count = workers or sum(c > 0 for c in cpus)
     per_machine = min(most, -(-count // sum(c > 0 for c in cpus)))
     share = most // per_machine
-    return Cluster(min(count, sum(c // share for c in cpus)), Place("cpu", per_machine), {"num_cpus": share})
+    return Cluster(min(count, sum(c // share for c in cpus)), Workplace("cpu", per_machine), {"num_cpus": share})
 
 
 @contextlib.contextmanager

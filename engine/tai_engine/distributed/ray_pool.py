@@ -20,7 +20,7 @@ from typing import Any, Generic, Self
 import pyarrow as pa
 
 from tai_engine.distributed.ray_cluster import Cluster, connect, require_ray
-from tai_engine.distributed.work import MAX_ATTEMPTS, Place, Recipe, Result, Task, Worker
+from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Worker, Workplace
 from tai_engine.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class _RayWorker:
     would: the next one begins with a clean GPU.
     """
 
-    def __init__(self, recipe: Recipe[Any, Any], place: Place, register: Any) -> None:
+    def __init__(self, recipe: Recipe[Any, Any], place: Workplace, register: Any) -> None:
         self._register = register
         self._worker: Worker[Any, Any] | None = None
         self._mistake = _ask(register.worker_starts.remote())
@@ -218,7 +218,7 @@ class _Register:
         self._causes[key] = cause
 
 
-def _describe(recipe: Recipe[Any, Any], place: Place) -> tuple[object, str]:
+def _describe(recipe: Recipe[Any, Any], place: Workplace) -> tuple[object, str]:
     try:
         return recipe.start(place).describe(), ""
     except UserError as error:

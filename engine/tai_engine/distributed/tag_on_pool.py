@@ -19,13 +19,13 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tai_engine.distributed.places import everywhere
-from tai_engine.distributed.work import Place
+from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
-from tai_engine.store.store_files import StoreFiles, open_files
+from tai_engine.store.abstract_files import StoreFiles
+from tai_engine.store.store_files import open_files
 from tai_engine.tagging.batch_loop import Progress, Selection, TagPart, TagReport, part_name, tag_group, tag_provenance
 from tai_engine.tagging.scoring import ScoringConfig, default_scoring
 
@@ -51,7 +51,7 @@ class TagRecipe:
     selection: Selection
     folder: str
 
-    def start(self, place: Place) -> GroupTagger:
+    def start(self, place: Workplace) -> GroupTagger:
         """Open the store."""
         return GroupTagger(self, place.device)
 
@@ -110,7 +110,13 @@ class PooledParts:
         """Write the parts of these groups into the folder."""
         if not groups:
             return
-        recipe = TagRecipe(everywhere(self.store.path), self.prompts, self.scoring, self.selection, everywhere(folder))
+        recipe = TagRecipe(
+            open_files(self.store.path).absolute,
+            self.prompts,
+            self.scoring,
+            self.selection,
+            open_files(folder).absolute,
+        )
         with self.make_pool(recipe) as pool:
             yield from pool.run(groups)
 

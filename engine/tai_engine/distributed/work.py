@@ -17,7 +17,7 @@ MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Place:
+class Workplace:
     """Where a worker runs.
 
     Attributes:
@@ -46,5 +46,5 @@ class Worker(Protocol[TaskIn, ResultOut]):
 class Recipe(Protocol[TaskIn, ResultOut]):
     """Picklable: only what is needed to make the worker travels."""
 
-    def start(self, place: Place, /) -> Worker[TaskIn, ResultOut]:
+    def start(self, place: Workplace, /) -> Worker[TaskIn, ResultOut]:
         """Load what is heavy; called once in each process."""

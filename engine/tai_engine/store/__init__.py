@@ -1,9 +1,9 @@
 """Features on disk; the format is described in STORE_FORMAT.md."""
 
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.id_set import IdSet
+from tai_engine.store.inventory import IdSet
 from tai_engine.store.labels import LabelSpec, content_of
-from tai_engine.store.reading import CoarseBatch
+from tai_engine.store.reader import CoarseBatch
 from tai_engine.store.spec import SCHEMA_VERSION, StoredItem, StoreSpec
 
 __all__ = [

@@ -19,11 +19,11 @@ import numpy as np
 import zarr
 
 from tai_engine.errors import UserError
+from tai_engine.store.abstract_files import METADATA, StoreFiles
 from tai_engine.store.array_layout import ROW_ARRAYS, SEPARATOR, array_layouts, open_array
-from tai_engine.store.commits import damaged_group
+from tai_engine.store.commits import DamagedGroupError
 from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
 from tai_engine.store.spec import StoreSpec
-from tai_engine.store.store_files import METADATA, StoreFiles
 
 
 class StoreArrays:
@@ -117,13 +117,13 @@ class StoreArrays:
         except DamagedChunkError as error:
             group = error.number * self._arrays[name].chunks[0] // self._group_length(name)
             what = f"the chunk {self._chunk_name(name, error.number)} {error}"
-            raise damaged_group(self._files, group, what) from error
+            raise DamagedGroupError(self._files, group, what) from error
 
     def _require_length(self, name: str, start: int, stop: int) -> None:
         length = self._arrays[name].shape[0]
         if stop > length:
             what = f"{name}/{METADATA} says {length} entries, but {stop} were written"
-            raise damaged_group(self._files, start // self._group_length(name), what)
+            raise DamagedGroupError(self._files, start // self._group_length(name), what)
 
     def _read_by_zarr(self, name: str, start: int, stop: int) -> np.ndarray:
         self._require_length(name, start, stop)
@@ -137,12 +137,12 @@ class StoreArrays:
         except Exception as error:  # codecs raise whatever they raise; all of it means damage
             bad = [self._chunk_name(name, index) for index in chunks if not self._is_readable(name, index)]
             what = f"the chunk {', '.join(bad) or name} cannot be read: {error}"
-            raise damaged_group(self._files, group, what) from error
+            raise DamagedGroupError(self._files, group, what) from error
         for index in chunks:
             first = values[max(0, index * length - start)]
             # Zarr takes a missing chunk for zeros.
             if not np.any(first) and not self._files.exists(self._chunk_name(name, index)):
-                raise damaged_group(self._files, group, f"the chunk {self._chunk_name(name, index)} is missing")
+                raise DamagedGroupError(self._files, group, f"the chunk {self._chunk_name(name, index)} is missing")
         return values
 
     def _read_runs_by_zarr(self, name: str, starts: Sequence[int], lengths: Sequence[int], out: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from tai_engine.errors import UserError
-from tai_engine.store.store_files import METADATA, StoreFiles
+from tai_engine.store.abstract_files import METADATA, StoreFiles
 
 RECORDS = "commits"
 HIDDEN = f"{RECORDS}/hidden.json"
@@ -78,11 +78,6 @@ class CommitRecord:
 def record_name(group: int) -> str:
     """Which file of a store is the record of a group."""
     return f"{RECORDS}/{group:08d}.json"
-
-
-def damaged_group(store: StoreFiles, group: int, what: str) -> DamagedGroupError:
-    """The error for a committed group that cannot be read."""
-    return DamagedGroupError(store, group, what)
 
 
 def write_record(store: StoreFiles, record: CommitRecord) -> None:

@@ -17,13 +17,14 @@ from typing import Any
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
-from tai_engine.store.chunk_files import ChunkFiles
+from tai_engine.store.abstract_files import StoreFiles
+from tai_engine.store.array_layout import ChunkFiles
 from tai_engine.store.commits import CommitRecord, read_summaries, write_hidden, write_record
 from tai_engine.store.feature_store import FeatureStore
 from tai_engine.store.lease import StoreLock
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.spec import StoredItem
-from tai_engine.store.store_files import StoreFiles, open_files
+from tai_engine.store.store_files import open_files
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,10 @@ def compact_store(store: str | Path, progress: Callable[[int, int], None] | None
         progress: gets how many groups were written, and how many are to be.
 
     Raises:
-        UserError: if there is no store, another process is writing it, it is of an older schema, a group is damaged, or
-            the file system refuses; the store is then as it was before.
+        UserError: if there is no store, another process is writing it, a group is damaged, or the file
+            system refuses; the store is then as it was before.
     """
     filled = FeatureStore.open(store)
-    filled.spec.require_writable(filled.path)
     files = open_files(store)
     with hold_lock(files) as lock, filled.writing_under(lock):
         before = read_summaries(files)

@@ -17,14 +17,13 @@ import numpy as np
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
-from tai_engine.store.array_layout import create_arrays
-from tai_engine.store.chunk_files import ChunkFiles
+from tai_engine.store.array_layout import ChunkFiles, create_arrays
 from tai_engine.store.commits import HIDDEN, CommitRecord, read_record, record_name, write_record
-from tai_engine.store.group_writing import check_group, fine_columns, group_columns
+from tai_engine.store.group import check_group, fine_columns, group_columns
 from tai_engine.store.labels import content_of, contents_digest, subtract_digest
 from tai_engine.store.lock import StoreLock, hold_lock
-from tai_engine.store.random_access import Positions
-from tai_engine.store.reading import StoreReader
+from tai_engine.store.reader import StoreReader
+from tai_engine.store.rows import Positions
 from tai_engine.store.spec import StoredItem, StoreSpec
 from tai_engine.store.store_files import open_files
 
@@ -80,7 +79,6 @@ class FeatureStore(StoreReader):
                 f"The store {path} has parts that this tai-engine cannot fill ({unknown}); upgrade tai-engine to go on "
                 "with it."
             )
-        store.spec.require_writable(path)
         store.spec.require_compatible(spec, path)
         return store
 
@@ -108,13 +106,12 @@ class FeatureStore(StoreReader):
         cut off has left is removed.
 
         Raises:
-            UserError: at once, if another process is writing, for a store of an older schema or one that was replaced,
-                and when the file system refuses.
+            UserError: at once, if another process is writing, for a store that was replaced, and when the file system
+                refuses.
         """
         if self._lock is not None:
             yield self
             return
-        self.spec.require_writable(self.path)
         with hold_lock(self._files) as lock, self.writing_under(lock):
             yield self
 
@@ -186,7 +183,6 @@ class FeatureStore(StoreReader):
         if group < 0 or group in self._records:
             raise ValueError(f"group {group} is committed already or negative")
         spec = self.spec
-        spec.require_writable(self.path)
         check_group(spec, items, batches)
         self._require_place(group)
         columns = group_columns(spec, items, batches)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tai_engine.store.array_layout import ROW_ARRAYS
+from tai_engine.store.abstract_files import StoreFiles
+from tai_engine.store.array_layout import ROW_ARRAYS, ChunkFiles
 from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import CommitRecord, DamagedGroupError, record_name
 from tai_engine.store.labels import content_of, contents_digest, unpack_labels
-from tai_engine.store.spec import SCHEMA_VERSION, STATUS_DONE, STATUS_FAILED, StoreSpec
-from tai_engine.store.store_files import StoreFiles
+from tai_engine.store.spec import STATUS_DONE, STATUS_FAILED, StoreSpec
 
 # The same as `FeatureBatch` allows: what rounding to the type does to a length of 1.
 _LENGTH_TOLERANCE = {"float16": 4e-3, "float32": 1e-4}
@@ -25,7 +24,7 @@ _VECTORS = ("coarse", "coarse_clip", "fine", "fine_scale")
 
 
 @dataclass(frozen=True)
-class Problem:
+class StoreProblem:
     """Something in a store that is not as it should be.
 
     Attributes:
@@ -55,7 +54,7 @@ class GroupChecker:
         self._arrays = arrays
         self._chunks = ChunkFiles(files, spec)
 
-    def record_problems(self, record: CommitRecord) -> Iterator[Problem]:
+    def record_problems(self, record: CommitRecord) -> Iterator[StoreProblem]:
         """What is wrong with a record in itself."""
         spec = self._spec
         first_row = record.group * spec.group_rows
@@ -76,7 +75,7 @@ class GroupChecker:
                 needed[array] = max(needed[array], self._stop(array, record))
         return {array: length for array, length in needed.items() if length > self._arrays.length(array)}
 
-    def check(self, record: CommitRecord, deep: bool) -> tuple[list[Problem], list[tuple[int, str]]]:
+    def check(self, record: CommitRecord, deep: bool) -> tuple[list[StoreProblem], list[tuple[int, str]]]:
         """Everything that is wrong with what a group holds, as far as it can be told, and the ids of its live items.
 
         Args:
@@ -110,7 +109,7 @@ class GroupChecker:
         deleted = set(record.deleted)
         return [], [(slot, name) for slot, name in enumerate(columns["id"].tolist()) if slot not in deleted]
 
-    def _chunk_problems(self, record: CommitRecord) -> Iterator[Problem]:
+    def _chunk_problems(self, record: CommitRecord) -> Iterator[StoreProblem]:
         total, is_whole = 0, True
         for array in self._chunks.arrays:
             wanted = self._chunks.bytes(array)
@@ -118,19 +117,18 @@ class GroupChecker:
                 try:
                     size = self._files.size(name)
                 except FileNotFoundError:
-                    yield Problem("missing chunk", name, "there is no such file", record.group)
+                    yield StoreProblem("missing chunk", name, "there is no such file", record.group)
                     is_whole = False
                     continue
                 total += size
                 if wanted is not None and size != wanted:
                     kind = "truncated chunk" if size < wanted else "damaged chunk"
-                    yield Problem(kind, name, f"{size} bytes, not {wanted}", record.group)
+                    yield StoreProblem(kind, name, f"{size} bytes, not {wanted}", record.group)
                     is_whole = False
-        # A migration that was cut off has changed the records of a store of schema 1 already.
-        if is_whole and total != record.bytes and self._spec.schema_version == SCHEMA_VERSION:
+        if is_whole and total != record.bytes:
             yield _wrong_counts(record, f"its chunks have {total} bytes, its record says {record.bytes}")
 
-    def _column_problems(self, record: CommitRecord, columns: dict[str, np.ndarray]) -> Iterator[Problem]:
+    def _column_problems(self, record: CommitRecord, columns: dict[str, np.ndarray]) -> Iterator[StoreProblem]:
         status_N, counts_N = columns["status"], columns["count"]
         failed = (status_N == STATUS_FAILED).nonzero()[0].tolist()
         done, rows = int((status_N == STATUS_DONE).sum()), int(counts_N.sum(dtype=np.int64))
@@ -147,10 +145,10 @@ class GroupChecker:
             yield _wrong_counts(record, "an item that failed has fine rows")
         if not all(columns["id"].tolist()):
             file = self._chunks.of_group("id", record)[0]
-            yield Problem("invalid id", file, "an item has an id without letters", record.group)
+            yield StoreProblem("invalid id", file, "an item has an id without letters", record.group)
         if self._spec.has_text and self._digest(record, columns) != record.digest:
             detail = "the ids, texts and labels are not those that its record has the digest of"
-            yield Problem("wrong digest", record_name(record.group), detail, record.group)
+            yield StoreProblem("wrong digest", record_name(record.group), detail, record.group)
 
     def _digest(self, record: CommitRecord, columns: dict[str, np.ndarray]) -> str:
         deleted = set(record.deleted)
@@ -161,7 +159,7 @@ class GroupChecker:
         items = zip(columns["id"].tolist(), columns["text"].tolist(), labels, strict=True)
         return contents_digest(content_of(*item) for slot, item in enumerate(items) if slot not in deleted)
 
-    def _vector_problems(self, record: CommitRecord, status_N: np.ndarray | None) -> Iterator[Problem]:
+    def _vector_problems(self, record: CommitRecord, status_N: np.ndarray | None) -> Iterator[StoreProblem]:
         for array in (array for array in self._chunks.arrays if array in _VECTORS):
             entries, length = self._chunks.entries(array, record), self._chunks.length(array)
             for start, file in zip(range(0, entries, length), self._chunks.of_group(array, record), strict=True):
@@ -185,7 +183,7 @@ class GroupChecker:
                         continue  # that chunk has its own turn
                 detail = None if array == "fine_scale" else _wrong_length(rows, scales, wanted)
                 if detail is not None:
-                    yield Problem("wrong length", file, detail, record.group)
+                    yield StoreProblem("wrong length", file, detail, record.group)
 
     def _stop(self, array: str, record: CommitRecord) -> int:
         entries = self._chunks.entries(array, record)
@@ -196,16 +194,16 @@ class GroupChecker:
         return self._arrays.read(array, first + start, first + stop)
 
 
-def _wrong_record(record: CommitRecord, detail: str) -> Problem:
-    return Problem("damaged record", record_name(record.group), detail, record.group)
+def _wrong_record(record: CommitRecord, detail: str) -> StoreProblem:
+    return StoreProblem("damaged record", record_name(record.group), detail, record.group)
 
 
-def _wrong_counts(record: CommitRecord, detail: str) -> Problem:
-    return Problem("wrong counts", record_name(record.group), detail, record.group)
+def _wrong_counts(record: CommitRecord, detail: str) -> StoreProblem:
+    return StoreProblem("wrong counts", record_name(record.group), detail, record.group)
 
 
-def _damaged(record: CommitRecord, file: str, error: DamagedGroupError) -> Problem:
-    return Problem("damaged chunk", file, error.what.removeprefix(f"the chunk {file} "), record.group)
+def _damaged(record: CommitRecord, file: str, error: DamagedGroupError) -> StoreProblem:
+    return StoreProblem("damaged chunk", file, error.what.removeprefix(f"the chunk {file} "), record.group)
 
 
 def _wrong_length(rows: np.ndarray, scales: np.ndarray | None, wanted: np.ndarray) -> str | None:

@@ -16,12 +16,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 from tai_engine.errors import UserError
-
-if TYPE_CHECKING:
-    from tai_engine.store.store_files import StoreFiles
+from tai_engine.store.abstract_files import StoreFiles
 
 LEASE = "lease.json"
 RENEW_SECONDS = 10.0

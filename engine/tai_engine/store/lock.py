@@ -13,14 +13,11 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tai_engine.errors import UserError
 from tai_engine.files import write_error
+from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.lease import Holder, Lease, StoreLock, busy, live_lease
-
-if TYPE_CHECKING:
-    from tai_engine.store.store_files import StoreFiles
 
 try:
     import fcntl

@@ -15,10 +15,11 @@ from typing import TypeAlias, cast
 import google_crc32c
 import numpy as np
 
+from tai_engine.processors import available_cpus
 from tai_engine.store.spec import CHECKSUM_BYTES
 
 # More than processors would only be in each other's way while files are in memory; those who read ahead add their own.
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, available_cpus())
 # Checksums are taken block by block, while a block is still in the processor's cache.
 _BLOCK_BYTES = 256 * 1024
 # Less than this is read faster than it is shared out.

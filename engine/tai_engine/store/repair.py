@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from tai_engine.files import write_error
-from tai_engine.store.array_layout import array_description, open_group
-from tai_engine.store.chunk_files import ChunkFiles
+from tai_engine.store.abstract_files import METADATA, StoreFiles
+from tai_engine.store.array_layout import ChunkFiles, array_description
 from tai_engine.store.commits import HIDDEN, RECORDS, read_summaries, record_name
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.group_checks import Problem
+from tai_engine.store.group_checks import StoreProblem
 from tai_engine.store.lease import StoreLock
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.spec import StoreSpec
-from tai_engine.store.store_files import METADATA, StoreFiles, open_files
+from tai_engine.store.store_files import open_files
 from tai_engine.store.verify import (
     Examination,
     ProgressCallback,
     VerifyReport,
     in_order,
-    open_arrays,
+    look_at_descriptions,
     verify_store,
 )
 
@@ -54,17 +54,15 @@ def repair_store(store: str | Path, *, deep: bool = True, progress: ProgressCall
         what was found, and what was done about each; a store whose own ``zarr.json`` is damaged cannot be mended.
 
     Raises:
-        UserError: if there is no store, another process is writing it, it is of an older schema, or the file system
-            refuses.
+        UserError: if there is no store, another process is writing it, or the file system refuses.
     """
     files = open_files(store)
     try:
-        opened = Examination(files, deep).open()
-        if opened is not None:
-            opened[0].require_writable(files)
-            with hold_lock(files) as lock:
-                return _repair(files, opened[0], deep, progress, lock)
-        return verify_store(store, deep=deep)
+        spec = look_at_descriptions(files).spec
+        if spec is None:
+            return verify_store(store, deep=deep)
+        with hold_lock(files) as lock:
+            return _repair(files, spec, deep, progress, lock)
     except OSError as error:
         raise write_error(str(files), error) from error
 
@@ -75,16 +73,17 @@ def _repair(
     chunks = ChunkFiles(files, spec)
     mended = _mend_descriptions(files, spec)
     leftovers = [HIDDEN] if files.exists(HIDDEN) else []
-    examination = Examination(files, deep)
-    if not examination.look_at_records():
-        return replace(examination.report(), problems=(*mended, *examination.problems))
+    descriptions = look_at_descriptions(files)
+    if descriptions.arrays is None or descriptions.problems:
+        return VerifyReport(str(files), deep, problems=(*mended, *descriptions.problems))
+    examination = Examination(files, spec, descriptions.arrays, deep)
     if leftovers:
         chunks.remove_hidden()
     if examination.short:
         known = {problem.file for problem in mended}
         mended += [problem for problem in _lengthen(files, spec, examination) if problem.file not in known]
-        examination = Examination(files, deep)
-        examination.look_at_records()
+        descriptions.arrays.refresh()
+        examination = Examination(files, spec, descriptions.arrays, deep)
     examination.look_at_groups(progress)
     examination.look_for_leftovers()
     for number in sorted(examination.damaged):
@@ -114,11 +113,10 @@ def _repair(
     )
 
 
-def _mend_descriptions(files: StoreFiles, spec: StoreSpec) -> list[Problem]:
+def _mend_descriptions(files: StoreFiles, spec: StoreSpec) -> list[StoreProblem]:
     """Write damaged descriptions anew; what they were. Lengths are set to nothing, `_lengthen` comes after."""
-    group, _ = open_group(files)
     mended = []
-    for problem in open_arrays(files, spec, group)[1]:
+    for problem in look_at_descriptions(files).problems:
         array = problem.file.removesuffix(f"/{METADATA}")
         if problem.file == HIDDEN:
             # Without it both the old and the new groups of a compaction exist; half of the items are doubles then.
@@ -135,7 +133,7 @@ def _mend_descriptions(files: StoreFiles, spec: StoreSpec) -> list[Problem]:
     return mended
 
 
-def _lengthen(files: StoreFiles, spec: StoreSpec, examination: Examination) -> list[Problem]:
+def _lengthen(files: StoreFiles, spec: StoreSpec, examination: Examination) -> list[StoreProblem]:
     """Make arrays reach to the end of their groups again."""
     for array, length in examination.short.items():
         files.write(f"{array}/{METADATA}", array_description(spec, array, length))

@@ -57,7 +57,6 @@ class StoreSpec:
         has_text: whether the text of every item is kept.
         labels: what the labels of the items mean; None for a store without labels.
         has_content_hash: whether a hash of every input file is kept beside its size and time.
-        schema_version: of the format; this version reads 1 and 2, and writes 2.
 
     Raises:
         ValueError: for values that do not fit together.
@@ -77,7 +76,6 @@ class StoreSpec:
     has_text: bool = False
     labels: LabelSpec | None = None
     has_content_hash: bool = False
-    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -150,14 +148,14 @@ class StoreSpec:
     def to_attributes(self) -> dict[str, Any]:
         """The spec as JSON, for the attributes of the Zarr group."""
         presence = {"has_fine": self.has_fine, "has_labels": self.labels is not None}
-        return {**asdict(self), **presence}
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), **presence}
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any] | None, path: object) -> StoreSpec:
         """The spec of the store at ``path`` from its attributes.
 
         Raises:
-            UserError: for a newer schema, or attributes that make no sense.
+            UserError: for another schema, or attributes that make no sense.
         """
         version = None if attributes is None else attributes.get("schema_version")
         if attributes is None or not isinstance(version, int) or version < 1:
@@ -170,6 +168,10 @@ class StoreSpec:
                 f"The store {path} has schema version {version}, and this tai-engine reads versions up to "
                 f"{SCHEMA_VERSION}; upgrade tai-engine to read it."
             )
+        if version < SCHEMA_VERSION:
+            raise UserError(
+                f"The store {path} has schema version {version}, which no release of tai-engine wrote; make it again."
+            )
         try:
             values = {f.name: attributes[f.name] for f in fields(cls) if f.name in attributes or f.name not in _ADDED}
             if values.get("labels") is not None:
@@ -179,18 +181,6 @@ class StoreSpec:
             raise UserError(
                 f"The attributes in {path}/zarr.json are damaged ({error}); restore that file or make the store again."
             ) from error
-
-    def require_writable(self, path: object) -> None:
-        """Refuse to change the store at ``path``, which has this spec, if it is of an older schema.
-
-        Raises:
-            UserError: naming the command that raises it to this one.
-        """
-        if self.schema_version < SCHEMA_VERSION:
-            raise UserError(
-                f"The store {path} has schema version {self.schema_version}, which this tai-engine reads but does not "
-                f"write; run `tai migrate {path}` first."
-            )
 
     def require_compatible(self, wanted: StoreSpec, path: object) -> None:
         """Refuse to go on filling the store at ``path``, which has this spec, with features of the ``wanted`` one.

@@ -1,128 +1,36 @@
-"""Where the files of a store lie: a local folder, or an address that fsspec knows (``s3://``, ``memory://``, ...).
-
-A name is the path of a file below the store, with ``/`` between its parts: ``commits/00000000.json``.
-"""
+"""Where the files of a store lie: a local folder, or an address that fsspec knows (``s3://``, ``memory://``, ...)."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
+from tai_engine.addresses import file_system_options, is_address, is_http, local_path, open_file_system
 from tai_engine.errors import UserError
 from tai_engine.files import sync_directory, sync_file, write_atomically, write_error
-
-METADATA = "zarr.json"
-"""The file that makes a store: it is written last and read first."""
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://|[a-z0-9]+::")
-_LOCAL_PROTOCOLS = ("file", "local")
-_READ_ONLY_PROTOCOLS = ("http", "https")
+from tai_engine.store.abstract_files import METADATA, StoreFiles
 
 
-class StoreFiles(ABC):
-    """The files of one store, by name. Nothing is held in memory but what a call returns."""
+def open_files(path: str | os.PathLike[str]) -> StoreFiles:
+    """The files of the store at a local path or an address; nothing is looked at yet.
 
-    is_local: bool
-    """Whether the files lie in a folder, so that `local_path` leads to them."""
-
-    @abstractmethod
-    def __str__(self) -> str:
-        """The folder or the address, for messages."""
-
-    @property
-    @abstractmethod
-    def path(self) -> Path | str:
-        """The folder as a Path, an address as it was given."""
-
-    @abstractmethod
-    def read(self, name: str) -> bytes:
-        """The whole content of a file.
-
-        Raises:
-            OSError: if it cannot be read; FileNotFoundError if it is not there.
-        """
-
-    @abstractmethod
-    def exists(self, name: str) -> bool:
-        """Whether there is a file of this name.
-
-        Raises:
-            OSError: if the place cannot be looked at.
-        """
-
-    @abstractmethod
-    def size(self, name: str) -> int:
-        """Bytes of a file.
-
-        Raises:
-            OSError: FileNotFoundError if it is not there.
-        """
-
-    @abstractmethod
-    def names(self, folder: str = "") -> list[str]:
-        """What lies in a folder, by its last part, in order; nothing where there is no such folder.
-
-        Raises:
-            OSError: if it cannot be looked at.
-        """
-
-    @abstractmethod
-    def is_free(self) -> bool:
-        """Whether a store can be made here: there is nothing, or an empty folder.
-
-        Raises:
-            OSError: if the place cannot be looked at.
-        """
-
-    @abstractmethod
-    def write(self, name: str, data: bytes | str) -> None:
-        """Write a file, durable and whole, or not at all; text as UTF-8.
-
-        Raises:
-            UserError: if the place refuses.
-        """
-
-    @abstractmethod
-    def remove(self, name: str) -> None:
-        """Remove a file; a missing one is fine.
-
-        Raises:
-            OSError: if the place refuses.
-        """
-
-    @abstractmethod
-    def sync(self, names: Iterable[str]) -> None:
-        """Make files that others wrote here durable (an address has made them so when they were written).
-
-        Raises:
-            OSError: if the place refuses.
-        """
-
-    @abstractmethod
-    def new_store(self) -> contextlib.AbstractContextManager[Path]:
-        """A local folder for the body to write a whole new store to; it is put in place when the body ends well.
-
-        Raises:
-            UserError: if the place refuses.
-        """
-
-    @abstractmethod
-    def zarr_store(self) -> Store:
-        """What zarr reads and writes the arrays through."""
-
-    @abstractmethod
-    def local_path(self, name: str = "") -> Path | None:
-        """The path of a file, None at an address."""
+    Raises:
+        UserError: for an address whose protocol is unknown, or lacks its package.
+    """
+    text = os.fspath(path)
+    if not is_address(text):
+        return LocalFiles(Path(text))
+    local = local_path(text)
+    return AddressFiles(text) if local is None else LocalFiles(Path(local))
 
 
 class LocalFiles(StoreFiles):
@@ -223,17 +131,9 @@ class AddressFiles(StoreFiles):
         Raises:
             UserError: for a protocol that is unknown, or lacks its package.
         """
-        from fsspec.core import url_to_fs
-
         self._address = address.rstrip("/")
-        try:
-            self._system, self._root = url_to_fs(self._address)
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f"The address {address} cannot be opened ({error}); check how it begins, and install what it asks for."
-            ) from error
-        protocol = self._address.split(":", 1)[0]
-        self._is_read_only = protocol in _READ_ONLY_PROTOCOLS
+        self._system, self._root = open_file_system(self._address)
+        self._is_read_only = is_http(self._address)
 
     def __str__(self) -> str:
         return self._address
@@ -311,7 +211,8 @@ class AddressFiles(StoreFiles):
 
     def zarr_store(self) -> Store:
         """See `StoreFiles.zarr_store`."""
-        return FsspecStore.from_url(self._address, read_only=self._is_read_only)
+        options = file_system_options(self._address)
+        return FsspecStore.from_url(self._address, options, read_only=self._is_read_only)
 
     def local_path(self, name: str = "") -> None:
         """None: nothing of it lies here."""
@@ -335,22 +236,3 @@ def _as_os_errors() -> Iterator[None]:
         raise
     except Exception as error:
         raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
-
-
-def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` is an address of fsspec and no local path."""
-    match = _ADDRESS.match(os.fspath(path))
-    return match is not None and match.group(1) not in _LOCAL_PROTOCOLS
-
-
-def open_files(path: str | os.PathLike[str]) -> StoreFiles:
-    """The files of the store at a local path or an address; nothing is looked at yet.
-
-    Raises:
-        UserError: for an address whose protocol is unknown, or lacks its package.
-    """
-    text = os.fspath(path)
-    if is_address(text):
-        return AddressFiles(text)
-    match = _ADDRESS.match(text)
-    return LocalFiles(Path(text[match.end() :] if match else text))

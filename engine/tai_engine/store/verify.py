@@ -11,12 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import zarr
-
 from tai_engine.errors import UserError
-from tai_engine.store.array_layout import open_group, wrong_descriptions
+from tai_engine.store.abstract_files import METADATA, StoreFiles
+from tai_engine.store.array_layout import ChunkFiles, open_group, wrong_descriptions
 from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.chunk_files import ChunkFiles
 from tai_engine.store.commits import (
     HIDDEN,
     RECORDS,
@@ -26,11 +24,11 @@ from tai_engine.store.commits import (
     record_groups,
     record_name,
 )
-from tai_engine.store.group_checks import GroupChecker, Problem
-from tai_engine.store.id_set import IdSet
+from tai_engine.store.group_checks import GroupChecker, StoreProblem
+from tai_engine.store.inventory import IdSet
 from tai_engine.store.lock import find_writer
 from tai_engine.store.spec import SCHEMA_VERSION, StoreSpec
-from tai_engine.store.store_files import METADATA, StoreFiles, open_files
+from tai_engine.store.store_files import open_files
 
 ProgressCallback = Callable[[int, int], None]
 """Gets how many groups were checked, and how many there are."""
@@ -60,7 +58,7 @@ class VerifyReport:
     failed: int = 0
     deleted: int = 0
     bytes: int = 0
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[StoreProblem, ...] = ()
     leftovers: tuple[str, ...] = ()
     removed_leftovers: bool = False
     writer: str | None = None
@@ -95,14 +93,24 @@ def verify_store(store: str | Path, *, deep: bool = True, progress: ProgressCall
     files = open_files(store)
     try:
         writer = find_writer(files)
-        examination = Examination(files, deep)
-        if examination.look_at_records():
-            examination.look_at_groups(progress)
-            if writer is None:
-                examination.look_for_leftovers()
+        report = _examined(files, deep, progress, look_for_leftovers=writer is None)
     except OSError as error:
         raise unreadable(files, error) from error
-    return replace(examination.report(), writer=None if writer is None else str(writer))
+    return replace(report, writer=None if writer is None else str(writer))
+
+
+def _examined(
+    files: StoreFiles, deep: bool, progress: ProgressCallback | None, *, look_for_leftovers: bool
+) -> VerifyReport:
+    descriptions = look_at_descriptions(files)
+    if descriptions.spec is None or descriptions.arrays is None or descriptions.problems:
+        # Without descriptions nothing can be read.
+        return VerifyReport(str(files), deep, problems=descriptions.problems)
+    examination = Examination(files, descriptions.spec, descriptions.arrays, deep)
+    examination.look_at_groups(progress)
+    if look_for_leftovers:
+        examination.look_for_leftovers()
+    return examination.report()
 
 
 def unreadable(files: StoreFiles, error: OSError) -> UserError:
@@ -112,8 +120,53 @@ def unreadable(files: StoreFiles, error: OSError) -> UserError:
     )
 
 
+@dataclass(frozen=True)
+class Descriptions:
+    """What the files of a store that say how to read the others are like.
+
+    Attributes:
+        spec: of the store, None if its own description is damaged.
+        arrays: if all of them can be opened.
+        problems: what is wrong.
+    """
+
+    spec: StoreSpec | None
+    arrays: StoreArrays | None
+    problems: tuple[StoreProblem, ...]
+
+
+def look_at_descriptions(files: StoreFiles) -> Descriptions:
+    """Look at everything that must be sound before records and groups can be looked at.
+
+    Raises:
+        OSError, UserError: as `verify_store`.
+    """
+    attributes: dict[str, Any] | None = None
+    try:
+        group, attributes = open_group(files)
+        spec = StoreSpec.from_attributes(attributes, files)
+    except UserError as error:
+        version = (attributes or {}).get("schema_version")
+        if (isinstance(version, int) and version != SCHEMA_VERSION) or not files.names(RECORDS):
+            raise
+        return Descriptions(None, None, (StoreProblem(DESCRIPTION, METADATA, str(error)),))
+    arrays, found = None, []
+    try:
+        arrays = StoreArrays(files, spec, group)
+    except UserError:
+        wrong = wrong_descriptions(spec, group)
+        found = [StoreProblem(DESCRIPTION, f"{array}/{METADATA}", detail) for array, detail in wrong.items()]
+    if not files.exists(f"{RECORDS}/{METADATA}"):
+        found.append(StoreProblem(DESCRIPTION, f"{RECORDS}/{METADATA}", "there is no such file"))
+    try:
+        read_hidden(files)
+    except UserError as error:
+        found.append(StoreProblem(DESCRIPTION, HIDDEN, str(error.__cause__ or error)))
+    return Descriptions(spec, arrays, tuple(found))
+
+
 class Examination:
-    """One walk through a store.
+    """One walk through a store whose descriptions are sound.
 
     Attributes:
         problems: what is wrong.
@@ -123,70 +176,49 @@ class Examination:
         short: arrays that are too short for their groups: the length that they need.
     """
 
-    def __init__(self, files: StoreFiles, deep: bool) -> None:
-        """Args: as `verify_store`."""
-        self._files = files
-        self._deep = deep
-        self.problems: list[Problem] = []
-        self.leftovers: list[str] = []
-        self.records: dict[int, CommitRecord] = {}
-        self.damaged: set[int] = set()
-        self.short: dict[str, int] = {}
-        self._chunks: ChunkFiles
-        self._checker: GroupChecker
+    def __init__(self, files: StoreFiles, spec: StoreSpec, arrays: StoreArrays, deep: bool) -> None:
+        """Look at the records.
 
-    def look_at_records(self) -> bool:
-        """Look at the descriptions and, if these are sound, at the records; whether the groups can be looked at.
+        Args:
+            files: of the store.
+            spec: of the store.
+            arrays: of the store.
+            deep: as `verify_store`.
 
         Raises:
             OSError, UserError: as `verify_store`.
         """
-        opened = self.open()
-        if opened is None:
-            return False
-        spec, group = opened
-        arrays, problems = open_arrays(self._files, spec, group)
-        self.problems += problems
-        if arrays is None or problems:  # without descriptions nothing can be read
-            return False
-        self._chunks = ChunkFiles(self._files, spec)
-        self._checker = GroupChecker(self._files, spec, arrays)
-        hidden = read_hidden(self._files)
-        for number in record_groups(self._files):
+        self._files = files
+        self._deep = deep
+        self._chunks = ChunkFiles(files, spec)
+        self._checker = GroupChecker(files, spec, arrays)
+        self.problems: list[StoreProblem] = []
+        self.leftovers: list[str] = []
+        self.records: dict[int, CommitRecord] = {}
+        self.damaged: set[int] = set()
+        hidden = read_hidden(files)
+        for number in record_groups(files):
             if number not in hidden:
                 self._look_at_record(number)
         self.short = self._checker.short_arrays(self.records.values())
         for array, needed in self.short.items():
-            self.problems.append(Problem("array too short", f"{array}/{METADATA}", f"{needed} entries were written"))
-        return True
-
-    def open(self) -> tuple[StoreSpec, zarr.Group] | None:
-        """The spec of the store and its Zarr group; None, and a problem, if its own description is damaged."""
-        attributes: dict[str, Any] | None = None
-        try:
-            group, attributes = open_group(self._files)
-            return StoreSpec.from_attributes(attributes, self._files), group
-        except UserError as error:
-            version = (attributes or {}).get("schema_version")
-            is_newer = isinstance(version, int) and version > SCHEMA_VERSION
-            if is_newer or not self._files.names(RECORDS):
-                raise
-            self.problems.append(Problem(DESCRIPTION, METADATA, str(error)))
-            return None
+            self.problems.append(
+                StoreProblem("array too short", f"{array}/{METADATA}", f"{needed} entries were written")
+            )
 
     def _look_at_record(self, number: int) -> None:
         try:
             record = read_record(self._files, number)
             found = list(self._checker.record_problems(record))
         except UserError as error:
-            found = [Problem("damaged record", record_name(number), str(error.__cause__ or error), number)]
+            found = [StoreProblem("damaged record", record_name(number), str(error.__cause__ or error), number)]
         if found:
             self._note(found)
         else:
             self.records[number] = record.summary()
 
     def look_at_groups(self, progress: ProgressCallback | None = None) -> None:
-        """Look at what the groups hold; after `look_at_records`.
+        """Look at what the groups hold.
 
         Raises:
             OSError, UserError: as `verify_store`.
@@ -208,14 +240,14 @@ class Examination:
         if doubled:
             detail = f"ids that come again further back: {len(doubled)}, the last is {doubled[0][1]!r}"
             slots = tuple(slot for slot, _ in doubled)
-            self.problems.append(Problem("duplicate ids", record_name(number), detail, number, slots))
+            self.problems.append(StoreProblem("duplicate ids", record_name(number), detail, number, slots))
 
-    def _note(self, problems: list[Problem]) -> None:
+    def _note(self, problems: list[StoreProblem]) -> None:
         self.problems += problems
         self.damaged |= {problem.group for problem in problems if problem.group is not None}
 
     def look_for_leftovers(self) -> None:
-        """Look for chunks and temporary files that no record counts with; after `look_at_records`.
+        """Look for chunks and temporary files that no record counts with.
 
         Raises:
             OSError: if a folder cannot be read.
@@ -249,23 +281,6 @@ class Examination:
         )
 
 
-def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def in_order(problems: Iterable[StoreProblem]) -> tuple[StoreProblem, ...]:
     """Problems of the whole store, then those of the groups in their order."""
     return tuple(sorted(problems, key=lambda problem: -1 if problem.group is None else problem.group))
-
-
-def open_arrays(files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> tuple[StoreArrays | None, list[Problem]]:
-    """The arrays, if they can be opened, and what is wrong with the files that say how to read the others."""
-    arrays, found = None, []
-    try:
-        arrays = StoreArrays(files, spec, group)
-    except UserError:
-        wrong = wrong_descriptions(spec, group)
-        found = [Problem(DESCRIPTION, f"{array}/{METADATA}", detail) for array, detail in wrong.items()]
-    if not files.exists(f"{RECORDS}/{METADATA}"):
-        found.append(Problem(DESCRIPTION, f"{RECORDS}/{METADATA}", "there is no such file"))
-    try:
-        read_hidden(files)
-    except UserError as error:
-        found.append(Problem(DESCRIPTION, HIDDEN, str(error.__cause__ or error)))
-    return arrays, found

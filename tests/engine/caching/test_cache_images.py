@@ -11,8 +11,7 @@ import torch
 from fake_encoders import DictSource, FakeEncoder, Picture, png
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions
-from tai_engine.caching.run import group_sizes
-from tai_engine.caching.selection import map_ahead
+from tai_engine.caching.sizes import group_sizes
 from tai_engine.caching.stages import STAGES
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
@@ -285,26 +284,3 @@ def test_automatic_groups_stay_below_256_mebibytes():
 def test_options_are_checked(change, words):
     with pytest.raises(UserError, match=words):
         CacheOptions(**change)
-
-
-def test_decoding_is_ahead_by_a_window_and_in_order():
-    read = []
-
-    def inputs():
-        for n in range(50):
-            read.append(n)
-            yield n
-
-    results = map_ahead(lambda n: n * n, inputs(), workers=3, window=5)
-    assert read == []
-    assert [next(results) for _ in range(4)] == [0, 1, 4, 9]
-    assert read == list(range(8))  # four are out, and no more than five were asked for at any time
-    assert list(results) == [n * n for n in range(4, 50)]
-
-
-def test_closing_drops_what_was_not_begun():
-    begun = []
-    results = map_ahead(begun.append, range(1000), workers=1, window=100)
-    next(results)
-    results.close()
-    assert len(begun) <= 100

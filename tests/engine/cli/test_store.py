@@ -1,6 +1,5 @@
 """Looking after a store, as a shell sees it."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from feature_samples import done, random_batch, small_spec, write_group
 from tai_engine.store import FeatureStore
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.store_files import LocalFiles
-from v1_stores import write_v1_store
 
 
 @pytest.fixture
@@ -86,7 +84,7 @@ def test_a_store_that_cannot_be_mended(tai, store: Path):
 
 
 def test_mistakes(tai, store: Path, tmp_path):
-    for command in ("verify", "compact", "migrate"):
+    for command in ("verify", "compact"):
         outcome = tai(command, tmp_path / "nowhere")
         assert (outcome.status, outcome.stdout) == (2, "")
         assert f"There is no store at {tmp_path / 'nowhere'}" in outcome.stderr
@@ -112,18 +110,3 @@ def test_compact(tai, store: Path):
     assert f"{freed} B given back" in outcome.stdout or f"{freed / 1000:.1f} KB given back" in outcome.stdout
     (report,) = tai("compact", store, "--json").json()
     assert (report["items"], report["dropped"], report["freed_bytes"]) == (6, 0, 0)
-
-
-def test_migrate(tai, tmp_path):
-    path = tmp_path / "old"
-    write_v1_store(path, [("a", None, 1), ("b", "empty", 0)])
-    refused = tai("compact", path)
-    assert refused.status == 2
-    assert f"run `tai migrate {path}` first" in refused.stderr
-    outcome = tai("migrate", path)
-    assert (outcome.status, outcome.stdout) == (0, "The store was raised from schema version 1 to 2.\n")
-    assert tai("migrate", path).stdout == "The store has schema version 2 already.\n"
-    (report,) = tai("migrate", path, "--json").json()
-    assert report == {"path": str(path), "schema_before": 2, "schema_after": 2, "groups": 1}
-    assert json.loads((path / "zarr.json").read_text())["attributes"]["tai_engine"]["schema_version"] == 2
-    assert tai("verify", path).status == 0

@@ -13,7 +13,7 @@ from tai_engine.caching.report import CacheOptions
 from tai_engine.decoding.feed import GroupTask
 from tai_engine.distributed.encode_on_pool import EncoderDescription, EncodeRecipe, PooledGroups, PreparedOnce
 from tai_engine.distributed.processes import ProcessPool
-from tai_engine.distributed.work import Place
+from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
 from tai_engine.sources import open_source
 from tai_engine.sources.item_reading import ItemReader
@@ -101,7 +101,7 @@ def test_what_is_not_committed_is_prepared(tmp_path: Path):
 
 
 def test_the_processors_of_a_machine_are_shared_among_its_workers(tmp_path: Path):
-    worker = recipe(tmp_path, tmp_path / "store").start(Place("cuda:0", 2))
+    worker = recipe(tmp_path, tmp_path / "store").start(Workplace("cuda:0", 2))
     assert worker._options.workers == 1  # of the two that were asked for
     assert list(worker.run([])) == []  # no store is needed for that
 

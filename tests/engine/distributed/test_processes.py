@@ -37,12 +37,14 @@ def wait_until(condition, seconds=20.0):
 def test_every_task_gets_its_result_and_all_devices_work(tmp_path: Path):
     with ProcessPool(Squares(tmp_path), ["left", "right"]) as pool:
         assert pool.describe() == "squares"
-        pids = pool.process_ids()
         results = list(pool.run(range(40)))
         again = list(pool.run(range(40, 43)))
     assert sorted((number, square) for number, square, _, _ in results) == [(n, n * n) for n in range(40)]
     assert sorted(square for _, square, _, _ in again) == [1600, 1681, 1764]
-    assert {(pid, device) for _, _, pid, device in results} <= set(zip(pids, ["left", "right"], strict=True))
+    assert sorted({(device, pid) for _, _, pid, device in results}) == [
+        ("left", next(pid for _, _, pid, device in results if device == "left")),
+        ("right", next(pid for _, _, pid, device in results if device == "right")),
+    ]
     assert sorted(started(tmp_path)) == sorted(pids)
     assert not any(map(is_alive, pids))
 
@@ -103,7 +105,7 @@ def test_a_device_where_no_process_starts_is_left_out(tmp_path: Path, caplog: py
         (tmp_path / "hang-0").touch()
         run = pool.run(range(6))
         # The sound one hangs over its first task until the other device has been given up.
-        while len(pool.process_ids()) > 1:
+        while len(pool._seats) > 1:
             list(pool._events())
         (tmp_path / "hang-0").unlink()
         results = {number: device for number, _, _, device in run}

@@ -4,7 +4,7 @@ import pytest
 
 from tai_engine.distributed.ray_cluster import Cluster, plan
 from tai_engine.distributed.ray_pool import MAX_TASKS_PER_CALL, _calls, _Register
-from tai_engine.distributed.work import Place
+from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
 
 
@@ -14,7 +14,7 @@ def machine(cpus, gpus=0, alive=True):
 
 def test_a_worker_for_each_gpu_with_its_share_of_the_processors():
     nodes = [machine(8), machine(32, 4), machine(24, 2), machine(64, 8, alive=False)]
-    assert plan(nodes) == Cluster(6, Place("cuda", 4), {"num_cpus": 8, "num_gpus": 1})
+    assert plan(nodes) == Cluster(6, Workplace("cuda", 4), {"num_cpus": 8, "num_gpus": 1})
     assert plan(nodes, workers=3).workers == 3
     assert plan(nodes, workers=9).workers == 6
     assert plan([machine(2, 4)]).resources == {"num_cpus": 1, "num_gpus": 1}
@@ -22,10 +22,10 @@ def test_a_worker_for_each_gpu_with_its_share_of_the_processors():
 
 def test_a_worker_for_each_machine_where_there_are_no_gpus():
     nodes = [machine(8), machine(8), machine(0)]
-    assert plan(nodes) == Cluster(2, Place("cpu", 1), {"num_cpus": 8})
-    assert plan(nodes, workers=4) == Cluster(4, Place("cpu", 2), {"num_cpus": 4})
-    assert plan([machine(2)], workers=2) == Cluster(2, Place("cpu", 2), {"num_cpus": 1})
-    assert plan([machine(2)], workers=5) == Cluster(2, Place("cpu", 2), {"num_cpus": 1})  # more do not fit
+    assert plan(nodes) == Cluster(2, Workplace("cpu", 1), {"num_cpus": 8})
+    assert plan(nodes, workers=4) == Cluster(4, Workplace("cpu", 2), {"num_cpus": 4})
+    assert plan([machine(2)], workers=2) == Cluster(2, Workplace("cpu", 2), {"num_cpus": 1})
+    assert plan([machine(2)], workers=5) == Cluster(2, Workplace("cpu", 2), {"num_cpus": 1})  # more do not fit
 
 
 def test_a_cluster_without_processors_is_refused():

@@ -32,7 +32,7 @@ def test_many_ids_survive_the_merging():
 
 def test_equal_first_halves_of_the_hash_are_told_apart(monkeypatch):
     # Five ids whose hashes differ in the second half alone, merged into the sorted part.
-    monkeypatch.setattr("tai_engine.store.id_set._hash", lambda name: b"\1" * 8 + int(name).to_bytes(8, "little"))
+    monkeypatch.setattr("tai_engine.store.inventory._key_of", lambda name: b"\1" * 8 + int(name).to_bytes(8, "little"))
     names = IdSet(str(i) for i in range(4200))
     assert all(str(i) in names for i in range(0, 4200, 500))
     assert "5000" not in names

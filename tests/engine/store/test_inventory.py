@@ -6,7 +6,6 @@ import torch
 
 from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
-from tai_engine.store.inventory import Inventory
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def test_items_are_found_with_what_is_known_of_them(store):
     with store.writing():
         write(store, 0, StoredItem("a", size=5, modified_ns=-7, content_hash=b"h" * 16), StoredItem("ü"))
         write(store, 2, StoredItem("c", "failed", "broken", size=0))
-    inventory = Inventory(store, with_hashes=True)
+    inventory = store.inventory(with_hashes=True)
     assert len(inventory) == 3
     found = inventory.find("a")
     assert (found.position, found.status, found.size, found.modified_ns, found.content_hash) == (
@@ -40,11 +39,11 @@ def test_items_are_found_with_what_is_known_of_them(store):
     found = inventory.find("c")
     assert (found.position, found.status, found.size) == (8, "failed", 0)
     assert inventory.find("b") is None
-    assert Inventory(store).find("a").content_hash is None
+    assert store.inventory().find("a").content_hash is None
 
 
 def test_an_empty_store_has_nothing(store):
-    inventory = Inventory(store, with_hashes=True)
+    inventory = store.inventory(with_hashes=True)
     assert (len(inventory), inventory.find("a")) == (0, None)
     assert inventory.unseen().tolist() == inventory.superseded.tolist() == []
 
@@ -53,7 +52,7 @@ def test_deleted_items_are_not_there(store):
     with store.writing():
         write(store, 0, StoredItem("a"), StoredItem("b"), StoredItem("c", "failed", "broken"))
         store.delete([0, 2])
-    inventory = Inventory(store)
+    inventory = store.inventory()
     assert len(inventory) == 1
     assert [inventory.find(name) and inventory.find(name).position for name in "abc"] == [None, 1, None]
     assert inventory.unseen().tolist() == [1]
@@ -64,7 +63,7 @@ def test_of_equal_ids_the_last_position_counts(store):
         write(store, 3, StoredItem("a", size=3), StoredItem("b"))
         write(store, 0, StoredItem("b", size=0), StoredItem("a", size=0))
         write(store, 1, StoredItem("a", size=1))
-    inventory = Inventory(store)
+    inventory = store.inventory()
     assert len(inventory) == 2
     assert (inventory.find("a").position, inventory.find("a").size) == (12, 3)
     assert inventory.find("b").position == 13
@@ -75,7 +74,7 @@ def test_of_equal_ids_the_last_position_counts(store):
 def test_what_has_come_is_remembered(store):
     with store.writing():
         write(store, 0, StoredItem("a"), StoredItem("b"), StoredItem("c"))
-    inventory = Inventory(store)
+    inventory = store.inventory()
     b = inventory.find("b")
     assert inventory.see(b)
     assert not inventory.see(b)
@@ -88,7 +87,7 @@ def test_many_items_are_found_in_any_order(store):
     with store.writing():
         for group in range(25):
             write(store, group, *(StoredItem(names[n], size=int(n)) for n in order[group * 4 : group * 4 + 4]))
-    inventory = Inventory(store)
+    inventory = store.inventory()
     for position, n in enumerate(order.tolist()):
         found = inventory.find(names[n])
         assert (found.position, found.size) == (position, n)

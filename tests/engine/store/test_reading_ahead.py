@@ -1,7 +1,6 @@
 """Reading in order, shuffled and by id; what is read ahead and what memory is used again."""
 
 import gc
-import threading
 
 import numpy as np
 import pytest
@@ -10,10 +9,8 @@ import torch
 from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.store import FeatureStore, StoredItem, row_buffers
-from tai_engine.store.feature_reading import merged_runs
-from tai_engine.store.prefetching import prefetched
-from tai_engine.store.row_buffers import RowBuffers
+from tai_engine.store import FeatureStore, StoredItem, rows
+from tai_engine.store.rows import RowBuffers, merged_runs
 
 
 @pytest.fixture
@@ -104,19 +101,6 @@ def test_ids_follow_what_is_written(store):
         store.read_ids(["a"])
 
 
-def test_a_store_of_the_previous_schema_is_read_and_not_written(store, tmp_path):
-    path = store.path / "zarr.json"
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
-    old = FeatureStore.open(store.path)
-    assert same(old.read_group(2), store.read_group(2))
-    for write in (
-        lambda: write_group(old, 3, done("z"), []),
-        lambda: FeatureStore.open_or_create(store.path, store.spec),
-    ):
-        with pytest.raises(UserError, match=rf"has schema version 1, .*run `tai migrate {store.path}` first"):
-            write()
-
-
 def test_chunks_that_are_compressed_are_read_all_the_same(store):
     """A copy in another layout, as other tools make: what is read goes through zarr."""
     import zarr
@@ -133,63 +117,6 @@ def test_chunks_that_are_compressed_are_read_all_the_same(store):
     assert same(again.read_items([12, 2, 0, 9]), FeatureBatch.concatenate(expected).select([7, 2, 0, 6]))
 
 
-def test_results_come_in_order_and_two_are_read_ahead():
-    taken, is_let_go = [], [threading.Event() for _ in range(6)]
-
-    def places():
-        for place in range(6):
-            taken.append(place)
-            yield place
-
-    def step(place):
-        assert is_let_go[place].wait(5)
-        return place * 10
-
-    results = prefetched(step, places())
-    assert taken == []
-    is_let_go[1].set()  # whichever is done first
-    is_let_go[0].set()
-    assert next(results) == 0
-    assert taken == [0, 1, 2]
-    assert next(results) == 10
-    assert taken == [0, 1, 2, 3]
-    for event in is_let_go:
-        event.set()
-    assert list(results) == [20, 30, 40, 50]
-    assert list(prefetched(step, [])) == []
-    assert list(prefetched(step, [3])) == [30]
-
-
-def test_errors_come_at_their_turn():
-    results = prefetched(lambda place: 1 / place, [1, 2, 0, 4])
-    assert [next(results), next(results)] == [1, 0.5]
-    with pytest.raises(ZeroDivisionError):
-        next(results)
-    assert list(results) == []
-
-
-def test_errors_of_the_places_come_at_their_turn_too():
-    def places():
-        yield "a"
-        yield "b"
-        raise KeyError("c")
-
-    results = prefetched(str, places())
-    assert [next(results), next(results)] == ["a", "b"]
-    with pytest.raises(KeyError, match="c"):
-        next(results)
-    assert list(results) == []
-
-
-def test_leaving_early_ends_the_threads():
-    before, read = threading.active_count(), []
-    results = prefetched(read.append, range(1000))
-    next(results)
-    results.close()
-    assert threading.active_count() == before
-    assert len(read) <= 3
-
-
 def test_runs_that_touch_are_one():
     starts, lengths = merged_runs(np.array([0, 2, 5, 9, 9, 12]), np.array([2, 3, 1, 0, 3, 1]))
     assert (starts.tolist(), lengths.tolist()) == ([0, 9], [6, 4])
@@ -200,7 +127,7 @@ def test_runs_that_touch_are_one():
 
 @pytest.fixture
 def small_buffers(monkeypatch):
-    monkeypatch.setattr(row_buffers, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(rows, "_LEAST_BYTES", 0)
 
 
 @pytest.mark.usefixtures("small_buffers")

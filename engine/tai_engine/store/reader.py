@@ -1,14 +1,11 @@
-"""What can be read of a feature store.
+"""The vectors of a feature store: group by group, in bounded batches, by position and by id.
 
 Shape legend: N items, D embedding size, C classes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -19,18 +16,14 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.store.array_layout import open_group
-from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import damaged_group, read_summaries
-from tai_engine.store.group_reading import StoredGroup
-from tai_engine.store.id_set import IdSet
+from tai_engine.look_ahead import map_ahead
+from tai_engine.store.catalogue import StoreCatalogue
+from tai_engine.store.group import StoredGroup
 from tai_engine.store.inventory import Inventory
-from tai_engine.store.labels import add_digests, content_of
-from tai_engine.store.prefetching import prefetched
-from tai_engine.store.random_access import ItemReader, Positions
-from tai_engine.store.row_buffers import RowBuffers
-from tai_engine.store.spec import StoredItem, StoreSpec, unknown_parts
-from tai_engine.store.store_files import open_files
+from tai_engine.store.rows import Positions, RandomAccess, RowBuffers, read_slots
+
+_AHEAD = 2
+"""So many batches are read, at the same time, while another one is worked on."""
 
 
 class CoarseBatch(NamedTuple):
@@ -47,7 +40,7 @@ class CoarseBatch(NamedTuple):
     labels: Tensor | None
 
 
-class StoreReader:
+class StoreReader(StoreCatalogue):
     """The reading half of `FeatureStore`, which see.
 
     Memory: about 500 bytes per group, plus what a call says; the memory of up to four batches that were read and are no
@@ -65,97 +58,8 @@ class StoreReader:
         Raises:
             UserError: if there is none, it is cut short, or a newer version made it.
         """
-        self._files = open_files(path)
-        self.path = self._files.path
-        group, attributes = open_group(self._files)
-        self.spec = StoreSpec.from_attributes(attributes, path)
-        self.created = str((attributes or {}).get("created", ""))
-        self._unknown_parts = unknown_parts(attributes or {})
-        self._arrays = StoreArrays(self._files, self.spec, group)
-        self._records = read_summaries(self._files)
+        super().__init__(path)
         self._buffers = RowBuffers()
-
-    def __len__(self) -> int:
-        """Items of all committed groups, failed ones included, deleted ones not."""
-        return sum(record.items - len(record.deleted) for record in self._records.values())
-
-    def counts(self) -> dict[str, int]:
-        """Committed items by status: ``done`` and ``failed``."""
-        done = sum(record.live_done for record in self._records.values())
-        return {"done": done, "failed": len(self) - done}
-
-    def groups(self) -> list[int]:
-        """Numbers of the committed groups, in order."""
-        return sorted(self._records)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all committed chunks."""
-        return sum(record.bytes for record in self._records.values())
-
-    @property
-    def fingerprint(self) -> str:
-        """A short hash that changes when groups come or go; equal for two openings of an unchanged store."""
-        records = [list(asdict(record).values()) for _, record in sorted(self._records.items())]
-        content = json.dumps([self.spec.to_attributes(), self.created, records], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """C names in the order of the labels; none in a store without labels."""
-        return () if self.spec.labels is None else self.spec.labels.class_names
-
-    @property
-    def data_fingerprint(self) -> str:
-        """32 hexadecimal digits of the ids, texts and labels of all items, in whatever order and groups they came.
-
-        Raises:
-            UserError: in a store without texts, or if a record lacks its part.
-        """
-        self._require_texts()
-        return add_digests(map(self._digest, self.groups()))
-
-    def items(self, group: int) -> list[StoredItem]:
-        """What became of the inputs of a committed group, in slot order, deleted ones included.
-
-        Raises:
-            UserError: if there is no such group or it is damaged.
-        """
-        return self._group(group).stored_items()
-
-    def ledger(self) -> Iterator[StoredItem]:
-        """What became of every input that was not deleted, group by group; memory: the items of one group."""
-        for group in self.groups():
-            yield from (item for item in self.items(group) if item.status != "deleted")
-
-    def known_ids(self) -> IdSet:
-        """Ids of all committed items, done or failed; memory: about 16 bytes each."""
-        return IdSet(name for group in self.groups() for name in self._group(group).live_ids())
-
-    def known_contents(self) -> IdSet:
-        """Ids, texts and labels (`content_of`) of all committed items; memory: about 16 bytes each."""
-        return IdSet(content_of(item.id, item.text, item.labels) for item in self.ledger())
-
-    def labels(self, group: int) -> Tensor:
-        """[n, C] bool: labels of the done items of a committed group, in slot order.
-
-        Raises:
-            UserError: in a store without labels, if there is no such group or it is damaged.
-        """
-        self._require_labels()
-        stored = self._group(group)
-        return torch.from_numpy(stored.labels_NC()[stored.done_N])
-
-    def texts(self, group: int) -> list[str]:
-        """Texts of the done items of a committed group, in slot order.
-
-        Raises:
-            UserError: in a store without texts, if there is no such group or it is damaged.
-        """
-        self._require_texts()
-        stored = self._group(group)
-        texts: list[str] = stored.texts_N()[stored.done_N].tolist()
-        return texts
 
     def read_group(self, group: int) -> FeatureBatch:
         """All done items of a committed group, rows as they are stored; memory: twice that group's rows.
@@ -164,7 +68,7 @@ class StoreReader:
             UserError: if there is no such group or it is damaged.
         """
         stored = self._group(group)
-        return stored.batch(0, stored.items, with_fine=self.spec.has_fine)
+        return read_slots(self.spec, self._arrays, stored, slice(None), with_fine=self.spec.has_fine)
 
     def iter_batches(
         self,
@@ -204,9 +108,11 @@ class StoreReader:
 
         def read(place: tuple[StoredGroup, int, int]) -> tuple[int, FeatureBatch]:
             group, start, stop = place
-            return group.number, group.batch(start, stop, with_fine, pin_memory, self._buffers)
+            slots = slice(start, stop)
+            batch = read_slots(self.spec, self._arrays, group, slots, with_fine, pin_memory, self._buffers)
+            return group.number, batch
 
-        return prefetched(read, self._slices(batch_items, groups))
+        return map_ahead(read, self._slices(batch_items, groups), workers=_AHEAD, window=_AHEAD)
 
     def iter_shuffled(
         self, batch_items: int, seed: int, *, with_fine: bool = True, pin_memory: bool = False
@@ -214,7 +120,7 @@ class StoreReader:
         """All done items, each once, in an order drawn from all orders.
 
         The next two batches are read while one is worked on. Memory: 16 bytes for each item of the store, three
-        batches, and what `ItemReader` keeps.
+        batches, and what `RandomAccess` keeps.
 
         Args:
             batch_items: items of a batch; the last one may have fewer.
@@ -232,7 +138,7 @@ class StoreReader:
         def read(start: int) -> FeatureBatch:
             return self._reader.read_items(order[start : start + batch_items], with_fine, pin_memory)
 
-        return prefetched(read, range(0, len(order), batch_items))
+        return map_ahead(read, range(0, len(order), batch_items), workers=_AHEAD, window=_AHEAD)
 
     def done_positions(self) -> np.ndarray:
         """[N] int64, rising: the positions of all items with features; memory: twice 8 bytes each."""
@@ -258,13 +164,14 @@ class StoreReader:
             labels = None
             if self.spec.labels is not None:
                 labels = torch.from_numpy(group.labels_NC(start, stop)[done_N])
-            yield CoarseBatch(positions, group.batch(start, stop, with_fine=False).coarse, labels)
+            batch = read_slots(self.spec, self._arrays, group, slice(start, stop), with_fine=False)
+            yield CoarseBatch(positions, batch.coarse, labels)
 
     def read_items(self, positions: Positions, *, with_fine: bool = True, pin_memory: bool = False) -> FeatureBatch:
         """The items at some positions, in the order given; a position is group x ``spec.group_items`` + slot.
 
         Fast for a few items from anywhere: only their rows are read, but for the first time that a chunk is touched,
-        when its checksum is tested. Memory: the items, and what `ItemReader` keeps.
+        when its checksum is tested. Memory: the items, and what `RandomAccess` keeps.
 
         Args:
             positions: of done items (see `iter_coarse`), all different.
@@ -311,23 +218,18 @@ class StoreReader:
         self._require_texts()
         return self._reader.read_texts(positions)
 
-    def _group(self, number: int) -> StoredGroup:
-        if number not in self._records:
-            raise UserError(f"The store {self.path} has no group {number}; it has {len(self._records)} groups.")
-        return StoredGroup(self._files, self.spec, self._arrays, self._records[number])
-
-    @cached_property
-    def _inventory(self) -> Inventory:
-        return Inventory(self)
-
     def _forget_items(self) -> None:
         """Drop what was remembered of groups, some of which have changed."""
         for name in ("_reader", "_inventory"):
             self.__dict__.pop(name, None)
 
     @cached_property
-    def _reader(self) -> ItemReader:
-        return ItemReader(self.spec, self._arrays, self._group, self._buffers)
+    def _inventory(self) -> Inventory:
+        return self.inventory()
+
+    @cached_property
+    def _reader(self) -> RandomAccess:
+        return RandomAccess(self.spec, self._arrays, self._group, self._buffers)
 
     def _slices(self, batch_items: int, groups: Iterable[int] | None) -> Iterator[tuple[StoredGroup, int, int]]:
         """Groups with the first slot and the end of every batch that has any features."""
@@ -339,21 +241,3 @@ class StoreReader:
                 stop = min(start + batch_items, group.items)
                 if group.done_N[start:stop].any():
                     yield group, start, stop
-
-    def _digest(self, group: int) -> str:
-        digest = self._records[group].digest
-        if digest is None:
-            raise damaged_group(self._files, group, "its record has no digest")
-        return digest
-
-    def _require_texts(self) -> None:
-        if not self.spec.has_text:
-            raise UserError(
-                f"The store {self.path} keeps no texts; make a store of sentences with `tai cache texts FILE STORE`."
-            )
-
-    def _require_labels(self) -> None:
-        if self.spec.labels is None:
-            raise UserError(
-                f"The store {self.path} has no labels; make one with `tai cache texts FILE STORE --vocabulary V`."
-            )

@@ -1,13 +1,30 @@
-"""Whether what is to come fits on the disk."""
+"""How large groups and stores get, and whether what is to come fits on the disk."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from tai_engine.caching.report import CacheOptions
 from tai_engine.errors import UserError
-from tai_engine.store.spec import StoreSpec
+from tai_engine.store.spec import DEFAULT_CHUNK_ITEMS, DEFAULT_GROUP_ITEMS, ROW_DTYPES, StoreSpec
 from tai_engine.store.store_files import open_files
+
+MAX_GROUP_BYTES = 256 * 2**20
+"""Rows of a commit group, at most, where its size is chosen automatically."""
+
+
+def group_sizes(options: CacheOptions, dim: int, rows_per_item_max: int) -> tuple[int, int]:
+    """``group_items`` and ``chunk_items`` of a new store, see `CacheOptions`."""
+    group_items = options.group_items
+    if not group_items:
+        item_bytes = (rows_per_item_max + 2) * dim * ROW_DTYPES[options.row_dtype]
+        group_items = DEFAULT_GROUP_ITEMS
+        while group_items > DEFAULT_CHUNK_ITEMS and group_items * item_bytes > MAX_GROUP_BYTES:
+            group_items //= 2
+    # A group is whole chunks; of an odd size the chunk is the largest divisor.
+    chunk_items = next(n for n in range(min(DEFAULT_CHUNK_ITEMS, group_items), 0, -1) if group_items % n == 0)
+    return group_items, chunk_items
 
 
 def free_bytes(path: str | Path) -> int | None:

@@ -1,0 +1,118 @@
+"""What a store asks of the place that it lies in.
+
+A name is the path of a file below the store, with ``/`` between its parts: ``commits/00000000.json``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+from zarr.abc.store import Store
+
+METADATA = "zarr.json"
+"""The file that makes a store: it is written last and read first."""
+
+
+class StoreFiles(ABC):
+    """The files of one store, by name. Nothing is held in memory but what a call returns."""
+
+    is_local: bool
+    """Whether the files lie in a folder, so that `local_path` leads to them."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The folder or the address, for messages."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path | str:
+        """The folder as a Path, an address as it was given."""
+
+    @property
+    def absolute(self) -> str:
+        """The path or address that means the same in every working folder."""
+        local = self.local_path()
+        return str(self.path) if local is None else str(local.absolute())
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The whole content of a file.
+
+        Raises:
+            OSError: if it cannot be read; FileNotFoundError if it is not there.
+        """
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name.
+
+        Raises:
+            OSError: if the place cannot be looked at.
+        """
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            OSError: FileNotFoundError if it is not there.
+        """
+
+    @abstractmethod
+    def names(self, folder: str = "") -> list[str]:
+        """What lies in a folder, by its last part, in order; nothing where there is no such folder.
+
+        Raises:
+            OSError: if it cannot be looked at.
+        """
+
+    @abstractmethod
+    def is_free(self) -> bool:
+        """Whether a store can be made here: there is nothing, or an empty folder.
+
+        Raises:
+            OSError: if the place cannot be looked at.
+        """
+
+    @abstractmethod
+    def write(self, name: str, data: bytes | str) -> None:
+        """Write a file, durable and whole, or not at all; text as UTF-8.
+
+        Raises:
+            UserError: if the place refuses.
+        """
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file; a missing one is fine.
+
+        Raises:
+            OSError: if the place refuses.
+        """
+
+    @abstractmethod
+    def sync(self, names: Iterable[str]) -> None:
+        """Make files that others wrote here durable (an address has made them so when they were written).
+
+        Raises:
+            OSError: if the place refuses.
+        """
+
+    @abstractmethod
+    def new_store(self) -> contextlib.AbstractContextManager[Path]:
+        """A local folder for the body to write a whole new store to; it is put in place when the body ends well.
+
+        Raises:
+            UserError: if the place refuses.
+        """
+
+    @abstractmethod
+    def zarr_store(self) -> Store:
+        """What zarr reads and writes the arrays through."""
+
+    @abstractmethod
+    def local_path(self, name: str = "") -> Path | None:
+        """The path of a file, None at an address."""
