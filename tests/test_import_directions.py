@@ -1,10 +1,11 @@
 """The way of the data is one-way: every module may import only what stands before it (see ARCHITECTURE.md)."""
 
 import ast
+from pathlib import Path
 
 import pytest
 
-from project_sources import SOURCES, imported_when_loaded, is_within, project_imports
+from project_sources import PACKAGES, SOURCES, imported_when_loaded, is_within, project_imports
 
 # Modules that anything in the engine may use.
 BASE = {
@@ -32,13 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.decoding": set(),
     "tai_engine.sentences": {"tai_engine.vocabulary"},
     "tai_engine.encoders": {"tai_engine.features", "tai_engine.decoding.pixels", "tai_kernels"},
-<<<<<<< HEAD
-    "tai_engine.store": {"tai_engine.features", "tai_engine.ledger"},
-    "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding", "tai_engine.sentences"},
-=======
     "tai_engine.store": {"tai_engine.features"},
-    "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding"},
->>>>>>> 4d72b4a (The store in fewer rooms: one subject a file, no circle, no private names across; schema 1 and the unused ledger go)
+    "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding", "tai_engine.sentences"},
     "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary", "tai_kernels"},
     "tai_engine.tagging": {"tai_engine.features", "tai_engine.store", "tai_engine.prompts", "tai_kernels"},
     "tai_engine.tagging.exporters": set(),
@@ -149,3 +145,69 @@ def test_faiss_is_imported_in_one_place_after_torch():
     for module in importers:
         text = SOURCES[module].read_text(encoding="utf-8")
         assert text.index("import torch") < text.index("import faiss")
+
+
+def circle_from(module: str, imports: dict[str, set[str]]) -> list[str]:
+    """A way from a module back to itself, empty if there is none."""
+    ways, seen = [[module]], {module}
+    while ways:
+        way = ways.pop()
+        for following in sorted(imports.get(way[-1], ())):
+            if following == module:
+                return [*way, module]
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
+    return []
+
+
+def test_no_module_leads_back_to_itself():
+    """Inside packages too, and through imports within functions; the faces of packages gather their parts."""
+    imports = {m: project_imports(p) & set(SOURCES) for m, p in SOURCES.items() if p.name != "__init__.py"}
+    assert [way for module in imports if (way := circle_from(module, imports))] == []
+
+
+def test_circles_are_found():
+    assert circle_from("a", {"a": {"b", "x"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
+    assert circle_from("a", {"a": {"b"}, "b": {"c"}, "c": {"b"}}) == []
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def private_names_made_by(path: Path) -> set[str]:
+    """Names with an underscore that a module gives to its functions, classes, constants and attributes."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+            found.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return {name for name in found if is_private(name)}
+
+
+OURS = {name for path in SOURCES.values() for name in private_names_made_by(path)} - {"_replace"}  # of named tuples
+
+
+def private_names_of_others(path: Path) -> set[str]:
+    """The project's names with an underscore that a module takes from others of its modules."""
+    own, found = private_names_made_by(path), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+            found |= {alias.name for alias in node.names if is_private(alias.name)}
+        elif isinstance(node, ast.Attribute) and node.attr in OURS - own:
+            found.add(node.attr)
+    return found
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_private_names_stay_in_their_module(module: str):
+    assert private_names_of_others(SOURCES[module]) == set()
+
+
+def test_private_names_of_others_are_found(tmp_path: Path):
+    (tmp_path / "taker.py").write_text("from tai_engine.files import _WRITE_CAUSES\nstore._files\nstore.path\n")
+    assert private_names_of_others(tmp_path / "taker.py") == {"_WRITE_CAUSES", "_files"}

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from tai_engine.distributed.child import Said, work
-from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Workplace
+from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Workplace, died_over
 from tai_engine.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -174,11 +174,7 @@ class ProcessPool(Generic[Task, Result]):
         for held in seat.held:
             held.attempts += 1
             if held.attempts >= MAX_ATTEMPTS:
-                raise UserError(
-                    f"{MAX_ATTEMPTS} processes ended over the same work ({_name(held.task)}), the last one on "
-                    f"{seat.place.device}: {cause}; use a smaller --batch-size, fewer --workers or fewer processes, "
-                    "then run the same command again to go on."
-                )
+                raise UserError(died_over(_name(held.task), f"{cause} on {seat.place.device}"))
         self._waiting.extend(seat.held)
         where = self._seats.index(seat)
         if seat.failures >= MAX_ATTEMPTS:

@@ -20,7 +20,7 @@ from typing import Any, Generic, Self
 import pyarrow as pa
 
 from tai_engine.distributed.ray_cluster import Cluster, connect, require_ray
-from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Worker, Workplace
+from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Worker, Workplace, died_over
 from tai_engine.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -202,10 +202,7 @@ class _Register:
         self._begun[key] = self._begun.get(key, 0) + 1
         if self._begun[key] <= MAX_ATTEMPTS:
             return ""
-        return (
-            f"{MAX_ATTEMPTS} workers ended over the same work, the last one so: {self._causes.get(key, _LOST)}; use a "
-            "smaller --batch-size or fewer --workers, then run the same command again to go on."
-        )
+        return died_over(f"call {key}", self._causes.get(key, _LOST))
 
     def call_ends(self, key: int) -> None:
         """It is done."""

@@ -29,6 +29,14 @@ class Workplace:
     workers: int = 1
 
 
+def died_over(work: str, cause: str) -> str:
+    """The sentence that ends a run over whose work `MAX_ATTEMPTS` workers have died, the last one of ``cause``."""
+    return (
+        f"{MAX_ATTEMPTS} workers ended over the same work ({work}), the last one so: {cause}; use a smaller "
+        "--batch-size, fewer --workers or fewer processes, then run the same command again to go on."
+    )
+
+
 class Worker(Protocol[TaskIn, ResultOut]):
     """What a recipe makes; it stays in its process."""
 

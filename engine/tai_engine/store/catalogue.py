@@ -47,7 +47,7 @@ class StoreCatalogue:
         group, attributes = open_group(self._files)
         self.spec = StoreSpec.from_attributes(attributes, path)
         self.created = str((attributes or {}).get("created", ""))
-        self._unknown_parts = unknown_parts(attributes or {})
+        self.unknown_parts = unknown_parts(attributes or {})
         self._arrays = StoreArrays(self._files, self.spec, group)
         self._records = read_summaries(self._files)
 

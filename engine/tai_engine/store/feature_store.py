@@ -73,8 +73,8 @@ class FeatureStore(StoreReader):
         if cls.is_free(path):
             return cls.create(path, spec)
         store = cls(path)
-        if store._unknown_parts:
-            unknown = ", ".join(store._unknown_parts)
+        if store.unknown_parts:
+            unknown = ", ".join(store.unknown_parts)
             raise UserError(
                 f"The store {path} has parts that this tai-engine cannot fill ({unknown}); upgrade tai-engine to go on "
                 "with it."

@@ -45,7 +45,9 @@ def test_the_register_gives_up_after_three_attempts_of_one_call():
     register = _Register(max_idle_starts=100, description=None)
     assert [register.call_starts(7) for _ in range(3)] == ["", "", ""]
     register.fails(7, "MemoryError: no more")
-    assert "3 workers ended over the same work, the last one so: MemoryError: no more; use a" in register.call_starts(7)
+    assert (
+        "3 workers ended over the same work (call 7), the last one so: MemoryError: no more;" in register.call_starts(7)
+    )
     assert register.call_starts(8) == ""
     register.call_ends(7)
     assert register.call_starts(7) == ""
