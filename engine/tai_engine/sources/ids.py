@@ -18,6 +18,7 @@ from pathlib import Path
 from tai_engine.addresses import is_address
 from tai_engine.errors import UserError
 
+_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _ESCAPE_LIKE = re.compile(r"%(?=[0-9A-F]{2})")
 
 # The columns that may name a picture in a list, the first that is there counts; `id` overrules them as the id.
@@ -41,6 +42,29 @@ def id_from_path(path: str | bytes) -> str:
         return text
     # Decoding marks each byte that does not fit as the lone surrogate U+DC00 plus the byte.
     return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+
+
+def path_from_id(item_id: str) -> str:
+    """The relative path that `id_from_path` made ``item_id`` from, ready for `open`; an address as it is."""
+    if is_address(item_id):
+        return item_id
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), item_id.encode("utf-8")))
+
+
+def picture_path(folder: Path, item_id: str) -> Path:
+    """The file of a picture in the folder that its id is relative to; it need not be there.
+
+    Raises:
+        ValueError: for an id that leads out of the folder: absolute, an address, with ``..``, or through a link.
+    """
+    name = path_from_id(item_id)
+    parts = Path(name).parts
+    if is_address(item_id) or "\0" in name or Path(name).is_absolute() or ".." in parts or not parts:
+        raise ValueError(f"the id {item_id!r} names no file within a folder")
+    path = folder / name
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise ValueError(f"the id {item_id!r} leads out of the folder '{folder}'")
+    return path
 
 
 def id_of_row(values: Mapping[str, object], place: str, list_path: str | Path) -> str:

@@ -1,5 +1,4 @@
 import os
-import re
 
 import pytest
 from hypothesis import given
@@ -7,17 +6,12 @@ from hypothesis import strategies as st
 
 from tai_engine.addresses import is_address
 from tai_engine.errors import UserError
-from tai_engine.sources.ids import id_from_path, id_of_row
+from tai_engine.sources.ids import id_from_path, id_of_row, path_from_id, picture_path
 
 # Bytes that make escapes, look like escapes or are half of a UTF-8 character are drawn more often than chance would.
 NAMES = st.lists(
     st.sampled_from([b"%", b"2", b"5", b"F", b"f", b"\xff", b"\xc3", b"\xa9", b"\xed\xb2\x80", b"a", b" "])
 )
-
-
-def bytes_of(item_id: str) -> bytes:
-    """The way back from an id to a relative path: no two paths share one."""
-    return re.sub(rb"%([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), item_id.encode("utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -38,14 +32,14 @@ def bytes_of(item_id: str) -> bytes:
 )
 def test_ids_by_hand(path, item_id):
     assert id_from_path(path) == item_id
-    assert bytes_of(item_id) == os.path.normpath(os.fsencode(path))
+    assert os.fsencode(path_from_id(item_id)) == os.path.normpath(os.fsencode(path))
 
 
 @given(st.one_of(NAMES.map(b"".join), st.binary()).filter(lambda b: b and b"/" not in b and b"\0" not in b))
 def test_every_file_name_comes_back(name):
     item_id = id_from_path(name)
     item_id.encode("utf-8")
-    assert bytes_of(item_id) == name
+    assert os.fsencode(path_from_id(item_id)) == name
 
 
 def test_rows_of_lists(tmp_path):
@@ -87,3 +81,24 @@ def test_addresses_are_their_own_ids(tmp_path):
         assert id_of_row({"image": address}, "line 1", tmp_path / "l.csv") == address
     for path in ("a.jpg", "/a//b", "a::b.jpg", "dir/http://x", "a:/b", "", "://x", "1s://x"):
         assert not is_address(path)
+
+
+def test_a_picture_is_found_within_its_folder(tmp_path):
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "link").symlink_to("sub")
+    folder = tmp_path / "in"
+    assert picture_path(folder, "sub/a.jpg") == folder / "sub" / "a.jpg"
+    assert picture_path(folder, "link/a.jpg") == folder / "link" / "a.jpg"
+    assert os.fsencode(picture_path(folder, "caf%E9.jpg").name) == b"caf\xe9.jpg"
+
+
+@pytest.mark.parametrize(
+    "item_id",
+    ["../a.jpg", "/etc/passwd", "a/../../b.jpg", "%2E%2E/a.jpg", "", ".", "a\0b", "https://x.org/a.jpg", "out/a.jpg"],
+)
+def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path, item_id):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "out").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="the id"):
+        picture_path(folder, item_id)

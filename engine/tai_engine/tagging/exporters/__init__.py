@@ -13,9 +13,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.tagging.exporters import jsonl, parquet
+from tai_engine.tagging.exporters import (
+    coco_json,
+    csv_tables,
+    cvat_xml,
+    datumaro_dataset,
+    fiftyone_dataset,
+    huggingface_folder,
+    jsonl,
+    label_studio,
+    parquet,
+    xmp_sidecars,
+)
+from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions
 
-ExportFunction = Callable[[Iterable[pa.RecordBatch], str | Path, Mapping[str, str]], int]
+ExportFunction = Callable[[Iterable[pa.RecordBatch], str | Path, Mapping[str, str], ExportOptions], int]
 
 
 @dataclass(frozen=True)
@@ -25,20 +37,53 @@ class Exporter:
     Attributes:
         name: as it is chosen by, e.g. ``"parquet"``.
         suffixes: file name endings that choose it too, lower case.
-        export: ``export(batches, path, provenance) -> rows written``; see the format's module.
+        function: ``function(batches, path, provenance, options) -> rows written``; see the format's module.
+        makes: ``"file"``, ``"folder"`` or ``"sidecars"``.
+        about: a few words on who reads it.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    export: ExportFunction
+    function: ExportFunction
+    makes: str
+    about: str
+
+    def export(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        path: str | Path,
+        provenance: Mapping[str, str],
+        options: ExportOptions = DEFAULT_OPTIONS,
+    ) -> int:
+        """Write a tag table; gives the number of rows.
+
+        Raises:
+            UserError: when it cannot be written, or the format cannot hold it.
+            ValueError: for batches that are not a tag table.
+        """
+        return self.function(batches, path, provenance, options)
 
 
 EXPORTERS: Mapping[str, Exporter] = {
     exporter.name: exporter
     for exporter in (
-        Exporter("parquet", (".parquet",), parquet.export),
-        Exporter("jsonl", (".jsonl", ".ndjson"), jsonl.export),
+        Exporter("parquet", (".parquet",), parquet.export, "file", "tables; every other command reads it"),
+        Exporter("jsonl", (".jsonl", ".ndjson"), jsonl.export, "file", "a line per picture and tag"),
+        Exporter("csv", (".csv",), csv_tables.export_long, "file", "a row per picture and tag"),
+        Exporter("csv-wide", (), csv_tables.export_wide, "file", "a row per picture, a column per tag"),
+        Exporter("coco", (), coco_json.export, "file", "COCO's JSON without boxes (CVAT drops these: take cvat)"),
+        Exporter("cvat", (".xml",), cvat_xml.export, "file", "CVAT for images 1.1"),
+        Exporter("datumaro", (), datumaro_dataset.export, "folder", "Datumaro, CVAT"),
+        Exporter("fiftyone", (), fiftyone_dataset.export, "file", "FiftyOneImageClassificationDataset's labels.json"),
+        Exporter("huggingface", (), huggingface_folder.export, "file", "ImageFolder's metadata.jsonl"),
+        Exporter("label-studio", (), label_studio.export, "folder", "tasks with predictions"),
+        Exporter("xmp", (), xmp_sidecars.export, "sidecars", "digiKam, darktable, Lightroom, Immich"),
     )
+}
+
+_REFUSED = {
+    "yolo-cls": "YOLO's classification data sets hold one class a picture, in a folder of its name, and here a picture "
+    "has several tags: take coco, datumaro or csv-wide for training on several labels",
 }
 
 
@@ -51,6 +96,8 @@ def get(name_or_path: str | Path) -> Exporter:
     text = str(name_or_path)
     if isinstance(name_or_path, str) and text.lower() in EXPORTERS:
         return EXPORTERS[text.lower()]
+    if text.lower() in _REFUSED:
+        raise UserError(f"Tags cannot be exported to {text!r}: {_REFUSED[text.lower()]}.")
     suffix = Path(text).suffix.lower()
     for exporter in EXPORTERS.values():
         if suffix in exporter.suffixes:

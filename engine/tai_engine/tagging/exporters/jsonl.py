@@ -11,16 +11,21 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from tai_engine.files import atomic_path, write_atomically
+from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, shortest
 from tai_engine.tagging.exporters.table import conform
 
 SLICE_ROWS = 16_384
 
 
-def export(batches: Iterable[pa.RecordBatch], path: str | Path, provenance: Mapping[str, str]) -> int:
+def export(
+    batches: Iterable[pa.RecordBatch],
+    path: str | Path,
+    provenance: Mapping[str, str],
+    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+) -> int:
     """Write a tag table as JSON Lines in UTF-8: ``{"id", "tag", "score", "probability", "threshold"}``.
 
     Numbers are the shortest decimals that round to the same fp32 value. Memory: one batch and the text of
@@ -61,5 +66,4 @@ def _lines(batch: pa.RecordBatch) -> Iterator[str]:
 
 
 def _shortest(column: pa.Array) -> list[float | None]:
-    """fp32 values as the Python floats that print shortest: 0.3, not 0.30000001192092896."""
-    return [None if value is None else float(str(np.float32(value))) for value in column.to_pylist()]
+    return [None if value is None else shortest(value) for value in column.to_pylist()]

@@ -9,13 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tai_engine.files import atomic_path
+from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions
 from tai_engine.tagging.exporters.table import TAG_SCHEMA, conform
 
 METADATA_PREFIX = "tai_engine."
 ROW_GROUP_ROWS = 131_072
 
 
-def export(batches: Iterable[pa.RecordBatch], path: str | Path, provenance: Mapping[str, str]) -> int:
+def export(
+    batches: Iterable[pa.RecordBatch],
+    path: str | Path,
+    provenance: Mapping[str, str],
+    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+) -> int:
     """Write a tag table as one zstd-compressed Parquet file, in row groups of `ROW_GROUP_ROWS` rows.
 
     Memory: one row group and one batch.

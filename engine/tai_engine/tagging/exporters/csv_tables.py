@@ -1,0 +1,69 @@
+"""CSV: a row per picture and tag, or a row per picture with a column per tag; UTF-8, RFC 4180."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from tai_engine.files import atomic_path
+from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, class_names_of, items_of
+from tai_engine.tagging.exporters.table import TAG_SCHEMA
+
+
+def export_long(
+    batches: Iterable[pa.RecordBatch],
+    path: str | Path,
+    provenance: Mapping[str, str],  # noqa: ARG001 - the signature of every format
+    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001
+) -> int:
+    """Write the columns of the tag table, without provenance, for which CSV has no place.
+
+    Memory: one batch.
+
+    Raises:
+        UserError: when the file cannot be written; an older one stays as it was.
+    """
+    rows = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(TAG_SCHEMA.names)
+        for batch in batches:
+            columns = (batch.column(name) for name in TAG_SCHEMA.names)
+            writer.writerows(zip(*(_cells(column) for column in columns), strict=True))
+            rows += batch.num_rows
+    return rows
+
+
+def export_wide(
+    batches: Iterable[pa.RecordBatch],
+    path: str | Path,
+    provenance: Mapping[str, str],
+    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+) -> int:
+    """Write ``id`` and a column per tag: the probability where tags are calibrated, else the score; empty where the tag
+    was not written.
+
+    Memory: one batch and a row.
+
+    Raises:
+        UserError: as `export_long`.
+    """
+    names = class_names_of(provenance)
+    rows = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *names])
+        for item in items_of(batches):
+            given = {tag.name: tag.score if tag.probability is None else tag.probability for tag in item.tags}
+            writer.writerow([item.id, *(given.get(name, "") for name in names)])
+            rows += len(item.tags)
+    return rows
+
+
+def _cells(column: pa.Array) -> list[object]:
+    if pa.types.is_floating(column.type):
+        return ["" if value is None else value for value in column.cast(pa.string()).to_pylist()]
+    return list(column.to_pylist())

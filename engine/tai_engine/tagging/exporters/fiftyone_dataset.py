@@ -1,0 +1,59 @@
+"""FiftyOne: ``labels.json`` of a ``FiftyOneImageClassificationDataset`` with several labels a picture.
+
+Read it with ``fo.Dataset.from_dir(dataset_type=fo.types.FiftyOneImageClassificationDataset, labels_path=...,
+data_path=<the folder of pictures>)``: pictures are named, not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tai_engine.files import atomic_path
+from tai_engine.tagging.exporters.item_tags import (
+    DEFAULT_OPTIONS,
+    ExportOptions,
+    ItemTags,
+    class_names_of,
+    items_of,
+    json_text,
+)
+from tai_engine.tagging.exporters.stems import Stems
+
+
+def export(
+    batches: Iterable[pa.RecordBatch],
+    path: str | Path,
+    provenance: Mapping[str, str],
+    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+) -> int:
+    """Write ``labels.json``: labels by name, with the probability as confidence where tags are calibrated and the score
+    as an attribute.
+
+    Memory: one batch, and the names of all pictures without their endings.
+
+    Raises:
+        UserError: when the file cannot be written, or two pictures differ only in the ending: FiftyOne names pictures
+            without it.
+    """
+    stems, rows = Stems("FiftyOne"), 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f'{{"classes": {json_text(class_names_of(provenance))},\n"labels": {{')
+        for number, item in enumerate(items_of(batches)):
+            key = json_text(stems.of(item.id))
+            file.write(("," if number else "") + f"\n{key}: {json_text(_labels(item))}")
+            rows += len(item.tags)
+        file.write("\n}}\n")
+    return rows
+
+
+def _labels(item: ItemTags) -> list[dict[str, Any]]:
+    return [
+        {"label": tag.name}
+        | ({} if tag.probability is None else {"confidence": tag.probability})
+        | {"attributes": {"score": tag.score}}
+        for tag in item.tags
+    ]

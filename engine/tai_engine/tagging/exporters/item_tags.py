@@ -1,0 +1,132 @@
+"""The tag table item by item: what formats with one entry a picture are written from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from tai_engine.errors import UserError, unknown_choice
+from tai_engine.sources.ids import picture_path
+from tai_engine.tagging.exporters.table import conform
+
+XMP_NAMES = ("photo.jpg.xmp", "photo.xmp")
+
+
+class Tag(NamedTuple):
+    """One tag of a picture; ``probability`` is None without a calibration."""
+
+    name: str
+    score: float
+    probability: float | None
+
+
+class ItemTags(NamedTuple):
+    """A picture and its tags, in the order of the table (best first)."""
+
+    id: str
+    tags: tuple[Tag, ...]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What formats want to know beside the tags.
+
+    Attributes:
+        images: the folder that ids are relative to; formats that name a picture's size or lie beside it need it.
+        image_prefix: put before an id where a format wants a place that another program can open.
+        xmp_name: ``"photo.jpg.xmp"`` (digiKam, darktable) or ``"photo.xmp"`` (Capture One, Lightroom).
+        file_items: pictures in one file, for formats whose readers want small files.
+    """
+
+    images: Path | None = None
+    image_prefix: str = ""
+    xmp_name: str = "photo.jpg.xmp"
+    file_items: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.xmp_name not in XMP_NAMES:
+            raise unknown_choice("name for sidecars", self.xmp_name, XMP_NAMES)
+        if self.file_items < 1:
+            raise UserError(f"The pictures in a file are {self.file_items}; there must be 1 or more.")
+
+
+DEFAULT_OPTIONS = ExportOptions()
+
+
+def items_of(batches: Iterable[pa.RecordBatch]) -> Iterator[ItemTags]:
+    """The pictures of a tag table, each of whose rows stand together.
+
+    Memory: one batch and the tags of one picture.
+
+    Raises:
+        ValueError: for batches that are not a tag table.
+    """
+    name: str | None = None
+    tags: list[Tag] = []
+    for batch in conform(batches):
+        columns = (batch.column(field_name).to_pylist() for field_name in ("id", "tag", "score", "probability"))
+        for item_id, tag, score, probability in zip(*columns, strict=True):
+            if item_id != name:
+                if name is not None:
+                    yield ItemTags(name, tuple(tags))
+                name, tags = item_id, []
+            tags.append(Tag(tag, shortest(score), None if probability is None else shortest(probability)))
+    if name is not None:
+        yield ItemTags(name, tuple(tags))
+
+
+def class_names_of(provenance: Mapping[str, str]) -> list[str]:
+    """Every tag that there could have been, from the words that a file of tags carries.
+
+    Raises:
+        UserError: when they do not name the classes.
+    """
+    try:
+        names = json.loads(provenance["class_names"])
+    except (KeyError, ValueError) as error:
+        raise UserError("The tags do not say which words there were: make them again with `tai tag`.") from error
+    return [str(name) for name in names]
+
+
+def shortest(value: float) -> float:
+    """An fp32 value as the Python float that prints shortest: 0.3, not 0.30000001192092896."""
+    return float(str(np.float32(value)))
+
+
+@dataclass
+class ImageSizes:
+    """Widths and heights of pictures, read from their first bytes when they are at hand.
+
+    Attributes:
+        images: the folder of the pictures; None if they are not at hand.
+        missing: pictures whose size could not be read so far.
+    """
+
+    images: Path | None
+    missing: int = field(default=0, init=False)
+
+    def of(self, item_id: str) -> tuple[int, int] | None:
+        """Width and height in pixels as the picture is shown, or None."""
+        if self.images is None:
+            return None
+        from PIL import Image, ImageOps
+
+        try:
+            with Image.open(picture_path(self.images, item_id)) as picture:
+                turned = picture.getexif().get(ImageOps.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+                width, height = picture.size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            self.missing += 1
+            return None
+        return (height, width) if turned else (width, height)
+
+
+def json_text(value: Any) -> str:
+    """One JSON value on one line, for files that are written piece by piece."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
