@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from feature_samples import write_group
+from tai_engine import tuning
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, StoreSpec
+from tai_engine.tuning import TuningConfig
 from tai_engine.vocabulary import Vocabulary
 
 NAMES = ("dog", "potted plant", "zebra", "hair drier", "cat")
@@ -22,6 +24,12 @@ def example_sentences(count: int) -> list[tuple[str, tuple[int, ...]]]:
         filler = " ".join(["very"] * (n % 4))
         found.append((f"the {filler} {NAMES[first]} {VERBS[n % 7 % 5]} a {NAMES[second]} {n}", (first, second)))
     return [(" ".join(text.split()), tuple(sorted(set(classes)))) for text, classes in found]
+
+
+def tune(store: Any, encoder: Any, vocabulary: Vocabulary, config: TuningConfig, **options: Any) -> tuning.TuningResult:
+    """The whole way of a run: ``init`` goes to the task, the other options to the run."""
+    task = tuning.TuningTask.prepare(store, encoder, vocabulary, config, options.pop("init", None))
+    return tuning.tune(task, config, **options)
 
 
 def write_store(

@@ -23,10 +23,10 @@ from tai_benchmarks.peak_memory import NotMeasurableError, ask_new_process, proc
 from tai_benchmarks.protocol import COLUMNS, Candidate, Row, Timing, Value, measure
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.tuning import Tuner
-from tai_engine.tuning.loop import batch_loss
+from tai_engine.tuning import NegativeConfig, Tuner
+from tai_engine.tuning.held_out import score_sentences, tuning_loss
 from tai_engine.tuning.negatives.holders import Holders
-from tai_engine.tuning.negatives.strategies import HardNegatives, NegativeConfig
+from tai_engine.tuning.negatives.strategies import HardNegatives
 from tai_engine.tuning.sentence_table import split_sentences
 
 BENCH = "tune"
@@ -196,7 +196,8 @@ def check_step(problem: TuneProblem) -> float:
     published, ours = problem.published(), problem.learner()
     expected = published.loss(tokens_NL, labels_NC.float())
     expected.backward()
-    found = batch_loss(ours, problem.encode(tokens_NL), labels_NC, problem.config)
+    scores = score_sentences(problem.encode(tokens_NL), ours.class_vectors(), problem.config)
+    found = tuning_loss(scores, labels_NC, problem.config)
     found.backward()
     errors = [abs(float(found.detach() / expected.detach()) - 1)]
     for name, parameter in ours.named_parameters():

@@ -118,7 +118,7 @@ class TuneProblem:
 
     def published(self) -> PublishedTuning:
         """The baseline, from the same contexts."""
-        rows = [self.tokens.sequence(c, self.n_contexts, "end")[0] for c in range(self.classes)]
+        rows = [prompt.ids for prompt in self.tokens.prompts(self.n_contexts, "end")]
         tokens_CL = torch.tensor([row + [0] * (self.size.context_length - len(row)) for row in rows])
         start = self.learner().contexts()
         return PublishedTuning(

@@ -90,7 +90,7 @@ def ceiling(
 ) -> tuple[float, float, float]:
     """mAP in percent (coarse, fine, merged) of the second half of the items, after tuning on the first with labels."""
     half = len(batch) // 2
-    learner: PromptLearner = task.learner(config, INITIAL_WORDS)
+    learner: PromptLearner = task.learner(config.seed)
     optimizer = torch.optim.SGD(learner.parameters(), lr=config.learning_rate, momentum=config.momentum)
     for step in range(CEILING_STEPS):
         chosen = torch.randperm(half, generator=torch.Generator().manual_seed(step))[: config.batch_size]
@@ -150,7 +150,7 @@ def report(folder: Path, scenes: int) -> Iterator[str]:
     yield _ceiling_line("zero-shot, no labels", zero_shot)
     for kind, rate in CEILING_RATES.items():
         changed = replace(config, learning_rate=rate, class_specific=kind == "class-specific")
-        prepared = TuningTask.prepare(sentences, encoder, vocabulary, changed)
+        prepared = TuningTask.prepare(sentences, encoder, vocabulary, changed, INITIAL_WORDS)
         yield _ceiling_line(f"{kind} contexts, {half} labelled scenes", ceiling(prepared, batch, holds_NC, changed))
 
 

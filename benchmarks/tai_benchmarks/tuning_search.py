@@ -30,9 +30,8 @@ from tai_engine.features import FeatureBatch
 from tai_engine.prompts.learner import ClassVectors
 from tai_engine.prompts.prompt_set import zero_shot_prompts
 from tai_engine.store import FeatureStore
-from tai_engine.tuning import Tuner, TuningConfig, TuningTask
+from tai_engine.tuning import NegativeConfig, Tuner, TuningConfig, TuningTask
 from tai_engine.tuning.held_out import score_sentences
-from tai_engine.tuning.negatives.strategies import NegativeConfig
 from tai_engine.tuning.noise import disturbed
 from tai_engine.vocabulary import load_vocabulary
 
@@ -132,9 +131,8 @@ def search(
 
 
 def _try(task: TuningTask, config: TuningConfig, start: str | None, judge: Judge) -> Verdict:
-    if config.class_specific != task.tower.class_specific:
-        task = TuningTask.prepare(task.store, task.text_model, task.vocabulary, config)
-    tuner = Tuner(task.store, task.split, task.learner(config, start), config, evaluate_epochs=False)
+    task = TuningTask.prepare(task.store, task.text_model, task.vocabulary, config, start)
+    tuner = Tuner(task.store, task.split, task.learner(config.seed), config, evaluate_epochs=False)
     tuner.run()
     return judge(tuner.class_vectors(), config)
 

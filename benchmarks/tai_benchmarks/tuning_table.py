@@ -42,10 +42,9 @@ from tai_engine.prompts.learner import ClassVectors
 from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.scoring import SCORES, Which
-from tai_engine.tuning import TuningConfig, TuningTask, tune_task
+from tai_engine.tuning import NegativeConfig, TuningConfig, TuningTask, tune
+from tai_engine.tuning.config import STRATEGIES
 from tai_engine.tuning.held_out import evaluate
-from tai_engine.tuning.negatives.strategies import STRATEGIES, NegativeConfig
-from tai_engine.tuning.tune import identity_of
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
 BENCH = "tuning-table"
@@ -143,11 +142,11 @@ def _rows_of_problem(
     folder = config.work / f"sentences-{config.sentences}-{problem.vocabulary.fingerprint}"
     cache_demo_sentences(folder, config.sentences, encoder, problem.vocabulary)
     sentences = FeatureStore.open(sentences_path(folder))
-    task = TuningTask.prepare(sentences, encoder, problem.vocabulary, problem.recipe)
+    task = TuningTask.prepare(sentences, encoder, problem.vocabulary, problem.recipe, problem.start)
     starts = [replace(problem.recipe, seed=seed) for seed in config.seeds]
     prompts = {
         ZERO_SHOT: [zero_shot_prompts(encoder, problem.vocabulary)],
-        UNTUNED: [untuned_prompts(task, recipe, problem.start) for recipe in starts],
+        UNTUNED: [untuned_prompts(task, recipe) for recipe in starts],
     }
     for strategy in problem.negatives:
         prompts[strategy] = []
@@ -155,7 +154,7 @@ def _rows_of_problem(
             remark(f"tuning with {strategy} negatives, seed {seed}{problem.title}")
             negatives = replace(problem.recipe.negatives, strategy=strategy, seed=seed)
             recipe = replace(problem.recipe, negatives=negatives, seed=seed)
-            prompts[strategy].append(_tuned(task, recipe, problem.start, config.work / "runs"))
+            prompts[strategy].append(_tuned(task, recipe, config.work / "runs"))
     facts: dict[str, Value] = {
         "training_sentences": len(task.split.training),
         "seeds": " ".join(map(str, config.seeds)),
@@ -171,11 +170,11 @@ def _rows_of_problem(
     yield from rows_of(f"held-out sentences{problem.title}", classes, found, facts)
 
 
-def _tuned(task: TuningTask, recipe: TuningConfig, start: str | None, runs: Path) -> PromptSet:
+def _tuned(task: TuningTask, recipe: TuningConfig, runs: Path) -> PromptSet:
     """Prompts of one run, which is not run again when it is in the folder of runs."""
-    identity = json.dumps(identity_of(task, recipe, start), sort_keys=True)
+    identity = json.dumps(task.identity(recipe), sort_keys=True)
     folder = runs / f"{recipe.negatives.strategy}-{recipe.seed}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
-    return tune_task(task, recipe, start, folder).prompts
+    return tune(task, recipe, folder).prompts
 
 
 def _on_sentences(task: TuningTask, recipe: TuningConfig, prompts: PromptSet) -> dict[Which, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,23 +62,44 @@ def open_encoder(model: str, pretrained: str, **options: Any) -> Encoder:
     return encoder
 
 
-def encoder_of_store(store: FeatureStore, device: str, precision: str) -> Encoder:
-    """The encoder whose features a store holds, for its text tower.
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Which encoder goes with a store.
 
-    Raises:
-        UserError: if the weights that are found now are not those of the store.
+    Attributes:
+        model: as ``--model``; None is the one that made the store.
+        pretrained: as ``--pretrained``, of ``model``.
+        device: as ``--device``.
+        precision: as ``--precision``.
     """
-    provenance = store.spec.provenance
-    model, pretrained = str(provenance.get("model", "")), str(provenance.get("pretrained", ""))
-    if not model:
-        raise UserError(
-            f"The store '{store.path}' does not say which model made it: name one with --model and --pretrained."
-        )
-    encoder = open_encoder(model, pretrained, device=device, precision=precision)
-    if encoder.space_key != store.spec.space_key:
-        raise UserError(
-            f"The store '{store.path}' is of the embedding space {store.spec.space_key!r}, but {model!r} "
-            f"{pretrained!r} now gives {encoder.space_key!r}: name the weights that made the store with --model and "
-            "--pretrained."
-        )
-    return encoder
+
+    model: str | None
+    pretrained: str
+    device: str
+    precision: str
+
+    def open(self, store: FeatureStore) -> Encoder:
+        """Load it.
+
+        Raises:
+            UserError: if the store does not say what made it, or if the weights that are found now are not those of the
+                store; and as `load_encoder`.
+        """
+        if self.model is not None:
+            return open_encoder(self.model, self.pretrained, device=self.device, precision=self.precision)
+        if self.pretrained:
+            raise UserError("--pretrained names the weights of --model: add that one, or leave both out.")
+        provenance = store.spec.provenance
+        model, pretrained = str(provenance.get("model", "")), str(provenance.get("pretrained", ""))
+        if not model:
+            raise UserError(
+                f"The store '{store.path}' does not say which model made it: name one with --model and --pretrained."
+            )
+        encoder = open_encoder(model, pretrained, device=self.device, precision=self.precision)
+        if encoder.space_key != store.spec.space_key:
+            raise UserError(
+                f"The store '{store.path}' is of the embedding space {store.spec.space_key!r}, but {model!r} "
+                f"{pretrained!r} now gives {encoder.space_key!r}: name the weights that made the store with --model "
+                "and --pretrained."
+            )
+        return encoder

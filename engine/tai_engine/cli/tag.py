@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tai_engine.cli.options import AsJson, Device, Precision, encoder_of_store, open_encoder
+from tai_engine.cli.options import AsJson, Device, EncoderChoice, Precision
 from tai_engine.cli.output import print_json, progress_bar, results
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, tag_elsewhere, workplaces
 from tai_engine.errors import UserError
@@ -71,11 +71,7 @@ def tag(
         raise UserError("Say what to tag with: --vocabulary (your words) or --prompts (a saved prompt set).")
     else:
         words = load_vocabulary(vocabulary)
-        encoder = (
-            open_encoder(model, pretrained, device=device, precision=precision)
-            if model
-            else encoder_of_store(features, device, precision)
-        )
+        encoder = EncoderChoice(model, pretrained, device, precision).open(features)
         prompt_set = zero_shot_prompts(encoder, words, _templates(templates, words))
     scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, centre)
     selection = Selection(top_k, threshold)

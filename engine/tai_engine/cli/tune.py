@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.options import AsJson, Device, encoder_of_store, open_encoder
+from tai_engine.cli.options import AsJson, Device, EncoderChoice
 from tai_engine.cli.output import ProgressBar, print_json, print_table, progress_bar, remarks, results
 from tai_engine.errors import UserError
 
 if TYPE_CHECKING:
     from tai_engine.tuning import StepProgress, Trial, TuningConfig, TuningResult, TuningTask
-    from tai_engine.tuning.tune import Init
 
 WORST_CLASSES = 5
 
@@ -81,74 +81,110 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Tune prompts on sentences, without a single picture; run it again after an interruption to go on."""
-    from tai_engine import tuning
-    from tai_engine.store import FeatureStore
-    from tai_engine.tuning.negatives.strategies import NegativeConfig
-    from tai_engine.vocabulary import load_vocabulary
+    from tai_engine.tuning import NegativeConfig, TuningConfig
 
-    sentences, words = FeatureStore.open(store), load_vocabulary(vocabulary)
-    tuning.check_store(sentences, words)
     mining = {"strategy": negatives or "none", "share": negative_share, "seed": seed, "refresh": refresh or None}
-    config = tuning.TuningConfig(
-        class_specific=class_specific,
-        negatives=NegativeConfig(**_given(mining)),
-        **_given(
-            {
-                "epochs": epochs,
-                "learning_rate": learning_rate,
-                "batch_size": batch_size,
-                "seed": seed,
-                "loss": loss,
-                "text_temperature": temperature,
-                "image_temperature": image_temperature,
-                "n_contexts": contexts,
-                "position": position,
-                "held_out": held_out,
-                "keep": keep,
-                "noise": noise,
-                "patience": patience,
-            }
-        ),
-    )
+    recipe = {
+        "n_contexts": contexts,
+        "position": position,
+        "loss": loss,
+        "text_temperature": temperature,
+        "image_temperature": image_temperature,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "held_out": held_out,
+        "patience": patience,
+        "keep": keep,
+        "noise": noise,
+    }
+    config = TuningConfig(class_specific=class_specific, negatives=NegativeConfig(**_given(mining)), **_given(recipe))
     if negative_share is not None and config.negatives.strategy == "none":
         raise UserError("--negative-share says how many sentences are mined, but none are: add --negatives hard.")
     if find_constants and (learning_rate is not None or temperature is not None):
         raise UserError("--find-constants looks for the values of --lr and --temperature: leave these out, or that.")
-    folder = run or out.with_name(out.name + ".run")
-    encoder = (
-        open_encoder(model, pretrained, device=device, precision=precision)
-        if model
-        else encoder_of_store(sentences, device, precision)
+    job = TuneJob(
+        store=store,
+        vocabulary=vocabulary,
+        out=out,
+        folder=run or out.with_name(out.name + ".run"),
+        config=config,
+        encoder=EncoderChoice(model, pretrained, device, precision),
+        init=init,
+        find_constants=find_constants,
+        cuda_graphs=cuda_graphs,
+        as_json=as_json,
     )
-    task = tuning.TuningTask.prepare(sentences, encoder, words, config)
-    start = _init(init)
-    if find_constants:
-        config = _find(task, config, start, folder, as_json)
+    run_job(job)
+
+
+@dataclass(frozen=True)
+class TuneJob:
+    """What ``tai tune`` was told.
+
+    Attributes:
+        store: of labelled sentences.
+        vocabulary: that labelled them.
+        out: the prompt set.
+        folder: of checkpoints and figures.
+        config: the recipe.
+        encoder: whose text tower.
+        init: words, or the file of a prompt set; None draws contexts at random.
+        find_constants: whether learning rate and temperature are looked for first.
+        cuda_graphs: whether the text tower's work is recorded.
+        as_json: JSON in place of tables.
+    """
+
+    store: str
+    vocabulary: str
+    out: Path
+    folder: Path
+    config: TuningConfig
+    encoder: EncoderChoice
+    init: str | None
+    find_constants: bool
+    cuda_graphs: bool
+    as_json: bool
+
+
+def run_job(job: TuneJob) -> None:
+    """Tune, save the prompts and say how it went.
+
+    Raises:
+        UserError: as the store, the vocabulary, the encoder and tuning do.
+    """
+    from tai_engine import tuning
+    from tai_engine.prompts.prompt_set import PromptSet
+    from tai_engine.store import FeatureStore
+    from tai_engine.vocabulary import load_vocabulary
+
+    store, words, config = FeatureStore.open(job.store), load_vocabulary(job.vocabulary), job.config
+    tuning.check_store(store, words)
+    # A prompt set where a file is named, otherwise words.
+    is_file = job.init is not None and (job.init.endswith(".safetensors") or Path(job.init).is_file())
+    init = PromptSet.load(job.init) if job.init is not None and is_file else job.init
+    encoder = job.encoder.open(store)
+    task = tuning.TuningTask.prepare(store, encoder, words, config, init, cuda_graphs=job.cuda_graphs)
+    if job.find_constants:
+        config = _find(task, job)
     with progress_bar("Tuning") as bar:
-        result = tuning.tune_task(task, config, start, folder, show_steps(bar), cuda_graphs)
-    result.prompts.save(out)
-    if as_json:
-        print_json(_summary(result, config, out, folder))
+        result = tuning.tune(task, config, job.folder, show_steps(bar))
+    result.prompts.save(job.out)
+    if job.as_json:
+        print_json(_summary(result, config, job.out, job.folder))
     else:
-        _describe(result, config, out, folder)
+        _describe(result, config, job.out, job.folder)
     for remark in result.remarks:
         remarks.print(remark, highlight=False, markup=False)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """What the user said; the rest stays as the config has it."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _init(text: str | None) -> Init:
-    """A prompt set where a file is named, otherwise words."""
-    from tai_engine.prompts.prompt_set import PromptSet
-
-    if text is not None and (text.endswith(".safetensors") or Path(text).is_file()):
-        return PromptSet.load(text)
-    return text
-
-
-def _find(task: TuningTask, config: TuningConfig, init: Init, folder: Path, as_json: bool) -> TuningConfig:
+def _find(task: TuningTask, job: TuneJob) -> TuningConfig:
     """The recipe with the constants that were found; a run that is gone on with has them already."""
     from tai_engine import tuning
 
@@ -156,15 +192,15 @@ def _find(task: TuningTask, config: TuningConfig, init: Init, folder: Path, as_j
         bar.update(done, total, f"lr {trial.learning_rate:g}, temperature {trial.text_temperature:g}")
 
     with progress_bar("Finding constants") as bar:
-        found = tuning.find_constants(task, config, init=init, folder=folder, progress=show)
-    if not as_json:
+        found = tuning.find_constants(task, job.config, folder=job.folder, progress=show)
+    if not job.as_json:
         columns = ("learning rate", "temperature", "mAP % merged", "coarse", "fine")
         rows = [
             (t.learning_rate, t.text_temperature, *map(_percent, (t.merged, t.coarse, t.fine))) for t in found.trials
         ]
         print_table("Held-out sentences after short runs", columns, rows)
     remarks.print(found.describe(), highlight=False, markup=False)
-    return found.apply(config)
+    return found.apply(job.config)
 
 
 def show_steps(bar: ProgressBar) -> Callable[[StepProgress], None]:

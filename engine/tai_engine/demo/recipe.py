@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tai_engine.tuning.config import TuningConfig
-from tai_engine.tuning.negatives.strategies import NegativeConfig
+from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.vocabulary import Vocabulary, VocabularyClass
 
 INITIAL_WORDS = "a photo of a"

@@ -21,7 +21,6 @@ from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.scoring import SCORES, ScoringConfig, Which, default_scoring, score
 from tai_engine.tuning import TuningConfig, TuningTask
-from tai_engine.tuning.tune import Init
 from tai_engine.vocabulary import Vocabulary
 
 
@@ -48,10 +47,10 @@ def sentences_path(folder: Path) -> Path:
     return folder / "sentences.zarr"
 
 
-def untuned_prompts(task: TuningTask, config: TuningConfig, init: Init) -> PromptSet:
+def untuned_prompts(task: TuningTask, config: TuningConfig) -> PromptSet:
     """The prompts that tuning starts from."""
     with torch.no_grad():
-        vectors = task.learner(config, init).class_vectors()
+        vectors = task.learner(config.seed).class_vectors()
     return PromptSet(
         class_names=task.vocabulary.names,
         global_vectors=vectors.global_vectors.float(),

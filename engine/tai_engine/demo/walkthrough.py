@@ -27,7 +27,7 @@ from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import TagReport, tag_store
 from tai_engine.tagging.scoring import Which
 from tai_engine.tagging.tag_file import TagFile, read_tag_file
-from tai_engine.tuning import StepProgress, TuningConfig, TuningResult, TuningTask, tune_task
+from tai_engine.tuning import StepProgress, TuningConfig, TuningResult, TuningTask, tune
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
 SENTENCES = 2000
@@ -169,11 +169,11 @@ def _learn(
     run, prompts_path, store_path = folder / "tuning", folder / "prompts.safetensors", sentences_path(folder)
     with watch.caching("sentences", store_path) as progress:
         caching = cache_demo_sentences(folder, SENTENCES, encoder, vocabulary, progress)
-    task = TuningTask.prepare(FeatureStore.open(store_path), encoder, vocabulary, recipe)
+    task = TuningTask.prepare(FeatureStore.open(store_path), encoder, vocabulary, recipe, start)
     with watch.tuning() as update:
-        result = tune_task(task, recipe, start, run, update)
+        result = tune(task, recipe, run, update)
     result.prompts.save(prompts_path)
-    untuned = untuned_prompts(task, recipe, start)
+    untuned = untuned_prompts(task, recipe)
     return Learned(vocabulary, untuned, result, caching, store_path, prompts_path, run)
 
 

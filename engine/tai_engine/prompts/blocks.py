@@ -60,7 +60,7 @@ def run_block(block: Any, x_TW: Tensor, chunk: PromptChunk, prefix: KeysValues |
     query_THE, key_THE, value_THE = qkv_TW.view(len(x_TW), 3, attention.num_heads, attention.head_dim).unbind(1)
     query_THE = query_THE * attention.head_dim**-0.5
     outputs = []
-    for rows, count, length in chunk.groups():
+    for rows, count, length in chunk.groups:
         # [H, B, S, E]: a head's queries of all classes form one matrix for the prefix.
         q, k, v = (
             x[rows].view(count, length, *x.shape[1:]).permute(2, 0, 1, 3) for x in (query_THE, key_THE, value_THE)

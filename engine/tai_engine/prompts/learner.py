@@ -6,7 +6,6 @@ Shape legend: C classes, K contexts per prompt, W width of the text tower, D emb
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -27,20 +26,8 @@ class ClassVectors(NamedTuple):
     local_vectors: Tensor
 
 
-@dataclass(frozen=True)
-class ContextInit:
-    """How contexts start.
-
-    Attributes:
-        seed: of the normal distribution.
-        deviation: its standard deviation, 0.02 as published.
-        words: token embeddings [k, W] that take the k contexts nearest to the class name, or None for none; see
-            :meth:`PromptTower.embed_words`.
-    """
-
-    seed: int = 1
-    deviation: float = 0.02
-    words: Tensor | None = None
+DEVIATION = 0.02
+"""Of the normal distribution that contexts are drawn from, as published."""
 
 
 class PromptLearner(nn.Module):
@@ -54,23 +41,26 @@ class PromptLearner(nn.Module):
         local_contexts: the same.
     """
 
-    def __init__(self, tower: PromptTower, init: ContextInit | None = None) -> None:
-        """Draw the contexts from N(0, deviation²) on the CPU, the same on every device, global ones first.
+    def __init__(self, tower: PromptTower, *, seed: int = 1, words: Tensor | None = None) -> None:
+        """Draw the contexts from N(0, 0.02²) on the CPU, the same on every device, global ones first.
+
+        Args:
+            tower: from contexts to class vectors.
+            seed: of the drawing.
+            words: token embeddings [k, W] that take the k contexts nearest to the class name, or None for none; see
+                :meth:`PromptTower.embed_words`.
 
         Raises:
             UserError: for more words than contexts.
         """
         super().__init__()
-        init = init or ContextInit()
         self._tower = tower
         self._ways: dict[str, ContextsToVectors] = {GLOBAL: tower, LOCAL: tower}
-        generator = torch.Generator().manual_seed(init.seed)
+        generator = torch.Generator().manual_seed(seed)
         device = tower.device
-        start, words = 0, init.words
-        if words is not None:
-            start = _place_of_words(tower, len(words))
+        start = 0 if words is None else _place_of_words(tower, len(words))
         for name in (GLOBAL, LOCAL):
-            contexts = torch.randn(tower.context_shape, generator=generator) * init.deviation
+            contexts = torch.randn(tower.context_shape, generator=generator) * DEVIATION
             if words is not None:
                 contexts[..., start : start + len(words), :] = words.float().cpu()
             setattr(self, name, nn.Parameter(contexts.to(device)))

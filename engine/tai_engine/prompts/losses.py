@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tai_engine.errors import unknown_choice
-
 
 class Loss(Protocol):
     """Scores and labels [N, C] to one differentiable number."""
@@ -231,14 +229,3 @@ LOSSES: dict[str, Loss] = {
     "soft_cross_entropy": soft_cross_entropy,
     "asl_partial": partial_asymmetric_loss,
 }
-
-
-def get_loss(name: str) -> Loss:
-    """The loss of that name with its published constants.
-
-    Raises:
-        UserError: for an unknown name, listing the known ones.
-    """
-    if name not in LOSSES:
-        raise unknown_choice("loss", name, LOSSES)
-    return LOSSES[name]

@@ -8,30 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-
-class Prompt(NamedTuple):
-    """Token ids of one prompt, or of a part of it, and for each the context that takes its place (-1: none)."""
-
-    ids: list[int]
-    contexts: list[int]
-
-    def before(self, position: int) -> Prompt:
-        """The part before a position."""
-        return Prompt(self.ids[:position], self.contexts[:position])
-
-    def after(self, position: int) -> Prompt:
-        """The part from a position on."""
-        return Prompt(self.ids[position:], self.contexts[position:])
-
-    def padded(self, length: int, padding: int) -> Prompt:
-        """The prompt filled up to ``length`` tokens."""
-        missing = length - len(self.ids)
-        return Prompt(self.ids + [padding] * missing, self.contexts + [-1] * missing)
+from tai_engine.prompts.tokens import Prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +27,7 @@ class PromptChunk:
         rows: where in T a context goes.
         contexts: which context goes there, counted over [K, W] or [C * K, W].
         ends: [B] int64: where in T each class ends.
-        lengths: (number of classes, tokens of each), in order.
+        groups: rows, number of classes and tokens of each, per length.
     """
 
     classes: Tensor
@@ -54,14 +36,7 @@ class PromptChunk:
     rows: Tensor
     contexts: Tensor
     ends: Tensor
-    lengths: tuple[tuple[int, int], ...]
-
-    def groups(self) -> Iterator[tuple[slice, int, int]]:
-        """Rows, number of classes and tokens of each, per length."""
-        start = 0
-        for count, length in self.lengths:
-            yield slice(start, start + count * length), count, length
-            start += count * length
+    groups: tuple[tuple[slice, int, int], ...]
 
 
 def group_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
@@ -89,11 +64,10 @@ def pack(
         stride: contexts that each class has for itself; 0 where all share them.
         device: of the result.
     """
-    lengths: list[tuple[int, int]] = []
-    for c in classes:
-        length = len(prompts[c].ids)
-        count = lengths.pop()[0] if lengths and lengths[-1][1] == length else 0
-        lengths.append((count + 1, length))
+    groups: list[tuple[slice, int, int]] = []
+    for length, equal in groupby(len(prompts[c].ids) for c in classes):
+        count, start = len(list(equal)), groups[-1][0].stop if groups else 0
+        groups.append((slice(start, start + count * length), count, length))
     contexts = torch.tensor(
         [i + c * stride if i >= 0 else -1 for c in classes for i in prompts[c].contexts], dtype=torch.int64
     )
@@ -106,5 +80,5 @@ def pack(
         rows=rows.to(device),
         contexts=contexts[rows].to(device),
         ends=torch.tensor([len(prompts[c].ids) for c in classes], device=device).cumsum(0) - 1,
-        lengths=tuple(lengths),
+        groups=tuple(groups),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,13 @@ def contexts_before_name(n_contexts: int, position: str) -> int:
     if position not in POSITIONS:
         raise unknown_choice("position of the class name", position, POSITIONS)
     return {"end": n_contexts, "middle": n_contexts // 2, "front": 0}[position]
+
+
+class Prompt(NamedTuple):
+    """Token ids of one prompt, or of a part of it, and for each the context that takes its place (-1: none)."""
+
+    ids: list[int]
+    contexts: list[int]
 
 
 @dataclass(frozen=True)
@@ -52,24 +60,26 @@ class PromptTokens:
     context_length: int
     labels: tuple[str, ...]
 
-    def sequence(self, index: int, n_contexts: int, position: str) -> tuple[list[int], list[int]]:
-        """Token ids of one prompt, and for each of them the context that goes there (-1: none).
+    def prompts(self, n_contexts: int, position: str) -> list[Prompt]:
+        """The prompt of every class.
 
         Raises:
             UserError: for an unknown position, or a prompt that does not fit into the text tower.
         """
         before = contexts_before_name(n_contexts, position)
-        name, end = self.names[index], self.ends[index]
-        length = len(self.start) + n_contexts + len(name) + len(end)
-        if length > self.context_length:
-            raise UserError(
-                f"The class {self.labels[index]!r} with {n_contexts} contexts takes {length} tokens but the text tower "
-                f"has {self.context_length}; shorten the name or use fewer contexts."
-            )
         first, rest = list(range(before)), list(range(before, n_contexts))
-        contexts = [-1] * len(self.start) + first + [-1] * len(name) + rest + [-1] * len(end)
-        ids = [*self.start, *[self.placeholder] * before, *name, *[self.placeholder] * len(rest), *end]
-        return ids, contexts
+        prompts = []
+        for label, name, end in zip(self.labels, self.names, self.ends, strict=True):
+            length = len(self.start) + n_contexts + len(name) + len(end)
+            if length > self.context_length:
+                raise UserError(
+                    f"The class {label!r} with {n_contexts} contexts takes {length} tokens but the text tower has "
+                    f"{self.context_length}; shorten the name or use fewer contexts."
+                )
+            contexts = [-1] * len(self.start) + first + [-1] * len(name) + rest + [-1] * len(end)
+            ids = [*self.start, *[self.placeholder] * before, *name, *[self.placeholder] * len(rest), *end]
+            prompts.append(Prompt(ids, contexts))
+        return prompts
 
 
 def tokenize_prompts(

@@ -24,8 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.prompts.blocks import KeysValues, obstacle_to_cutting, obstacle_to_sharing, run_block
-from tai_engine.prompts.plan import Prompt, PromptChunk, group_by_length, pack
-from tai_engine.prompts.tokens import PromptTokens, contexts_before_name
+from tai_engine.prompts.plan import PromptChunk, group_by_length, pack
+from tai_engine.prompts.tokens import Prompt, PromptTokens, contexts_before_name
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ WAYS = ("shared", "cut", "full")
 _KEPT_VECTORS = 15
 _LAYERS_OF_OTHERS = 24
 _CHUNKS_PER_BUDGET = 4
+
+_Way = Callable[[PromptChunk, Tensor, list[KeysValues]], Tensor]
 
 
 class PromptTower:
@@ -80,14 +82,18 @@ class PromptTower:
             raise UserError(f"The number of contexts is {n_contexts}; it has to be 1 or more.")
         self._model = model.eval().requires_grad_(False)
         self._part = model.text if hasattr(model, "text") else model
-        self._embedding = _word_embedding(self._part)
+        embedding = getattr(self._part, "token_embedding", None)
+        if embedding is None:  # a tower of transformers
+            embedding = self._part.transformer.get_input_embeddings()
+        self._embedding: nn.Embedding = embedding
         self.width = int(self._embedding.weight.shape[1])
         self.n_classes = len(tokens.names)
         self.n_contexts = n_contexts
         self.class_specific = class_specific
         self.position = position
-        prompts = [Prompt(*tokens.sequence(c, n_contexts, position)) for c in range(self.n_classes)]
+        prompts = tokens.prompts(n_contexts, position)
         self.way = self._choose_way(way, [prompt.ids for prompt in prompts])
+        self._compute: _Way = {"shared": self._shared, "cut": self._cut, "full": self._full}[self.way]
         self._prefix, self._chunks = self._plan(prompts, tokens, memory_bytes)
 
     @property
@@ -137,14 +143,9 @@ class PromptTower:
     def _class_vectors(self, rows_KW: Tensor) -> Tensor:
         """[C, D] of contexts as [K, W] or [C * K, W]."""
         prefix = self._run_prefix(rows_KW)
-        outputs = [self._chunk_vectors(chunk, rows_KW, prefix) for chunk in self._chunks]
+        outputs = [self._compute(chunk, rows_KW, prefix) for chunk in self._chunks]
         order = torch.cat([chunk.classes for chunk in self._chunks]).argsort()
         return torch.cat(outputs)[order]
-
-    def _chunk_vectors(self, chunk: PromptChunk, rows_KW: Tensor, prefix: list[KeysValues]) -> Tensor:
-        compute: Callable[..., Tensor] = {"shared": self._shared, "cut": self._cut, "full": self._full}[self.way]
-        out_BD = compute(chunk, rows_KW, prefix)
-        return out_BD.to(torch.promote_types(out_BD.dtype, torch.float32))
 
     def _gradient(self, rows_KW: Tensor, gradient_CD: Tensor) -> Tensor:
         """Of the contexts, from that of the class vectors: every chunk is computed again, by itself."""
@@ -159,7 +160,7 @@ class PromptTower:
         sums = [torch.zeros_like(tensor, dtype=dtype) for tensor in (rows_KW, *leaves)]
         for chunk in self._chunks:
             with torch.enable_grad():
-                out_BD = self._chunk_vectors(chunk, rows_KW, detached)
+                out_BD = self._compute(chunk, rows_KW, detached)
             found = torch.autograd.grad(out_BD, [rows_KW, *leaves], gradient_CD[chunk.classes], allow_unused=True)
             for total, part in zip(sums, found, strict=True):
                 if part is not None:
@@ -194,9 +195,13 @@ class PromptTower:
         n_prefix = 0
         if self.way == "shared":
             n_prefix = len(tokens.start) + (0 if self.class_specific else self.contexts_before_name)
-        own = [prompt.after(n_prefix) for prompt in prompts]
+        own = [Prompt(ids[n_prefix:], contexts[n_prefix:]) for ids, contexts in prompts]
         if self.way == "full":
-            own = [prompt.padded(tokens.context_length, tokens.padding) for prompt in own]
+            missing = [tokens.context_length - len(prompt.ids) for prompt in own]
+            own = [
+                Prompt(ids + [tokens.padding] * n, contexts + [-1] * n)
+                for (ids, contexts), n in zip(own, missing, strict=True)
+            ]
         layers = len(getattr(self._part.transformer, "resblocks", ())) or _LAYERS_OF_OTHERS
         token_bytes = _KEPT_VECTORS * layers * self.width * self._embedding.weight.element_size()
         budget = memory_bytes // token_bytes
@@ -204,14 +209,15 @@ class PromptTower:
             # Smaller chunks are as fast, and an allocator keeps more than it gives out.
             budget //= _CHUNKS_PER_BUDGET
         stride = self.n_contexts if self.class_specific else 0
-        prefix = pack([0], [prompts[0].before(n_prefix)], 0, stride, self.device)
+        start = Prompt(prompts[0].ids[:n_prefix], prompts[0].contexts[:n_prefix])
+        prefix = pack([0], [start], 0, stride, self.device)
         chunks = (
             pack(classes, own, n_prefix, stride, self.device)
             for classes in group_by_length([len(prompt.ids) for prompt in own], budget)
         )
         return prefix, tuple(chunks)
 
-    # The three ways: [B, D] of a chunk in the tower's own dtype
+    # The three ways: [B, D] of a chunk, in fp32 or better
 
     def _embed(self, chunk: PromptChunk, rows_KW: Tensor) -> Tensor:
         """[T, W]: token embeddings or contexts, plus positions."""
@@ -242,7 +248,7 @@ class PromptTower:
     def _cut(self, chunk: PromptChunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
         x_TW = self._embed(chunk, rows_KW)
         ends_BW = []
-        for rows, count, length in chunk.groups():
+        for rows, count, length in chunk.groups:
             mask = self._part.attn_mask[:length, :length]
             out_BSW = self._part.transformer(x_TW[rows].view(count, length, self.width), attn_mask=mask)
             ends_BW.append(out_BSW[:, -1])
@@ -257,15 +263,14 @@ class PromptTower:
             result: Tensor = self._model.encode_text(chunk.ids.view(len(chunk.classes), -1), normalize=False)
         finally:
             handle.remove()
-        return result
+        return result.to(torch.promote_types(result.dtype, torch.float32))
 
     def _read_out(self, x_BW: Tensor) -> Tensor:
         x_BW = self._part.ln_final(x_BW)
         projection = self._part.text_projection
-        if projection is None:
-            return x_BW
-        result: Tensor = projection(x_BW) if isinstance(projection, nn.Linear) else x_BW @ projection
-        return result
+        if projection is not None:
+            x_BW = projection(x_BW) if isinstance(projection, nn.Linear) else x_BW @ projection
+        return x_BW.to(torch.promote_types(x_BW.dtype, torch.float32))
 
 
 class _Recomputed(torch.autograd.Function):
@@ -285,10 +290,3 @@ class _Recomputed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient_CD: Tensor) -> tuple[None, Tensor]:
         return None, ctx.tower._gradient(ctx.saved_tensors[0], gradient_CD)
-
-
-def _word_embedding(part: Any) -> nn.Embedding:
-    embedding = getattr(part, "token_embedding", None)
-    if embedding is None:  # a tower of transformers
-        embedding = part.transformer.get_input_embeddings()
-    return embedding

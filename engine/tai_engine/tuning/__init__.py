@@ -1,16 +1,18 @@
 """Prompts learned from sentences alone; reads stores, never pictures."""
 
 from tai_engine.tuning.checkpoint import EpochMetrics
-from tai_engine.tuning.config import TuningConfig
+from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.constants import ConstantsGrid, FoundConstants, Trial, find_constants
+from tai_engine.tuning.job import TuningResult, tune
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
-from tai_engine.tuning.tune import TextModel, TuningResult, TuningTask, check_store, tune, tune_task
+from tai_engine.tuning.task import TextModel, TuningTask, check_store
 
 __all__ = [
     "ConstantsGrid",
     "DivergedError",
     "EpochMetrics",
     "FoundConstants",
+    "NegativeConfig",
     "StepProgress",
     "TextModel",
     "Trial",
@@ -21,5 +23,4 @@ __all__ = [
     "check_store",
     "find_constants",
     "tune",
-    "tune_task",
 ]

@@ -9,7 +9,6 @@ from typing import Any
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.prompts.losses import LOSSES
-from tai_engine.tuning.negatives.strategies import NegativeConfig
 
 SCHEDULES = ("cosine", "constant")
 KEEPS = ("last", "best")
@@ -17,6 +16,56 @@ KEEPS = ("last", "best")
 TUNING_LOSSES = tuple(name for name in LOSSES if name != "asl_partial")
 # Published pairs are 50 for sentences and 40 for the pictures of VOC and COCO.
 IMAGE_TO_TEXT_TEMPERATURE = 0.8
+
+
+STRATEGIES = ("none", "random", "hard")
+"""``none``: training sees the sentences as they come."""
+
+
+@dataclass(frozen=True)
+class NegativeConfig:
+    """How negatives are found and how many of them train.
+
+    Attributes:
+        strategy: one of ``STRATEGIES``.
+        share: part of a training batch that mined sentences fill, in [0, 1].
+        per_class: sentences mined for each class, at least 1.
+        refresh: ``"epoch"``, or the number of steps after which class vectors have moved enough to mine again.
+        margin: guard, in [0, 1]: the highest similarity taken lies this part of the way down from the mean similarity
+            of the class's own sentences to that of all sentences. It is relative because cosines of texts lie in
+            another narrow range for every model.
+        skip_top: guard, from 0 to 1000: so many of the most similar sentences that are left below it are left out too.
+        random_share: guard, in [0, 1]: part of ``per_class`` that is drawn at random among sentences without the class.
+        seed: of every random choice; with the count of refreshes it decides them, so a run can be resumed.
+    """
+
+    strategy: str = "hard"
+    share: float = 0.25
+    per_class: int = 64
+    refresh: str | int = "epoch"
+    margin: float = 0.1
+    skip_top: int = 5
+    random_share: float = 0.25
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise unknown_choice("strategy for negatives", self.strategy, STRATEGIES)
+        for name in ("share", "margin", "random_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"The {name} of negatives is {getattr(self, name)}; it has to lie between 0 and 1.")
+        if self.per_class < 1:
+            raise UserError(f"The number of negatives per class is {self.per_class}; it has to be 1 or more.")
+        if not 0 <= self.skip_top <= 1000:
+            raise UserError(f"The number of top negatives to skip is {self.skip_top}; it has to be from 0 to 1000.")
+        if self.refresh != "epoch" and not (isinstance(self.refresh, int) and self.refresh >= 1):
+            raise UserError(
+                f"The refresh of negatives is {self.refresh!r}; it has to be 'epoch' or a number of steps from 1 on."
+            )
+
+    def refresh_is_due(self, step: int, steps_per_epoch: int) -> bool:
+        """Whether negatives are mined before ``step`` (counted from 0 over the whole run)."""
+        return step % (steps_per_epoch if self.refresh == "epoch" else int(self.refresh)) == 0
 
 
 @dataclass(frozen=True)

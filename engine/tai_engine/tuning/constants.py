@@ -16,10 +16,9 @@ from typing import Any
 
 from tai_engine.errors import UserError
 from tai_engine.files import write_atomically
-from tai_engine.tuning.config import TuningConfig
+from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.loop import DivergedError, Tuner
-from tai_engine.tuning.negatives.strategies import NegativeConfig
-from tai_engine.tuning.tune import Init, TuningTask, identity_of
+from tai_engine.tuning.task import TuningTask
 
 NAME = "constants.json"
 
@@ -110,7 +109,6 @@ def find_constants(
     config: TuningConfig,
     grid: ConstantsGrid | None = None,
     *,
-    init: Init = None,
     folder: Path | None = None,
     progress: Callable[[int, int, Trial], None] | None = None,
 ) -> FoundConstants:
@@ -120,7 +118,6 @@ def find_constants(
         task: what to tune.
         config: everything else of the recipe; negatives are left out of the short runs.
         grid: what to try.
-        init: as in `tune`.
         folder: ``constants.json`` is kept there, and not found a second time.
         progress: called after each trial with how many are done, how many there are, and the trial.
 
@@ -132,13 +129,13 @@ def find_constants(
         raise UserError(
             "Finding constants goes by held-out sentences, but there are none: hold some out, or give more sentences."
         )
-    identity = json.loads(json.dumps({**identity_of(task, config, init), "grid": asdict(grid)}))
+    identity = json.loads(json.dumps({**task.identity(config), "grid": asdict(grid)}))
     if folder is not None and (kept := _load(folder / NAME, identity)) is not None:
         return kept
     trials = []
     pairs = list(itertools.product(grid.learning_rates, grid.text_temperatures))
     for number, (rate, temperature) in enumerate(pairs, 1):
-        trials.append(_try(task, config, init, rate, temperature, grid.steps))
+        trials.append(_try(task, config, rate, temperature, grid.steps))
         if progress:
             progress(number, len(pairs), trials[-1])
     finished = [trial for trial in trials if trial.merged is not None]
@@ -161,7 +158,7 @@ def _load(path: Path, identity: dict[str, Any]) -> FoundConstants | None:
         return None
 
 
-def _try(task: TuningTask, config: TuningConfig, init: Init, rate: float, temperature: float, steps: int) -> Trial:
+def _try(task: TuningTask, config: TuningConfig, rate: float, temperature: float, steps: int) -> Trial:
     short = replace(
         config,
         learning_rate=rate,
@@ -173,7 +170,7 @@ def _try(task: TuningTask, config: TuningConfig, init: Init, rate: float, temper
         epochs=steps,  # never fewer than are wanted: the number of steps is what ends it
         negatives=NegativeConfig(strategy="none"),
     )
-    tuner = Tuner(task.store, task.split, task.learner(short, init), short, evaluate_epochs=False)
+    tuner = Tuner(task.store, task.split, task.learner(short.seed), short, evaluate_epochs=False)
     try:
         tuner.run(max_steps=steps)
         found = tuner.evaluate()

@@ -14,7 +14,7 @@ from torch import Tensor
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
 from tai_engine.features import FeatureBatch
 from tai_engine.prompts.learner import ClassVectors
-from tai_engine.prompts.losses import get_loss
+from tai_engine.prompts.losses import LOSSES
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable
 from tai_kernels.scoring import ops
@@ -70,7 +70,7 @@ def score_sentences(batch: FeatureBatch, vectors: ClassVectors, config: TuningCo
 
 def tuning_loss(scores: SentenceScores, labels_BC: Tensor, config: TuningConfig) -> Tensor:
     """The loss of the coarse scores plus that of the fine ones; of the coarse ones alone where there are no others."""
-    loss = get_loss(config.loss)
+    loss = LOSSES[config.loss]
     labels_BC = labels_BC.to(scores.coarse.device, non_blocking=True)
     if scores.fine is scores.coarse:
         return loss(scores.coarse, labels_BC)

@@ -17,14 +17,15 @@ from torch.nn.functional import normalize
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.prompts.learner import ClassVectors, PromptLearner
-from tai_engine.tuning.checkpoint import EpochMetrics, RunState
+from tai_engine.tuning.checkpoint import EpochMetrics, RunState, load_checkpoint, save_checkpoint
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut, evaluate, score_sentences, tuning_loss
-from tai_engine.tuning.negatives.strategies import MinedNegatives, Strategy, describe, make_strategy, mix_into_batch
+from tai_engine.tuning.negatives.miner import NegativeMiner
+from tai_engine.tuning.negatives.strategies import MinedNegatives
 from tai_engine.tuning.noise import disturbed
-from tai_engine.tuning.order import EpochOrder, mixing_generator, noise_generator
+from tai_engine.tuning.order import MIX, NOISE, EpochOrder, generator_of
 from tai_engine.tuning.run_folder import RunFolder
-from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable, Split, StoredVectors
+from tai_engine.tuning.sentence_table import SentenceStore, Split
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -54,18 +55,6 @@ class StepProgress:
     learning_rate: float
     steps_per_second: float
     held_out_map: float | None
-
-
-def batch_loss(learner: PromptLearner, batch: FeatureBatch, labels_BC: Tensor, config: TuningConfig) -> Tensor:
-    """The loss of a batch, differentiable w.r.t. the contexts.
-
-    Args:
-        learner: the contexts.
-        batch: features of B sentences.
-        labels_BC: [B, C] bool.
-        config: the recipe.
-    """
-    return tuning_loss(score_sentences(batch, learner.class_vectors(), config), labels_BC, config)
 
 
 class Tuner:
@@ -129,11 +118,14 @@ class Tuner:
             seed=config.seed,
             window_groups=config.window_groups,
         )
-        self._strategy: Strategy | None = None
+        self._miner: NegativeMiner | None = None
+        if config.negatives.strategy != "none":
+            device = "auto" if learner.tower.device.type == "cuda" else "cpu"
+            self._miner = NegativeMiner(store, split.training, config.negatives, device=device)
         self._last_good: dict[str, Tensor] = {}
         self._updating = False
         self._saved_at = time.monotonic()
-        self.state = (folder.load() if folder else None) or RunState()
+        self.state = (load_checkpoint(folder.path, folder.identity) if folder else None) or RunState()
         if self.state.contexts:
             learner.load_contexts(self.state.contexts)
             self._optimizer.load_state_dict(self.state.optimizer)
@@ -209,13 +201,16 @@ class Tuner:
 
     def _train_on(self, batch: FeatureBatch, indices_B: Tensor, epoch: int, begun: float) -> float:
         """One step, which began at ``begun``; returns the loss before it."""
-        state = self.state
-        batch, labels_BC = self._with_negatives(batch, indices_B)
-        batch = disturbed(batch, self._config.noise, noise_generator(self._config.seed, state.step))
+        state, config = self.state, self._config
+        if self._miner:
+            batch, indices_B = self._with_negatives(self._miner, batch, indices_B)
+        if config.noise:
+            batch = disturbed(batch, config.noise, generator_of(config.seed, NOISE, state.step))
         for group in self._optimizer.param_groups:
-            group["lr"] = self._config.learning_rate_of(epoch)
+            group["lr"] = config.learning_rate_of(epoch)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = batch_loss(self.learner, batch, labels_BC, self._config)
+        scores = score_sentences(batch, self.learner.class_vectors(), config)
+        loss = tuning_loss(scores, self._split.training.labels(indices_B), config)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._diverged(epoch)
@@ -229,45 +224,27 @@ class Tuner:
         self._updating = False
         return value
 
-    def _with_negatives(self, batch: FeatureBatch, indices_B: Tensor) -> tuple[FeatureBatch, Tensor]:
-        """The batch with its mined share, each sentence once, and its labels [B, C]."""
-        config, state, training = self._config.negatives, self.state, self._split.training
-        if config.strategy != "none" and config.refresh_is_due(state.step, self.order.steps):
-            period = self.order.steps if config.refresh == "epoch" else int(config.refresh)
-            state.mined = self._mine(state.step // period)
-        if state.mined is not None:
-            mixed_B = mix_into_batch(
-                indices_B, state.mined, config.share, mixing_generator(self._config.seed, state.step)
-            )
-            kept = len(indices_B) - round(config.share * len(indices_B))
-            if mixed_B is not indices_B:
-                own, mined = mixed_B[:kept], torch.unique(mixed_B[kept:])
-                mined = mined[~torch.isin(mined, own)]
-                parts = [batch[:kept]] if kept else []
-                if len(mined):
-                    parts.append(self._store.read_items(training.positions[mined]))
-                batch, indices_B = FeatureBatch.concatenate(parts), torch.cat([own, mined])
-        return batch, training.labels(indices_B)
+    def _with_negatives(
+        self, miner: NegativeMiner, batch: FeatureBatch, indices_B: Tensor
+    ) -> tuple[FeatureBatch, Tensor]:
+        """The batch with its mined share, after mining anew where that is due."""
+        state, per_epoch = self.state, self.order.steps
+        if self._config.negatives.refresh_is_due(state.step, per_epoch):
+            refresh = self._config.negatives.refresh
+            state.mined = self._mine(miner, state.step // (per_epoch if refresh == "epoch" else int(refresh)))
+        if state.mined is None:
+            return batch, indices_B
+        return miner.mix(batch, indices_B, state.mined, generator_of(self._config.seed, MIX, state.step))
 
-    def _mine(self, refresh: int) -> MinedNegatives:
-        training = self._split.training
-        if self._strategy is None:
-            vectors = StoredVectors(self._store, training)
-            device = "auto" if self.learner.tower.device.type == "cuda" else "cpu"
-            self._strategy = make_strategy(self._config.negatives, vectors, training.holders(), device=device)
+    def _mine(self, miner: NegativeMiner, refresh: int) -> MinedNegatives:
         with torch.no_grad():
             queries_CD = normalize(self.learner.tower(self.learner.global_contexts), dim=1)
-        mined = self._strategy.mine(queries_CD, refresh)
-        if self._folder and self._store.spec.has_text:
-            lines = describe(mined, self._store.class_names, self._texts)
-            title = (
-                f"{self._config.negatives.strategy} negatives before step {self.state.step + 1}, {len(mined)} in all"
-            )
+        mined = miner.mine(queries_CD, refresh)
+        if self._folder and (lines := miner.describe(mined)):
+            strategy = self._config.negatives.strategy
+            title = f"{strategy} negatives before step {self.state.step + 1}, {len(mined)} in all"
             self._folder.write_mined(title, lines)
         return mined
-
-    def _texts(self, sentences: object) -> list[str]:
-        return self._store.read_texts(self._split.training.positions[torch.as_tensor(sentences, dtype=torch.int64)])
 
     def _remember(self) -> None:
         """Keep the contexts whose loss was just found to be finite."""
@@ -325,20 +302,5 @@ class Tuner:
             return
         self.state.contexts = contexts
         self.state.optimizer = self._optimizer.state_dict()
-        self._folder.save(self.state)
+        save_checkpoint(self._folder.path, self.state, self._folder.identity)
         self._saved_at = time.monotonic()
-
-
-def table_of_classes(
-    names: tuple[str, ...], training: SentenceTable, held_out: SentenceTable, found: HeldOut | None
-) -> list[dict[str, object]]:
-    """A row per class: its sentences, and its average precision where it is held out."""
-    trained, held = training.class_counts().tolist(), held_out.class_counts().tolist()
-    rows = []
-    for c, name in enumerate(names):
-        row: dict[str, object] = {"class": name, "training_sentences": trained[c], "held_out_sentences": held[c]}
-        for kind in ("merged", "coarse", "fine"):
-            value = float("nan") if found is None else float(getattr(found, kind).values[c])
-            row[f"ap_{kind}"] = None if math.isnan(value) else value
-        rows.append(row)
-    return rows

@@ -23,11 +23,9 @@ def disturbed(batch: FeatureBatch, noise: float, generator: torch.Generator) -> 
 
     Args:
         batch: unit rows on the CPU.
-        noise: mean length of what is added to vectors of length 1; 0 gives the batch itself.
+        noise: mean length of what is added to vectors of length 1.
         generator: on the CPU; the only source of chance.
     """
-    if not noise:
-        return batch
 
     def add(rows_ND: Tensor) -> Tensor:
         drawn_ND = torch.randn(rows_ND.shape, generator=generator) * (noise / rows_ND.shape[1] ** 0.5)

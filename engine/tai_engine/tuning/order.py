@@ -14,23 +14,20 @@ from torch import Tensor
 from tai_engine.features import FeatureBatch
 from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable
 
-_ORDER, _MIX, _NOISE = 1, 2, 3
+ORDER, MIX, NOISE = 1, 2, 3
+"""What chance decides: the order of an epoch, which mined sentences a step sees, how its sentences are disturbed."""
 
 
 def generator_of(seed: int, purpose: int, number: int) -> torch.Generator:
-    """A source of chance that depends on nothing but its arguments, so that a run can go on anywhere."""
+    """A source of chance that depends on nothing but its arguments, so that a run can go on anywhere.
+
+    Args:
+        seed: of the run.
+        purpose: ``ORDER``, ``MIX`` or ``NOISE``.
+        number: of the epoch or step.
+    """
     state = np.random.SeedSequence([seed, purpose, number]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]) >> 1)
-
-
-def mixing_generator(seed: int, step: int) -> torch.Generator:
-    """What decides which mined sentences a step sees."""
-    return generator_of(seed, _MIX, step)
-
-
-def noise_generator(seed: int, step: int) -> torch.Generator:
-    """What decides how a step's sentences are disturbed."""
-    return generator_of(seed, _NOISE, step)
 
 
 class EpochOrder:
@@ -87,7 +84,7 @@ class EpochOrder:
 
     def _windows(self, epoch: int) -> Iterator[tuple[list[int], Tensor]]:
         """Groups (by their place in the list of groups) of each window, and its sentences in random order."""
-        generator = generator_of(self._seed, _ORDER, epoch)
+        generator = generator_of(self._seed, ORDER, epoch)
         shuffled = torch.randperm(len(self._groups), generator=generator).tolist()
         for start in range(0, len(shuffled), self._window_groups):
             groups = sorted(shuffled[start : start + self._window_groups])

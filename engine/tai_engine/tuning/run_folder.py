@@ -10,7 +10,7 @@ from typing import Any
 
 from tai_engine.files import write_atomically
 from tai_engine.prompts.prompt_set import PromptSet
-from tai_engine.tuning.checkpoint import EpochMetrics, RunState, load_checkpoint, save_checkpoint
+from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.curve import draw_curve
 
 METRICS, CURVE, PER_CLASS, MINED = "metrics.jsonl", "curve.png", "per_class.jsonl", "mined.txt"
@@ -32,15 +32,7 @@ class RunFolder:
             identity: recipe and data of the run.
         """
         self.path = path
-        self._identity = identity
-
-    def load(self) -> RunState | None:
-        """See `load_checkpoint`."""
-        return load_checkpoint(self.path, self._identity)
-
-    def save(self, state: RunState) -> None:
-        """See `save_checkpoint`."""
-        save_checkpoint(self.path, state, self._identity)
+        self.identity = identity
 
     def write_metrics(self, history: Sequence[EpochMetrics]) -> None:
         """``metrics.jsonl`` and ``curve.png``."""

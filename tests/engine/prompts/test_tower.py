@@ -16,8 +16,8 @@ from torch.nn.functional import normalize
 from golden_set import TOLERANCE, golden_set
 from tai_engine.encoders import load_encoder
 from tai_engine.errors import UserError
-from tai_engine.prompts.plan import Prompt, group_by_length, pack
-from tai_engine.prompts.tokens import POSITIONS, PromptTokens, tokenize_prompts, word_ids
+from tai_engine.prompts.plan import group_by_length, pack
+from tai_engine.prompts.tokens import POSITIONS, Prompt, PromptTokens, tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
 from tiny_models import build_tiny_model, tiny_config
 
@@ -222,7 +222,7 @@ def full_length_vectors(model: Any, tokens: PromptTokens, contexts: Tensor, posi
     table = part.token_embedding.weight
     rows = []
     for c in range(len(tokens.names)):
-        ids, slots = tokens.sequence(c, contexts.shape[-2], position)
+        ids, slots = tokens.prompts(contexts.shape[-2], position)[c]
         own = contexts[c] if contexts.ndim == 3 else contexts
         ids = [len(table) + slot if slot >= 0 else i for i, slot in zip(ids, slots, strict=True)]
         ids += [tokens.padding] * (tokens.context_length - len(ids))
@@ -320,9 +320,9 @@ def test_tokens_by_hand(tokenizer: Any):
     assert (tokens.padding, tokens.context_length) == (0, 77)
     name = tokens.names[0][0]
     x = tokens.placeholder
-    assert tokens.sequence(0, 3, "end") == ([start, x, x, x, name, stop, end], [-1, 0, 1, 2, -1, -1, -1])
-    assert tokens.sequence(0, 3, "middle") == ([start, x, name, x, x, stop, end], [-1, 0, -1, 1, 2, -1, -1])
-    assert tokens.sequence(0, 3, "front") == ([start, name, x, x, x, stop, end], [-1, -1, 0, 1, 2, -1, -1])
+    assert tokens.prompts(3, "end")[0] == ([start, x, x, x, name, stop, end], [-1, 0, 1, 2, -1, -1, -1])
+    assert tokens.prompts(3, "middle")[0] == ([start, x, name, x, x, stop, end], [-1, 0, -1, 1, 2, -1, -1])
+    assert tokens.prompts(3, "front")[0] == ([start, name, x, x, x, stop, end], [-1, -1, 0, 1, 2, -1, -1])
 
 
 def test_a_tokenizer_without_a_start_that_fills_with_its_end_token():
@@ -389,8 +389,7 @@ def test_packing_by_hand():
     assert chunk.positions.tolist() == [10, 10, 11, 12, 10, 11, 12]
     assert (chunk.rows.tolist(), chunk.contexts.tolist()) == ([2, 4], [0, 5])
     assert chunk.ends.tolist() == [0, 3, 6]
-    assert chunk.lengths == ((1, 1), (2, 3))
-    assert list(chunk.groups()) == [(slice(0, 1), 1, 1), (slice(1, 7), 2, 3)]
+    assert chunk.groups == ((slice(0, 1), 1, 1), (slice(1, 7), 2, 3))
 
 
 # The published code's numbers

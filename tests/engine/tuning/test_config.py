@@ -3,9 +3,8 @@ import math
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.tuning import TuningConfig
+from tai_engine.tuning import NegativeConfig, TuningConfig
 from tai_engine.tuning.config import differences
-from tai_engine.tuning.negatives.strategies import NegativeConfig
 
 
 def test_the_defaults_are_the_published_recipe():

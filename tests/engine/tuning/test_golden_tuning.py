@@ -10,7 +10,7 @@ import torch
 from golden_set import golden_set
 from sentence_stores import write_store
 from tai_engine.encoders import load_encoder
-from tai_engine.tuning import TuningConfig, tune
+from tai_engine.tuning import TuningConfig, TuningTask, tune
 from tai_engine.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.golden
@@ -47,7 +47,8 @@ def golden_run(golden_model, tmp_path_factory):
         held_out=0,
     )
     init = {"global_contexts": golden["ctx_global"], "local_contexts": golden["ctx_local"]}
-    return tune(store, encoder, vocabulary, config, init=init, run=folder / "run"), folder / "run"
+    task = TuningTask.prepare(store, encoder, vocabulary, config, init)
+    return tune(task, config, folder / "run"), folder / "run"
 
 
 def test_losses_of_every_step(golden_run):

@@ -7,7 +7,7 @@ import torch
 from sentence_stores import example_sentences, write_store
 from tai_engine.errors import UserError
 from tai_engine.tuning import sentence_table
-from tai_engine.tuning.order import EpochOrder, generator_of, mixing_generator
+from tai_engine.tuning.order import MIX, EpochOrder, generator_of
 from tai_engine.tuning.sentence_table import StoredVectors, split_sentences
 
 
@@ -169,5 +169,5 @@ def test_chance_is_named_by_its_arguments():
         for key in [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1)]
     }
     assert len(draws) == 4
-    first, again = (torch.rand(3, generator=mixing_generator(5, 7)) for _ in range(2))
+    first, again = (torch.rand(3, generator=generator_of(5, MIX, 7)) for _ in range(2))
     assert torch.equal(first, again)

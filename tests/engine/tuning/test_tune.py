@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sentence_stores import NAMES, example_sentences, write_store
+from sentence_stores import NAMES, example_sentences, tune, write_store
 from tai_engine.errors import UserError
 from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.prompts.prompt_set import PromptSet
@@ -17,15 +17,14 @@ from tai_engine.tuning import (
     ConstantsGrid,
     DivergedError,
     FoundConstants,
+    NegativeConfig,
     Trial,
     TuningConfig,
     TuningTask,
     find_constants,
     loop,
-    tune,
 )
 from tai_engine.tuning.held_out import evaluate
-from tai_engine.tuning.negatives.strategies import NegativeConfig
 from tai_engine.tuning.sentence_table import split_sentences
 from tai_engine.vocabulary import Vocabulary
 
@@ -456,7 +455,7 @@ def test_constants_are_found_by_held_out_sentences(sentence_store, encoder, voca
     assert f"learning rate {found.best.learning_rate:g}" in found.describe()
     # A short run is a run: the trial's figures are those of as many steps of tuning at that rate.
     short = replace(CONFIG, learning_rate=0.3, text_temperature=5.0, schedule="constant", warmup_epochs=0, epochs=9)
-    tuner = loop.Tuner(sentence_store, task.split, task.learner(short, None), short)
+    tuner = loop.Tuner(sentence_store, task.split, task.learner(short.seed), short)
     tuner.run(max_steps=5)
     assert tuner.state.step == 5
     assert tuner.evaluate().merged.mean == found.trials[2].merged

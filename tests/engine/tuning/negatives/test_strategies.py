@@ -12,12 +12,11 @@ from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
 from tai_engine.faiss_library import faiss
+from tai_engine.tuning.config import STRATEGIES, NegativeConfig
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.negatives.strategies import (
-    STRATEGIES,
     HardNegatives,
     MinedNegatives,
-    NegativeConfig,
     describe,
     draw_outside,
     make_strategy,

@@ -1,0 +1,161 @@
+"""What is tuned: labelled sentences, a text tower and a vocabulary that fit together, and what contexts start from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from torch import Tensor
+
+from tai_engine.errors import UserError
+from tai_engine.features import require_same_space
+from tai_engine.prompts.learner import PromptLearner
+from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.prompts.tokens import tokenize_prompts, word_ids
+from tai_engine.prompts.tower import PromptTower
+from tai_engine.tuning.config import TuningConfig
+from tai_engine.tuning.sentence_table import SentenceStore, Split, split_sentences
+from tai_engine.vocabulary import Vocabulary
+
+Init: TypeAlias = str | PromptSet | Mapping[str, Tensor] | None
+"""What contexts start from: words, tuned prompts, contexts by name, or chance."""
+
+
+class TextModel(Protocol):
+    """What tuning needs of an encoder; `tai_engine.encoders.Encoder` has it."""
+
+    model: Any
+    space_key: str
+    context_length: int
+    logit_scale: float
+    precision: str
+
+    def tokenize(self, sentences: Sequence[str], /) -> Tensor:
+        """[N, context_length] int64."""
+
+
+@dataclass(frozen=True, eq=False)
+class TuningTask:
+    """A store, a text tower and a vocabulary that fit together, and a start: everything but the recipe's numbers.
+
+    Attributes:
+        store: labelled sentences.
+        text_model: the encoder of the store.
+        vocabulary: of the labels.
+        split: training and held-out sentences.
+        tower: over the vocabulary's names.
+        words: embeddings [k, W] that take the contexts nearest to the name; None for none.
+        contexts: to start from, by name; None for those drawn at random.
+        start: what the last two are, in words, for the record.
+        cuda_graphs: record the way through the text tower once and replay it; for GPUs and few classes.
+    """
+
+    store: SentenceStore
+    text_model: TextModel
+    vocabulary: Vocabulary
+    split: Split
+    tower: PromptTower
+    words: Tensor | None
+    contexts: Mapping[str, Tensor] | None
+    start: str
+    cuda_graphs: bool = False
+
+    @classmethod
+    def prepare(
+        cls,
+        store: SentenceStore,
+        text_model: TextModel,
+        vocabulary: Vocabulary,
+        config: TuningConfig,
+        init: Init = None,
+        *,
+        cuda_graphs: bool = False,
+    ) -> TuningTask:
+        """Check that all fit, and read which sentences there are.
+
+        Args:
+            store: sentences with labels of ``vocabulary``.
+            text_model: the encoder whose features they are.
+            vocabulary: what to tag.
+            config: of which the shape of the contexts and the held-out share count here.
+            init: words whose embeddings take the contexts nearest to the name, tuned prompts of the same space, or
+                contexts by name; None draws them at random.
+            cuda_graphs: see above.
+
+        Raises:
+            UserError: for a store of pictures, without labels, of another vocabulary or space, or without a sentence to
+                train on; for prompts of another space to start from; and as `PromptTower`.
+        """
+        check_store(store, vocabulary)
+        require_same_space(store.spec.space_key, text_model.space_key, f"The store {store.path}", "the text tower")
+        tokens = tokenize_prompts(text_model.tokenize, vocabulary.names, text_model.context_length)
+        tower = PromptTower(
+            text_model.model,
+            tokens,
+            n_contexts=config.n_contexts,
+            class_specific=config.class_specific,
+            position=config.position,
+        )
+        words, contexts, start = None, None, "random"
+        if isinstance(init, str):
+            words, start = tower.embed_words(word_ids(text_model.tokenize, tokens, init)), f"words: {init}"
+        elif init is not None:
+            if isinstance(init, PromptSet):
+                require_same_space(init.space_key, store.spec.space_key, "The initial prompt set", "the store")
+                init = init.contexts
+            sums = {name: f"{float(tensor.double().sum()):.12g}" for name, tensor in sorted(init.items())}
+            contexts, start = dict(init), f"contexts with the sums {json.dumps(sums)}"
+        split = split_sentences(store, config.held_out)
+        return cls(store, text_model, vocabulary, split, tower, words, contexts, start, cuda_graphs)
+
+    def learner(self, seed: int) -> PromptLearner:
+        """Contexts at their start.
+
+        Raises:
+            UserError: as `PromptLearner`, its `load_contexts` and its `record_graphs`.
+        """
+        learner = PromptLearner(self.tower, seed=seed, words=self.words)
+        if self.contexts is not None:
+            learner.load_contexts(self.contexts)
+        if self.cuda_graphs:
+            learner.record_graphs()
+        return learner
+
+    def identity(self, config: TuningConfig) -> dict[str, Any]:
+        """Everything that decides what comes of a run, as JSON."""
+        return {
+            "recipe": config.as_recipe(),
+            "vocabulary": self.vocabulary.fingerprint,
+            "data": self.store.data_fingerprint,
+            "space_key": self.store.spec.space_key,
+            "features": self.store.spec.recipe_key,
+            "init": self.start,
+        }
+
+
+def check_store(store: SentenceStore, vocabulary: Vocabulary) -> None:
+    """Refuse a store that holds no sentences labelled with the vocabulary.
+
+    Raises:
+        UserError: saying what is wrong.
+    """
+    if store.spec.kind != "sentences":
+        raise UserError(
+            f"The store {store.path} holds {store.spec.kind}, but prompts are tuned on sentences; make a store of them "
+            "with `tai cache texts FILE STORE --vocabulary V`."
+        )
+    labels = store.spec.labels
+    if labels is None:
+        raise UserError(
+            f"The store {store.path} has no labels; make one with `tai cache texts FILE STORE --vocabulary V`."
+        )
+    if labels.vocabulary_fingerprint != vocabulary.fingerprint or tuple(store.class_names) != vocabulary.names:
+        same_name = labels.vocabulary == vocabulary.name
+        raise UserError(
+            f"The store {store.path} has labels of the vocabulary {labels.vocabulary!r} "
+            f"({labels.vocabulary_fingerprint}), but the vocabulary given is "
+            f"{'now' if same_name else repr(vocabulary.name)} ({vocabulary.fingerprint}): give the one that labelled "
+            "the sentences, or label them anew with `tai cache texts` into another store."
+        )
