@@ -19,7 +19,20 @@ KeysValues = tuple[Tensor, Tensor]
 """[H, P, E] each: what the prefix is to the tokens after it, in one block."""
 
 
-def obstacle_to_cutting(part: Any, sequences: list[list[int]]) -> str | None:
+def possible_ways(part: Any, sequences: list[list[int]]) -> tuple[list[str], str | None]:
+    """Which ways through a text tower give its own result, the fastest first, and why not a faster one.
+
+    Args:
+        part: the text tower of an open_clip model.
+        sequences: token ids of all prompts.
+    """
+    if obstacle := _obstacle_to_cutting(part, sequences):
+        return ["full"], obstacle
+    obstacle = _obstacle_to_sharing(part)
+    return ["cut", "full"] if obstacle else ["shared", "cut", "full"], obstacle
+
+
+def _obstacle_to_cutting(part: Any, sequences: list[list[int]]) -> str | None:
     """Why positions after the end-of-text token might matter, or another one be read; None if they cannot."""
     if not isinstance(part, TextTransformer) and not hasattr(part, "text_pool_type"):
         return "the text tower is not one of open_clip's own"
@@ -38,7 +51,7 @@ def obstacle_to_cutting(part: Any, sequences: list[list[int]]) -> str | None:
     return None
 
 
-def obstacle_to_sharing(part: Any) -> str | None:
+def _obstacle_to_sharing(part: Any) -> str | None:
     """Why the blocks of a causal tower cannot be taken apart; None if they can."""
     for block in part.transformer.resblocks:
         attention = getattr(block, "attn", None)
@@ -67,23 +80,19 @@ def run_block(block: Any, x_TW: Tensor, chunk: PromptChunk, prefix: KeysValues |
         )
         future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
         logits = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))
-        if prefix is None:
-            out = _softmax(logits) @ v
-        else:
+        if prefix is not None:
             key_HPE, value_HPE = prefix
             heads, n_prefix = key_HPE.shape[:2]
             q_flat = q.reshape(heads, count * length, -1)
             prefix_logits = (q_flat @ key_HPE.transpose(-1, -2)).view(heads, count, length, n_prefix)
-            weights = _softmax(torch.cat([prefix_logits, logits], dim=-1))
-            prefix_weights, own_weights = weights.split([n_prefix, length], dim=-1)
-            out = own_weights @ v
-            out = out + (prefix_weights.reshape(heads, count * length, -1) @ value_HPE).view_as(out)
+            logits = torch.cat([prefix_logits, logits], dim=-1)
+        # Summed in fp32 whatever the tower's precision.
+        weights = logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(logits.dtype)
+        out = weights[..., -length:] @ v
+        if prefix is not None:
+            prefix_weights = weights[..., :n_prefix].reshape(heads, count * length, -1)
+            out = out + (prefix_weights @ value_HPE).view_as(out)
         outputs.append(out.permute(1, 2, 0, 3).reshape(count * length, -1))
     x_TW = x_TW + block.ls_1(attention.out_proj(torch.cat(outputs)))
     x_TW = x_TW + block.ls_2(block.mlp(block.ln_2(x_TW)))
     return x_TW, key_THE, value_THE
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Over the last dimension, summed in fp32 whatever the tower's precision."""
-    return logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(logits.dtype)

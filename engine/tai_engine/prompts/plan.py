@@ -15,6 +15,8 @@ from torch import Tensor
 
 from tai_engine.prompts.tokens import Prompt
 
+_CHUNKS_PER_BUDGET = 4
+
 
 @dataclass(frozen=True, eq=False)
 class PromptChunk:
@@ -37,6 +39,40 @@ class PromptChunk:
     contexts: Tensor
     ends: Tensor
     groups: tuple[tuple[slice, int, int], ...]
+
+
+def plan_prompts(
+    prompts: Sequence[Prompt],
+    *,
+    n_prefix: int,
+    padding: tuple[int, int] | None,
+    stride: int,
+    max_tokens: int,
+    device: torch.device,
+) -> tuple[PromptChunk, tuple[PromptChunk, ...]]:
+    """What is computed once for all prompts, and the rest of each in chunks that fit.
+
+    Args:
+        prompts: one a class.
+        n_prefix: so many first tokens are the same for all.
+        padding: the length that every prompt is filled to, and with which id; None leaves them as they are.
+        stride: contexts that each class has for itself; 0 where all share them.
+        max_tokens: if all own tokens together are more, a chunk has at most a quarter of it, but at least one prompt.
+        device: of the result.
+    """
+    start = Prompt(prompts[0].ids[:n_prefix], prompts[0].contexts[:n_prefix])
+    own = [Prompt(ids[n_prefix:], contexts[n_prefix:]) for ids, contexts in prompts]
+    if padding is not None:
+        length, filler = padding
+        own = [
+            Prompt(ids + [filler] * (length - len(ids)), contexts + [-1] * (length - len(ids))) for ids, contexts in own
+        ]
+    lengths = [len(prompt.ids) for prompt in own]
+    if sum(lengths) > max_tokens:
+        # Smaller chunks are as fast, and an allocator keeps more than it gives out.
+        max_tokens //= _CHUNKS_PER_BUDGET
+    chunks = (pack(classes, own, n_prefix, stride, device) for classes in group_by_length(lengths, max_tokens))
+    return pack([0], [start], 0, stride, device), tuple(chunks)
 
 
 def group_by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.prompts.blocks import KeysValues, obstacle_to_cutting, obstacle_to_sharing, run_block
-from tai_engine.prompts.plan import PromptChunk, group_by_length, pack
-from tai_engine.prompts.tokens import Prompt, PromptTokens, contexts_before_name
+from tai_engine.prompts.blocks import KeysValues, possible_ways, run_block
+from tai_engine.prompts.plan import PromptChunk, plan_prompts
+from tai_engine.prompts.tokens import PromptTokens, contexts_before_name
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,6 @@ WAYS = ("shared", "cut", "full")
 # What autograd keeps per token and block, in vectors of width W: 14.3 measured with quick-GELU, 10.3 with GELU.
 _KEPT_VECTORS = 15
 _LAYERS_OF_OTHERS = 24
-_CHUNKS_PER_BUDGET = 4
 
 _Way = Callable[[PromptChunk, Tensor, list[KeysValues]], Tensor]
 
@@ -50,6 +49,9 @@ class PromptTower:
         n_contexts: K.
         class_specific: whether contexts are [C, K, W] rather than [K, W].
         position: of the class name, one of ``POSITIONS``.
+        contexts_before_name: how many of the contexts stand before it.
+        context_shape: (K, W), or (C, K, W) where every class has its own.
+        device: where the tower computes.
         way: which of ``WAYS`` is taken.
     """
 
@@ -91,31 +93,36 @@ class PromptTower:
         self.n_contexts = n_contexts
         self.class_specific = class_specific
         self.position = position
+        self.context_shape = (self.n_classes,) * class_specific + (n_contexts, self.width)
+        self.contexts_before_name = contexts_before_name(n_contexts, position)
+        self.device = self._embedding.weight.device
         prompts = tokens.prompts(n_contexts, position)
-        self.way = self._choose_way(way, [prompt.ids for prompt in prompts])
+        possible, obstacle = possible_ways(self._part, [prompt.ids for prompt in prompts])
+        if way not in ("auto", *WAYS):
+            raise unknown_choice("way through the text tower", way, ("auto", *WAYS))
+        if way not in ("auto", *possible):
+            raise UserError(f"The way {way!r} is not possible here, as {obstacle}; use {possible[0]!r} or 'auto'.")
+        if way == "auto" and obstacle:
+            logger.warning("prompts take the slower %r way: %s", possible[0], obstacle)
+        self.way = possible[0] if way == "auto" else way
         self._compute: _Way = {"shared": self._shared, "cut": self._cut, "full": self._full}[self.way]
-        self._prefix, self._chunks = self._plan(prompts, tokens, memory_bytes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tower computes."""
-        return self._embedding.weight.device
+        # The start is the same for all, and so are shared contexts that come next.
+        shared = len(tokens.start) + (0 if class_specific else self.contexts_before_name)
+        layers = len(getattr(self._part.transformer, "resblocks", ())) or _LAYERS_OF_OTHERS
+        token_bytes = _KEPT_VECTORS * layers * self.width * self._embedding.weight.element_size()
+        self._prefix, self._chunks = plan_prompts(
+            prompts,
+            n_prefix=shared if self.way == "shared" else 0,
+            padding=(tokens.context_length, tokens.padding) if self.way == "full" else None,
+            stride=n_contexts if class_specific else 0,
+            max_tokens=memory_bytes // token_bytes,
+            device=self.device,
+        )
 
     @property
     def n_chunks(self) -> int:
         """In how many pieces the prompts are computed, by their memory."""
         return len(self._chunks)
-
-    @property
-    def contexts_before_name(self) -> int:
-        """How many of the contexts stand before the class name."""
-        return contexts_before_name(self.n_contexts, self.position)
-
-    @property
-    def context_shape(self) -> tuple[int, ...]:
-        """[K, W], or [C, K, W] where every class has its own."""
-        shape = (self.n_contexts, self.width)
-        return (self.n_classes, *shape) if self.class_specific else shape
 
     def embed_words(self, ids: Tensor) -> Tensor:
         """[len(ids), W] fp32: the embeddings of tokens, to start contexts from."""
@@ -170,63 +177,14 @@ class PromptTower:
             sums[0] += torch.autograd.grad(learned, [rows_KW], through_prefix)[0]
         return sums[0].to(rows_KW.dtype)
 
-    # Planning
-
-    def _choose_way(self, way: str, sequences: list[list[int]]) -> str:
-        if way not in ("auto", *WAYS):
-            raise unknown_choice("way through the text tower", way, ("auto", *WAYS))
-        obstacle = obstacle_to_cutting(self._part, sequences)
-        possible = ["full"] if obstacle else ["cut", "full"]
-        if not obstacle:
-            obstacle = obstacle_to_sharing(self._part)
-            possible = possible if obstacle else ["shared", *possible]
-        if way == "auto":
-            if obstacle:
-                logger.warning("prompts take the slower %r way: %s", possible[0], obstacle)
-            return possible[0]
-        if way not in possible:
-            raise UserError(f"The way {way!r} is not possible here, as {obstacle}; use {possible[0]!r} or 'auto'.")
-        return way
-
-    def _plan(
-        self, prompts: list[Prompt], tokens: PromptTokens, memory_bytes: int
-    ) -> tuple[PromptChunk, tuple[PromptChunk, ...]]:
-        """The prefix, and the rest of all prompts in chunks that fit."""
-        n_prefix = 0
-        if self.way == "shared":
-            n_prefix = len(tokens.start) + (0 if self.class_specific else self.contexts_before_name)
-        own = [Prompt(ids[n_prefix:], contexts[n_prefix:]) for ids, contexts in prompts]
-        if self.way == "full":
-            missing = [tokens.context_length - len(prompt.ids) for prompt in own]
-            own = [
-                Prompt(ids + [tokens.padding] * n, contexts + [-1] * n)
-                for (ids, contexts), n in zip(own, missing, strict=True)
-            ]
-        layers = len(getattr(self._part.transformer, "resblocks", ())) or _LAYERS_OF_OTHERS
-        token_bytes = _KEPT_VECTORS * layers * self.width * self._embedding.weight.element_size()
-        budget = memory_bytes // token_bytes
-        if sum(len(prompt.ids) for prompt in own) > budget:
-            # Smaller chunks are as fast, and an allocator keeps more than it gives out.
-            budget //= _CHUNKS_PER_BUDGET
-        stride = self.n_contexts if self.class_specific else 0
-        start = Prompt(prompts[0].ids[:n_prefix], prompts[0].contexts[:n_prefix])
-        prefix = pack([0], [start], 0, stride, self.device)
-        chunks = (
-            pack(classes, own, n_prefix, stride, self.device)
-            for classes in group_by_length([len(prompt.ids) for prompt in own], budget)
-        )
-        return prefix, tuple(chunks)
-
     # The three ways: [B, D] of a chunk, in fp32 or better
 
     def _embed(self, chunk: PromptChunk, rows_KW: Tensor) -> Tensor:
         """[T, W]: token embeddings or contexts, plus positions."""
-        x_TW = self._with_contexts(self._embedding(chunk.ids), chunk, rows_KW)
+        x_TW = self._embedding(chunk.ids)
+        if len(chunk.rows):
+            x_TW = x_TW.index_copy(0, chunk.rows, rows_KW[chunk.contexts])
         return x_TW + self._part.positional_embedding[chunk.positions].to(x_TW.dtype)
-
-    @staticmethod
-    def _with_contexts(x_TW: Tensor, chunk: PromptChunk, rows_KW: Tensor) -> Tensor:
-        return x_TW.index_copy(0, chunk.rows, rows_KW[chunk.contexts]) if len(chunk.rows) else x_TW
 
     def _run_prefix(self, rows_KW: Tensor) -> list[KeysValues]:
         """Keys and values [H, P, E] of every block; none if nothing is shared."""
@@ -256,7 +214,8 @@ class PromptTower:
 
     def _full(self, chunk: PromptChunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
         def put_contexts(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-            return self._with_contexts(output.reshape(-1, self.width), chunk, rows_KW).view_as(output)
+            x_TW = output.reshape(-1, self.width)
+            return x_TW.index_copy(0, chunk.rows, rows_KW[chunk.contexts]).view_as(output)
 
         handle = self._embedding.register_forward_hook(put_contexts)
         try:

@@ -135,22 +135,24 @@ class TuningConfig:
         ):
             if given not in allowed:
                 raise unknown_choice(what, given, allowed)
+        at_least_one, above, from_zero = "a whole number from 1", "a number above 0", "a number from 0"
+        limits: dict[str, tuple[bool, str]] = {}
         for name in ("n_contexts", "epochs", "batch_size", "window_groups"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number from 1")
+            limits[name] = getattr(self, name) >= 1, at_least_one
         for name in ("scale", "text_temperature", "learning_rate"):
-            value = getattr(self, name)
-            _require(math.isfinite(value) and value > 0, name, value, "a number above 0")
+            limits[name] = 0 < getattr(self, name) < math.inf, above
         for name in ("warmup_epochs", "warmup_learning_rate", "weight_decay", "noise"):
-            value = getattr(self, name)
-            _require(math.isfinite(value) and value >= 0, name, value, "a number from 0")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "a number from 0 and below 1")
-        _require(0 <= self.held_out <= 0.5, "held_out", self.held_out, "a share from 0 to 0.5")
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0")
+            limits[name] = 0 <= getattr(self, name) < math.inf, from_zero
+        limits["momentum"] = 0 <= self.momentum < 1, "a number from 0 and below 1"
+        limits["held_out"] = 0 <= self.held_out <= 0.5, "a share from 0 to 0.5"
+        limits["seed"] = 0 <= self.seed < 2**63, "a whole number from 0"
         if self.image_temperature is not None:
-            value = self.image_temperature
-            _require(math.isfinite(value) and value > 0, "image_temperature", value, "a number above 0")
+            limits["image_temperature"] = 0 < self.image_temperature < math.inf, above
         if self.patience is not None:
-            _require(self.patience >= 1, "patience", self.patience, "a number of epochs from 1")
+            limits["patience"] = self.patience >= 1, "a number of epochs from 1"
+        for name, (holds, allowed) in limits.items():
+            if not holds:
+                raise UserError(f"The setting {name} of tuning is {getattr(self, name)}; it has to be {allowed}.")
         if not self.held_out and (self.patience is not None or self.keep == "best"):
             raise UserError(
                 "Stopping early and keeping the best epoch go by held-out sentences, but held_out is 0; hold some out, "
@@ -192,8 +194,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         elif before != now:
             lines.append(f"{name} {before!r} then, {now!r} now")
     return lines
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise UserError(f"The setting {name} of tuning is {value}; it has to be {allowed}.")

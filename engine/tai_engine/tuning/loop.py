@@ -122,13 +122,13 @@ class Tuner:
         if config.negatives.strategy != "none":
             device = "auto" if learner.tower.device.type == "cuda" else "cpu"
             self._miner = NegativeMiner(store, split.training, config.negatives, device=device)
-        self._last_good: dict[str, Tensor] = {}
         self._updating = False
         self._saved_at = time.monotonic()
         self.state = (load_checkpoint(folder.path, folder.identity) if folder else None) or RunState()
         if self.state.contexts:
             learner.load_contexts(self.state.contexts)
             self._optimizer.load_state_dict(self.state.optimizer)
+        self._last_good = {name: contexts.detach().clone() for name, contexts in learner.named_parameters()}
 
     def run(self, max_steps: int | None = None) -> None:
         """Train to the end and take the contexts that are kept; or until ``max_steps`` steps are done in all.
@@ -216,7 +216,8 @@ class Tuner:
             raise self._diverged(epoch)
         loss.backward()
         self._updating = True
-        self._remember()
+        for name, contexts in self.learner.named_parameters():  # whose loss was just found to be finite
+            self._last_good[name].copy_(contexts.detach())
         self._optimizer.step()
         state.step += 1
         state.loss_sum += value
@@ -246,18 +247,9 @@ class Tuner:
             self._folder.write_mined(title, lines)
         return mined
 
-    def _remember(self) -> None:
-        """Keep the contexts whose loss was just found to be finite."""
-        for name, parameter in self.learner.named_parameters():
-            if name in self._last_good:
-                self._last_good[name].copy_(parameter.detach())
-            else:
-                self._last_good[name] = parameter.detach().clone()
-
     def _diverged(self, epoch: int) -> DivergedError:
         """Go back to the last good contexts; the error that says so."""
-        if self._last_good:
-            self.learner.load_contexts(self._last_good)
+        self.learner.load_contexts(self._last_good)
         rate = self._config.learning_rate_of(epoch)
         return DivergedError(
             f"The loss is not finite at step {self.state.step + 1} (epoch {epoch + 1}, learning rate {rate:g}), so the "

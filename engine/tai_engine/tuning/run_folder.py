@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,20 @@ METRICS, CURVE, PER_CLASS, MINED = "metrics.jsonl", "curve.png", "per_class.json
 LAST_GOOD = "last-good.safetensors"
 
 
+@dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. Every file is replaced whole.
+    """The folder of one run. Every file is replaced whole, and none is made before there is something to write.
 
     ``checkpoint.pt``, ``metrics.jsonl`` (a line an epoch), ``curve.png``, ``mined.txt`` (what the last refresh of
     negatives found), ``per_class.jsonl`` at the end, and ``last-good.safetensors`` if the loss went wrong.
+
+    Attributes:
+        path: the folder.
+        identity: recipe and data of the run.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        """Nothing is made before there is something to write.
-
-        Args:
-            path: the folder.
-            identity: recipe and data of the run.
-        """
-        self.path = path
-        self.identity = identity
+    path: Path
+    identity: Mapping[str, Any]
 
     def write_metrics(self, history: Sequence[EpochMetrics]) -> None:
         """``metrics.jsonl`` and ``curve.png``."""

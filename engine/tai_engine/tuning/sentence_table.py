@@ -165,20 +165,20 @@ def _read_table(store: SentenceStore) -> tuple[SentenceTable, np.ndarray]:
                 places.append(place)
                 counts.append(len(item.labels))
                 classes.extend(item.labels)
-                hashes.append(_hash(item.id if item.text is None else item.text))
+                text = item.id if item.text is None else item.text
+                # A number below 2^64 that is the same on every machine.
+                hashes.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
             place += 1
+    columns = (torch.from_numpy(np.array(numbers, np.int64)) for numbers in (positions, places, counts, classes))
+    positions_M, places_M, counts_M, label_classes = columns
     table = SentenceTable(
-        positions=_tensor(positions),
-        places=_tensor(places),
-        label_offsets=offsets_from_counts(_tensor(counts)),
-        label_classes=_tensor(classes),
+        positions=positions_M,
+        places=places_M,
+        label_offsets=offsets_from_counts(counts_M),
+        label_classes=label_classes,
         n_classes=len(store.class_names),
     )
     return table, np.array(hashes, dtype=np.uint64)
-
-
-def _tensor(numbers: array[int]) -> Tensor:
-    return torch.from_numpy(np.array(numbers, dtype=np.int64))
 
 
 class StoredVectors:
@@ -200,8 +200,3 @@ class StoredVectors:
         groups = torch.unique(wanted // int(self._store.spec.group_items)).tolist()
         batches = self._store.iter_coarse(groups=groups)
         return torch.cat([batch.coarse[torch.isin(batch.positions, wanted)] for batch in batches])
-
-
-def _hash(text: str) -> int:
-    """A number below 2^64 that is the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -33,7 +33,7 @@ def test_a_cpu_has_none():
 def test_prompts_in_several_pieces_are_refused(monkeypatch):
     in_pieces = tower(memory_bytes=1)
     assert in_pieces.n_chunks == 4
-    monkeypatch.setattr(PromptTower, "device", torch.device("cuda"))
+    monkeypatch.setattr(in_pieces, "device", torch.device("cuda"))
     with pytest.raises(UserError, match="all 4 prompts in one piece, but they come in 4"):
         record_graphs(in_pieces, torch.zeros(in_pieces.context_shape))
 
@@ -49,7 +49,7 @@ def test_each_set_of_contexts_has_a_recording_of_its_own(monkeypatch):
         return lambda contexts: out.copy_(function(contexts).detach())  # like a replay, it writes where it wrote before
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
-    monkeypatch.setattr(PromptTower, "device", torch.device("cuda"))
+    monkeypatch.setattr(learner.tower, "device", torch.device("cuda"))
     learner.record_graphs()
     found = learner.class_vectors()
     assert [e.requires_grad and e.is_leaf for e in examples] == [True, True]

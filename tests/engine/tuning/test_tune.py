@@ -343,7 +343,9 @@ def test_no_held_out_sentence_is_ever_trained_on(sentence_store, encoder, vocabu
 @pytest.mark.parametrize(("refresh", "expected"), [("epoch", 3), (1, 9), (2, 5)])
 def test_mining_happens_when_it_is_due(refresh, expected, sentence_store, encoder, vocabulary, monkeypatch):
     calls, real = [], loop.Tuner._mine
-    monkeypatch.setattr(loop.Tuner, "_mine", lambda self, n: calls.append((self.state.step, n)) or real(self, n))
+    monkeypatch.setattr(
+        loop.Tuner, "_mine", lambda self, miner, n: calls.append((self.state.step, n)) or real(self, miner, n)
+    )
     result = tune(sentence_store, encoder, vocabulary, with_negatives("hard", refresh=refresh))
     assert result.steps == 9
     assert len(calls) == expected
