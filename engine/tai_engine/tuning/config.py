@@ -128,13 +128,13 @@ class TuningConfig:
     window_groups: int = 8
 
     def __post_init__(self) -> None:
-        for what, given, allowed in (
+        for what, given, choices in (
             ("loss", self.loss, TUNING_LOSSES),
             ("schedule", self.schedule, SCHEDULES),
             ("choice of what to keep", self.keep, KEEPS),
         ):
-            if given not in allowed:
-                raise unknown_choice(what, given, allowed)
+            if given not in choices:
+                raise unknown_choice(what, given, choices)
         at_least_one, above, from_zero = "a whole number from 1", "a number above 0", "a number from 0"
         limits: dict[str, tuple[bool, str]] = {}
         for name in ("n_contexts", "epochs", "batch_size", "window_groups"):
