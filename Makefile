@@ -1,14 +1,23 @@
 # Two commands: `make demo` shows the engine at work, `make test` proves it. Both set up .venv first, once.
 PYTHON ?= python3
 VENV ?= .venv
+# Environments beside .venv, for other versions than the tested ones; each is about 7 GB and may be deleted.
+OTHERS ?= .environments
 BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet
+SOURCE_ROOTS := $(CURDIR)/engine:$(CURDIR)/kernels:$(CURDIR)/benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup python-check
+.PHONY: help demo test test-fast test-oldest test-gpu-image gpu lock setup python-check
 
 help:
-	@echo "make demo   tag the embedded pictures with the embedded model and show the result"
-	@echo "make test   lint, format check, type check and all tests"
+	@echo "make demo            tag the embedded pictures with the embedded model and show the result"
+	@echo "make test            lint, format check, type check and all tests"
+	@echo "make test-fast       lint and the quick tests, within two minutes"
+	@echo "make test-oldest     kernels, store and prompts with the oldest versions that pyproject.toml promises"
+	@echo "make test-gpu-image  kernels and benchmarks with what a CUDA image of PyTorch 2.11 carries"
+	@echo "make gpu             on a machine with a GPU: its tests and benchmarks, with the Python at hand"
+	@echo "make lock            test the newest versions, and keep them in constraints.txt"
 
 python-check:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "tai-engine needs Python 3.11 or newer, and '$(PYTHON)' was not found: install it or name it (make PYTHON=python3.12 ...)." >&2; exit 2; }
@@ -16,22 +25,64 @@ python-check:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: install it (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 2; }
 
 # The stamp carries the checkout's folder, so that an environment that is shared between checkouts is linked to the present one.
-$(VENV)/.dependencies: pyproject.toml | python-check
+$(VENV)/.dependencies: pyproject.toml constraints.txt | python-check
 	@echo "Setting up $(VENV) (about 7 GB with PyTorch's CUDA build, a few minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@$(BIN)/python $(PIP_INSTALL) --upgrade "pip>=25.1"
+	@$(BIN)/python tools/environments.py install
 	@echo "$(CURDIR)" > $(VENV)/.checkout
 	@touch $@
 
 setup: $(VENV)/.dependencies
-	@test "`cat $(VENV)/.checkout`" = "$(CURDIR)" || { $(BIN)/python -m pip install --quiet --no-deps --editable . && echo "$(CURDIR)" > $(VENV)/.checkout; }
+	@test "`cat $(VENV)/.checkout`" = "$(CURDIR)" || { $(BIN)/python $(PIP_INSTALL) --no-deps --editable . && echo "$(CURDIR)" > $(VENV)/.checkout; }
 
 demo: setup
 	@$(BIN)/tai demo --out demo-results
 
+define checks
+	$(1)/ruff check .
+	$(1)/ruff format --check .
+	$(1)/mypy
+	$(1)/python -m pytest
+endef
+
 test: setup
+	$(call checks,$(BIN))
+
+test-fast: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m fast
+
+# A fresh environment $(OTHERS)/$(1).
+define fresh
+	@echo "Setting up $(OTHERS)/$(1) (about 7 GB, a few minutes) ..."
+	@rm -rf $(OTHERS)/$(1)
+	@$(PYTHON) -m venv $(OTHERS)/$(1)
+	@$(OTHERS)/$(1)/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1"
+endef
+
+test-oldest: python-check
+	$(call fresh,oldest)
+	@$(OTHERS)/oldest/bin/python tools/environments.py oldest > $(OTHERS)/oldest/oldest.txt
+	@$(OTHERS)/oldest/bin/python $(PIP_INSTALL) --editable . --group dev --constraint $(OTHERS)/oldest/oldest.txt
+	$(OTHERS)/oldest/bin/python -m pytest tests/kernels tests/engine/store tests/engine/prompts
+
+GPU_IMAGE := torch==2.11.0 triton==3.6.0 numpy pillow pyarrow fsspec safetensors typer rich pytest hypothesis
+BENCHMARK_TESTS := $(addprefix tests/benchmarks/test_,bench_score.py bench_tune.py bench_encode.py)
+
+test-gpu-image: python-check
+	$(call fresh,gpu-image)
+	@$(OTHERS)/gpu-image/bin/python $(PIP_INSTALL) $(GPU_IMAGE)
+	PYTHONPATH=$(SOURCE_ROOTS) $(OTHERS)/gpu-image/bin/python -m pytest tests/kernels $(BENCHMARK_TESTS)
+
+# Nothing is installed and no network is needed: the Python at hand has torch.
+gpu:
+	PYTHONPATH=$(SOURCE_ROOTS) $(PYTHON) tools/gpu.py
+
+# What is newest today becomes what is installed tomorrow, if it passes.
+lock: python-check
+	$(call fresh,newest)
+	@$(OTHERS)/newest/bin/python $(PIP_INSTALL) --editable . --group dev
+	$(call checks,$(OTHERS)/newest/bin)
+	$(OTHERS)/newest/bin/python tools/environments.py lock

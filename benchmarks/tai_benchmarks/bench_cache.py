@@ -22,7 +22,7 @@ from tai_benchmarks.cache_memory import peak_of_tagging
 from tai_benchmarks.cache_problem import find_pictures, random_prompts, write_random_model, write_store
 from tai_benchmarks.machine import environment
 from tai_benchmarks.peak_memory import NotMeasurableError
-from tai_benchmarks.protocol import COLUMNS, ROUNDS, Candidate, Row, Timing, Value, measure, throughput_row
+from tai_benchmarks.protocol import ROUNDS, Candidate, Columns, Row, Timing, Value, measure, throughput_row
 from tai_engine.decoding.decode import decode_image
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.errors import UserError, unknown_choice
@@ -37,7 +37,7 @@ _SEQUENTIAL_ITEMS = 256
 _ROWS = 49  # of RN50 at 224 pixels
 _TAGS = 5
 
-TABLE = {name: cell for name, cell in COLUMNS.items() if name != "classes"}
+TABLE: Columns = {}
 
 
 class WrongReadError(RuntimeError):

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from tai_benchmarks.machine import environment
-from tai_benchmarks.protocol import COLUMNS, QUICK_ROUNDS, ROUNDS, Candidate, Row, measure, throughput_row
+from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Columns, Row, measure, throughput_row
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.sentences.corpus import LabelledCorpus
 from tai_engine.sentences.nouns import lemmatiser, words_of
@@ -27,7 +27,7 @@ from tai_engine.vocabulary import Vocabulary, VocabularyClass, load_vocabulary
 BENCH = "corpus"
 CASES = ("text", "jsonl", "coco-json")
 CLASSES = (80, 4585)
-TABLE = COLUMNS
+TABLE: Columns = {}
 
 _SENTENCES, _QUICK_SENTENCES = 20_000, 4_000
 _PLAIN_LOOK_UPS = 200_000  # names asked for in one call of the plain way

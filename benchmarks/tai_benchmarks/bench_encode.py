@@ -23,6 +23,7 @@ from tai_benchmarks.cache_problem import find_pictures
 from tai_benchmarks.encode_contest import BASELINE, COMPUTES, Contest
 from tai_benchmarks.machine import Limits, environment, probes, resolve_device
 from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Columns, Row, Value, measure, throughput_row
+from tai_benchmarks.tables import percent
 from tai_engine.errors import UserError, unknown_choice
 
 BENCH = "encode"
@@ -32,17 +33,11 @@ CASES = (*MODELS, PHOTOS)
 _PHOTO_MODEL = "RN50-quickgelu"
 
 TABLE: Columns = {
-    "case": lambda row: row.case,
-    "candidate": lambda row: row.candidate,
     "computes": lambda row: row.extra["computes"],
-    "value": lambda row: row.value,
-    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
-    "ratio": lambda row: row.ratio,
-    "baseline": lambda row: row.baseline,
-    "gemm": lambda row: f"{100 * float(row.extra['share_of_gemm'] or 0):.0f}%",
-    "cosine": lambda row: row.extra["cosine"],
+    "gemm": lambda row: percent(row.extra["share_of_gemm"]),
+    "cosine": lambda row: f"{row.extra['cosine']:.7f}",
 }
-"""The columns of the table that people read. ``gemm``: of this machine's own rate, by the operations of open_clip."""
+"""For people. ``gemm``: share of this machine's own rate, by the operations of open_clip."""
 
 
 @dataclass(frozen=True)

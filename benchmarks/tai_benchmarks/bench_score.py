@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from tai_benchmarks.protocol import (
 from tai_benchmarks.score_contenders import TOP_K, Contender, Judged, Remark, check, contenders
 from tai_benchmarks.score_memory import memory_rows
 from tai_benchmarks.score_problem import ROW_DTYPES, SHAPES, ScoreProblem, Truth, plan_items
+from tai_benchmarks.tables import percent
 from tai_engine.errors import UserError, unknown_choice
 from tai_kernels.scoring import ops
 
@@ -43,27 +44,12 @@ _QUICK_SECONDS, _QUICK_MEMORY_SECONDS = 24.0, 14.0  # the rest of the minute is 
 _CHECK_FLOPS = {"cpu": 4e9, "cuda": 4e11}
 
 
-def _percent(name: str) -> Callable[[Row], str]:
-    def cell(row: Row) -> str:
-        share = row.extra.get(name)
-        return f"{100 * share:.0f}%" if isinstance(share, float) else ""
-
-    return cell
-
-
 TABLE: Columns = {
-    "case": lambda row: row.case,
-    "classes": lambda row: row.classes,
-    "candidate": lambda row: row.candidate,
-    "value": lambda row: row.value,
-    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
-    "ratio": lambda row: row.ratio,
-    "baseline": lambda row: row.extra.get("fastest_torch", row.baseline),
-    "copy": _percent("share_of_bandwidth"),
-    "gemm": _percent("share_of_gemm"),
-    f"top {TOP_K}": _percent("top_k_agreement"),
+    "copy": lambda row: percent(row.extra.get("share_of_bandwidth")),
+    "gemm": lambda row: percent(row.extra.get("share_of_gemm")),
+    f"top {TOP_K}": lambda row: percent(row.extra.get("top_k_agreement")),
 }
-"""The columns of the table that people read. ``copy`` and ``gemm``: share of this machine's own rates."""
+"""For people. ``copy`` and ``gemm``: share of this machine's own rates; the last: agreement with fp64."""
 
 
 @dataclass(frozen=True)

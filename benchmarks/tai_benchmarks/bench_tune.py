@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from tai_benchmarks.machine import environment
 from tai_benchmarks.peak_memory import NotMeasurableError, ask_new_process, process_peak_bytes
-from tai_benchmarks.protocol import COLUMNS, Candidate, Row, Timing, Value, measure
+from tai_benchmarks.protocol import Candidate, Columns, Row, Timing, Value, measure
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.tuning import NegativeConfig, Tuner
@@ -37,7 +37,7 @@ _STEPS_PER_SAMPLE = 8
 _TOLERANCE = 1e-3
 _HARD = NegativeConfig(strategy="hard")
 
-TABLE = COLUMNS
+TABLE: Columns = {}
 
 
 class WrongStepError(RuntimeError):

@@ -107,19 +107,7 @@ class Row:
 
 
 Columns = dict[str, Callable[[Row], object]]
-"""The columns of a table that people read: a heading and what stands below it."""
-
-COLUMNS: Columns = {
-    "case": lambda row: row.case,
-    "classes": lambda row: row.classes,
-    "candidate": lambda row: row.candidate,
-    "value": lambda row: row.value,
-    "unit": lambda row: row.unit,
-    "p20 to p80": lambda row: f"{row.p20:.3g} to {row.p80:.3g}",
-    "ratio": lambda row: row.ratio,
-    "baseline": lambda row: row.baseline,
-}
-"""What every benchmark can show."""
+"""What a benchmark shows beside what all of them do: a heading and what stands below it."""
 
 
 def throughput_row(

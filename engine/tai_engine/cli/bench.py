@@ -5,17 +5,17 @@ A new benchmark is a function here with its own options and ``@app.command``; ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.output import print_table, remarks
+from tai_engine.cli.output import print_narrow_table, remarks
 from tai_engine.errors import UserError
 
 if TYPE_CHECKING:
-    from tai_benchmarks.protocol import Row
+    from tai_benchmarks.protocol import Columns, Row
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
@@ -218,15 +218,14 @@ def _checkout_results() -> Path | None:
     return root / "results" if (root.parent / "pyproject.toml").is_file() else None
 
 
-def _report(
-    rows: Iterable[Row], as_json: bool, folder: Path | None, columns: dict[str, Callable[[Row], object]]
-) -> None:
-    """Print rows as they come (JSON) or as one table a bench at the end, and record what was measured.
+def _report(rows: Iterable[Row], as_json: bool, folder: Path | None, columns: Columns) -> None:
+    """Print rows as they come (JSON) or as tables at the end, and record what was measured.
 
     A run that is cut short or fails half-way has printed, and records, the rows that it finished.
     """
     from tai_benchmarks.machine import slug
     from tai_benchmarks.protocol import json_line, record
+    from tai_benchmarks.tables import tables
 
     done: list[Row] = []
     try:
@@ -235,14 +234,10 @@ def _report(
             if as_json:
                 typer.echo(json_line(row.as_dict()), nl=False)
     finally:
-        benches = list(dict.fromkeys(row.bench for row in done))
-        for bench in benches:
+        if not as_json:
+            for table in tables(done, columns):
+                print_narrow_table(*table)
+        for bench in dict.fromkeys(row.bench for row in done):
             own = [row for row in done if row.bench == bench]
-            if not as_json:
-                print_table(
-                    f"{bench}, {own[0].unit}",
-                    tuple(columns),
-                    [tuple(cell(row) for cell in columns.values()) for row in own],
-                )
             if folder is not None:
                 _remark(f"recorded in {record(own, folder, slug(str(own[0].extra['device'])))}")

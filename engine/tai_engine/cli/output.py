@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -31,6 +32,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for row in rows:
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     results.print(table)
+
+
+def print_narrow_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout without lines between columns; headings are broken at spaces, all but the first stand right."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(
+            column.replace(" ", "\n"), justify="right" if index else "left", vertical="bottom", no_wrap=True
+        )
+    for row in rows:
+        table.add_row(*row)
+    results.print(table, "")
 
 
 class ProgressBar:
