@@ -39,7 +39,13 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.tagging": {"tai_engine.features", "tai_engine.store", "tai_engine.prompts", "tai_kernels"},
     "tai_engine.tagging.exporters": {"tai_engine.sources.ids"},
     "tai_engine.tagging.scoring": {"tai_engine.features", "tai_engine.prompts", "tai_kernels"},
-    "tai_engine.explain": {"tai_engine.features", "tai_engine.prompts", "tai_kernels"},
+    "tai_engine.explain": {
+        "tai_engine.features",
+        "tai_engine.prompts",
+        "tai_engine.sheets",
+        "tai_engine.tagging.scoring",
+        "tai_kernels",
+    },
     "tai_engine.review": {
         "tai_engine.decoding",
         "tai_engine.explain",
@@ -55,6 +61,17 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.review.merging": {"tai_engine.review.decisions", "tai_engine.tagging.exporters.table"},
     "tai_engine.evaluation": {"tai_engine.sources", "tai_engine.tagging.tag_file"},
     "tai_engine.evaluation.measures": {"tai_engine.features"},
+    "tai_engine.sheets": set(),
+    "tai_engine.searching": {
+        "tai_engine.features",
+        "tai_engine.decoding",
+        "tai_engine.prompts",
+        "tai_engine.sheets",
+        "tai_engine.sources.ids",
+        "tai_engine.store",
+        "tai_engine.tagging.scoring",
+        "tai_kernels",
+    },
     "tai_engine.calibration": {"tai_engine.features", "tai_engine.evaluation.reliability"},
     "tai_engine.evaluation.reliability": set(),
     "tai_engine.tuning": {

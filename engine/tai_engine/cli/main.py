@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from tai_engine.cli import bench, cache, demo, doctor, evaluate, info, store, tag, tune
+from tai_engine.cli import bench, cache, demo, doctor, evaluate, explain, info, search, store, tag, tune
 from tai_engine.cli.options import INTERRUPTED, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import remarks
 from tai_engine.errors import UserError
@@ -25,6 +25,8 @@ app.command("demo")(demo.demo)
 app.add_typer(cache.app, name="cache")
 app.command("tune")(tune.tune)
 app.command("tag")(tag.tag)
+app.command("search")(search.search)
+app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
 app.command("verify")(store.verify)

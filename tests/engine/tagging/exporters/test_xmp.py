@@ -4,8 +4,8 @@ import os
 
 import pytest
 from lxml import etree
-from tag_samples import PICTURES, PROVENANCE, batches
 
+from tag_samples import PICTURES, PROVENANCE, batches
 from tai_engine.errors import UserError
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters.item_tags import ExportOptions
