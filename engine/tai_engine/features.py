@@ -15,7 +15,8 @@ from torch import Tensor
 from tai_engine.errors import UserError
 
 # A unit vector rounded to p bits of mantissa has length 1 within about 2^-p; the slack covers the sum over D.
-_NORM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
+LENGTH_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
+"""How far from 1 the length of a row of each type may be."""
 _INT8_MAX = 127
 
 
@@ -24,8 +25,8 @@ def _check_shape(name: str, rows: Tensor, shape: tuple[int | None, int]) -> None
         raise ValueError(
             f"{name} has shape {tuple(rows.shape)}, expected {tuple('any' if s is None else s for s in shape)}"
         )
-    if rows.dtype not in _NORM_TOLERANCE:
-        raise ValueError(f"{name} has dtype {rows.dtype}, expected one of {[str(d) for d in _NORM_TOLERANCE]}")
+    if rows.dtype not in LENGTH_TOLERANCE:
+        raise ValueError(f"{name} has dtype {rows.dtype}, expected one of {[str(d) for d in LENGTH_TOLERANCE]}")
 
 
 def _check_quantised(fine: Tensor, scales: Tensor, dim: int) -> None:
@@ -56,11 +57,11 @@ def wrong_lengths(rows: Tensor, scales: Tensor | None = None) -> Tensor:
         return torch.zeros(0, dtype=torch.int64)
     if scales is None:
         norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.promote_types(rows.dtype, torch.float32))
-        tolerance: Tensor | float = _NORM_TOLERANCE[rows.dtype]
+        tolerance: Tensor | float = LENGTH_TOLERANCE[rows.dtype]
     else:
         norms = torch.linalg.vector_norm(rows.float(), dim=1) * scales
         # Each of D numbers is off by half a step at most; they were of fp16 or better before.
-        tolerance = scales * (rows.shape[1] ** 0.5 / 2) + _NORM_TOLERANCE[torch.float16]
+        tolerance = scales * (rows.shape[1] ** 0.5 / 2) + LENGTH_TOLERANCE[torch.float16]
     # A NaN compares false, so it is caught as well.
     return (~((norms - 1).abs() <= tolerance)).nonzero()[:, 0]
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from tai_engine.encoders import devices, keys
 from tai_engine.encoders.dense import ImageVectors, image_recipe
 from tai_engine.encoders.fast.gate import fast_tower
-from tai_engine.encoders.loading import LoadedModel, load_model
+from tai_engine.encoders.loading import LoadedModel, load_model, place_model
 from tai_engine.encoders.positions import resize_image_tower
 from tai_engine.encoders.preprocessing import Preprocess
-from tai_engine.encoders.text import text_tower
+from tai_engine.encoders.rows import join_rows, unit_rows
+from tai_engine.encoders.sentence_encoding import SentenceEncoding
 from tai_engine.encoders.weights import ModelFiles, find_model
-from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
 
 
@@ -133,10 +133,8 @@ class Encoder:
         visual = loaded.model.visual
         self._recipe = image_recipe(visual, image_size, dense, coarse)
         self._image_batch = devices.image_batch(batch_size, device, image_size)
-        self._sentence_batch = devices.sentence_batch(batch_size, device)
         self._wants_fast = fast
         self._image_compute: Callable[[Tensor], ImageVectors] | None = None
-        self._tokenizer = loaded.tokenizer
         self.preprocess = Preprocess(files.preprocess, image_size)
         self.device = device
         self.precision = precision
@@ -148,11 +146,11 @@ class Encoder:
         self.has_coarse_clip = self._recipe.coarse == "no-position"
         self.logit_scale = float(loaded.model.logit_scale.exp().max())
         self.space_key = keys.space_key(loaded.config, weights_digest)
-        self.model = _placed(loaded.model, device, devices.PRECISIONS[precision], keeps_image_tower=fast)
+        self.model = place_model(loaded.model, device, devices.PRECISIONS[precision], keeps_image_tower=fast)
         if isinstance(visual, ModifiedResNet):
             visual.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike
-        self._tower = text_tower(self.model, loaded.padding_id, loaded.padding_ends_sentence)
-        self.has_fine_sentences = self._tower.has_fine
+        self._sentences = SentenceEncoding(loaded, self.dim, device, precision, batch_size)
+        self.has_fine_sentences = self._sentences.tower.has_fine
         self.recipe: dict[str, Any] = {
             **self.preprocess.recipe,
             "dense": self._recipe.dense,
@@ -162,7 +160,7 @@ class Encoder:
         self.recipe_key = keys.recipe_key(self.recipe)
         self.sentence_recipe: dict[str, Any] = {
             "context_length": self.context_length,
-            "dense": self._tower.name if self.has_fine_sentences else "none",
+            "dense": self._sentences.tower.name if self.has_fine_sentences else "none",
             "coarse": "clip",
         }
         self.sentence_recipe_key = keys.recipe_key(self.sentence_recipe)
@@ -245,19 +243,19 @@ class Encoder:
 
     def _encode(self, total: int, ids: Sequence[str], pixels_of: Callable[[int, int], Tensor]) -> FeatureBatch:
         """Features of ``total`` pictures; ``pixels_of(start, stop)`` gives those of one batch, normalised."""
-        _check_ids(total, ids)
+        if len(ids) != total:
+            raise ValueError(f"there are {total} items but {len(ids)} ids")
 
-        def one_batch(start: int, stop: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        def one_batch(start: int, stop: int) -> tuple[Tensor | None, ...]:
             count = stop - start
             padding = devices.padded_size(count, self._image_batch.size) - count
             pixels_NCHW = F.pad(pixels_of(start, stop), (0, 0, 0, 0, 0, 0, 0, padding))
             vectors = self.image_vectors(pixels_NCHW)
             coarse, fine, clip = (None if rows is None else rows[:count] for rows in vectors)
             fine = None if fine is None else fine.flatten(0, 1)
-            coarse, fine, clip = (self._unit_rows(rows, self.image_precision) for rows in (coarse, fine, clip))
-            return coarse, fine, clip
+            return tuple(unit_rows(rows, self.image_precision) for rows in (coarse, fine, clip))
 
-        coarse, fine, clip = self._joined(list(self._image_batch.map(one_batch, total)))
+        coarse, fine, clip = join_rows(list(self._image_batch.map(one_batch, total)), kinds=3, dim=self.dim)
         return FeatureBatch(
             ids=tuple(ids),
             coarse=coarse,
@@ -280,9 +278,7 @@ class Encoder:
 
     def tokenize(self, sentences: Sequence[str]) -> Tensor:
         """[N, context_length] int64; what does not fit is cut off before the end-of-text token."""
-        if not sentences:
-            return torch.zeros(0, self.context_length, dtype=torch.int64)
-        return self._tokenizer(list(sentences))
+        return self._sentences.tokenize(sentences)
 
     def encode_sentences(self, sentences: Sequence[str], ids: Sequence[str]) -> FeatureBatch:
         """Features of sentences: coarse at the end of text, fine rows of all tokens from start to end, packed."""
@@ -294,8 +290,9 @@ class Encoder:
         Raises:
             ValueError: for another shape or dtype, or ids outside the vocabulary.
         """
-        _check_ids(len(tokens_NL), ids)
-        coarse, fine, lengths_N = self._encode_text(tokens_NL, wants_fine=True)
+        if len(ids) != len(tokens_NL):
+            raise ValueError(f"there are {len(tokens_NL)} items but {len(ids)} ids")
+        coarse, fine, lengths_N = self._sentences.encode(tokens_NL, wants_fine=True)
         return FeatureBatch(
             ids=tuple(ids),
             coarse=coarse,
@@ -306,74 +303,4 @@ class Encoder:
 
     def encode_class_texts(self, texts: Sequence[str]) -> Tensor:
         """[C, D] fp32 unit rows: one vector per text, such as "a photo of a dog."."""
-        return self._encode_text(self.tokenize(texts), wants_fine=False)[0]
-
-    def _encode_text(self, tokens_NL: Tensor, wants_fine: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Coarse [N, D], fine [T, D] (T = 0 if not wanted) and lengths [N], in the order given."""
-        self._check_tokens(tokens_NL)
-        lengths_N = self._tower.lengths(tokens_NL)
-        # Sentences of like length go together: little is computed beyond the end of the shorter ones.
-        order_N = lengths_N.argsort(stable=True)
-
-        def one_batch(start: int, stop: int) -> tuple[Tensor, Tensor | None, None]:
-            chosen = order_N[start:stop]
-            with torch.no_grad(), devices.exact_arithmetic(self.device, self.precision):
-                coarse, fine = self._tower.compute(tokens_NL[chosen].to(self.device), lengths_N[chosen], wants_fine)
-            return self._unit_rows(coarse, self.precision), self._unit_rows(fine, self.precision), None
-
-        coarse, fine, _ = self._joined(list(self._sentence_batch.map(one_batch, len(tokens_NL))))
-        back_N = order_N.argsort()
-        if len(fine):
-            sorted_fine = fine.split(lengths_N[order_N].tolist())
-            fine = torch.cat([sorted_fine[i] for i in back_N.tolist()])
-        return coarse[back_N], fine, lengths_N
-
-    def _check_tokens(self, tokens_NL: Tensor) -> None:
-        if tokens_NL.dtype != torch.int64 or tokens_NL.ndim != 2 or tokens_NL.shape[1] != self.context_length:
-            raise ValueError(
-                f"tokens are {tokens_NL.dtype} {tuple(tokens_NL.shape)}, expected int64 (N, {self.context_length})"
-            )
-        vocabulary = int(getattr(getattr(self.model, "text", self.model), "vocab_size", 0))
-        if len(tokens_NL) and vocabulary and not 0 <= int(tokens_NL.min()) <= int(tokens_NL.max()) < vocabulary:
-            raise ValueError(f"token ids reach outside the model's vocabulary of {vocabulary}")
-
-    # Both
-
-    def _unit_rows(self, rows: Tensor | None, precision: str) -> Any:
-        """Rows of length 1 in fp32 on the CPU; None stays None.
-
-        Raises:
-            UserError: when numbers overflowed, as they may in fp16.
-        """
-        if rows is None:
-            return None
-        rows = F.normalize(rows.float(), dim=-1).cpu()
-        if not bool(rows.isfinite().all()):
-            raise UserError(
-                f"The model gave numbers that are not finite in {precision}; use --precision fp32 or bf16, or "
-                "other weights if it is fp32 already."
-            )
-        return rows
-
-    def _joined(self, batches: list[tuple[Tensor, Tensor | None, Tensor | None]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Each of the three kinds of rows in one tensor; [0, D] for what there is none of."""
-        columns = zip(*batches, strict=True) if batches else [()] * 3
-        kept = [[rows for rows in column if rows is not None] for column in columns]
-        coarse, fine, clip = (torch.cat(rows) if rows else torch.zeros(0, self.dim) for rows in kept)
-        return coarse, fine, clip
-
-
-def _placed(model: Any, device: torch.device, dtype: torch.dtype, keeps_image_tower: bool) -> Any:
-    """The model on its device in ``dtype``; its image tower in fp32 if the fast one is to be made from it."""
-    model.to(device=device)
-    visual = model.visual
-    if keeps_image_tower:
-        model.visual = None
-    model.to(dtype=dtype)
-    model.visual = visual
-    return model
-
-
-def _check_ids(total: int, ids: Sequence[str]) -> None:
-    if len(ids) != total:
-        raise ValueError(f"there are {total} items but {len(ids)} ids")
+        return self._sentences.encode(self.tokenize(texts), wants_fine=False)[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from open_clip.factory import load_state_dict
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
@@ -77,6 +78,17 @@ def load_model(files: ModelFiles, cache_dir: str | Path | None = None) -> Loaded
         config=config,
         image_size=wanted_size,
     )
+
+
+def place_model(model: Any, device: torch.device, dtype: torch.dtype, keeps_image_tower: bool) -> Any:
+    """The model on its device in ``dtype``; its image tower in fp32 if the fast one is to be made from it."""
+    model.to(device=device)
+    visual = model.visual
+    if keeps_image_tower:
+        model.visual = None
+    model.to(dtype=dtype)
+    model.visual = visual
+    return model
 
 
 def _square_size(files: ModelFiles, image_size: Any) -> int:

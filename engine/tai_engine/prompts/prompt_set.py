@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
+from tai_engine.features import wrong_lengths
 from tai_engine.files import write_atomically
 from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
 
@@ -92,7 +93,7 @@ class PromptSet:
                 raise ValueError(
                     f"{name} are {rows.dtype} {tuple(rows.shape)}, expected float32 [{len(self.class_names)}, D]"
                 )
-            if not bool(((rows.norm(dim=1) - 1).abs() < 1e-4).all()):
+            if len(wrong_lengths(rows)):
                 raise ValueError(f"{name} are not of unit length")
         if self.global_vectors.shape != self.local_vectors.shape:
             raise ValueError("global_vectors and local_vectors differ in shape")

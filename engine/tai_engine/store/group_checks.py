@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from tai_engine.features import LENGTH_TOLERANCE
 from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.array_layout import ROW_ARRAYS, ChunkFiles
 from tai_engine.store.arrays import StoreArrays
@@ -18,8 +20,7 @@ from tai_engine.store.commits import CommitRecord, DamagedGroupError, record_nam
 from tai_engine.store.labels import content_of, contents_digest, unpack_labels
 from tai_engine.store.spec import STATUS_DONE, STATUS_FAILED, StoreSpec
 
-# The same as `FeatureBatch` allows: what rounding to the type does to a length of 1.
-_LENGTH_TOLERANCE = {"float16": 4e-3, "float32": 1e-4}
+_LENGTH_TOLERANCE = {"float16": LENGTH_TOLERANCE[torch.float16], "float32": LENGTH_TOLERANCE[torch.float32]}
 _VECTORS = ("coarse", "coarse_clip", "fine", "fine_scale")
 
 

@@ -59,7 +59,7 @@ def test_sentence_vectors_before_normalisation(encoder):
     tokens = GOLDEN["sentence_tokens"]
     lengths = tokens.argmax(dim=1) + 1
     with torch.no_grad():
-        coarse, fine = encoder._tower.compute(tokens, lengths, True)
+        coarse, fine = encoder._sentences.tower.compute(tokens, lengths, True)
     assert_close(coarse, GOLDEN["sentence_global"])
     assert_close(fine, torch.cat([GOLDEN["sentence_token_features"][n, :length] for n, length in enumerate(lengths)]))
 

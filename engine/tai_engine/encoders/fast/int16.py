@@ -16,7 +16,7 @@ from open_clip.modified_resnet import Bottleneck, ModifiedResNet
 from torch import Tensor, nn
 
 from tai_engine.encoders.dense import ImageVectors
-from tai_engine.encoders.fast.resnet import Convolution, FoldedPool, Place, fold_batch_norm
+from tai_engine.encoders.fast.resnet import FoldedConvolution, FoldedPool, Place, fold_batch_norm
 from tai_engine.encoders.fast.winograd import transform_filters
 from tai_kernels.encoding import int16_layers
 from tai_kernels.encoding.int16_layers import Linear, Rows, mean_pool
@@ -47,7 +47,7 @@ class Int16ResNet:
         if reason is not None:
             raise ValueError(reason)
         cpu = torch.device("cpu")
-        self._stem = Convolution(visual.conv1, visual.bn1, Place(torch.float32, cpu, image_size))
+        self._stem = FoldedConvolution(visual.conv1, visual.bn1, Place(torch.float32, cpu, image_size))
         self._stem2, self._stem3 = _wide(visual.conv2, visual.bn2), _wide(visual.conv3, visual.bn3)
         stages = [[_Block(block) for block in layer] for layer in _layers(visual)]
         self._early = [block for stage in stages[:_EARLY_STAGES] for block in stage]

@@ -54,9 +54,12 @@ class FoldedResNet:
         """The arguments are those of ``dense.modified_resnet_vectors``; pictures are ``image_size`` pixels a side."""
         self._dtype, self._device = dtype, device
         place = Place(dtype, device, image_size)
-        self._stem = [Convolution(visual.conv1, visual.bn1, place)]
+        self._stem = [FoldedConvolution(visual.conv1, visual.bn1, place)]
         place = place.smaller(2)
-        self._stem += [Convolution(visual.conv2, visual.bn2, place), Convolution(visual.conv3, visual.bn3, place)]
+        self._stem += [
+            FoldedConvolution(visual.conv2, visual.bn2, place),
+            FoldedConvolution(visual.conv3, visual.bn3, place),
+        ]
         place = place.smaller(2)
         self._blocks = []
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
@@ -81,14 +84,14 @@ class _Block:
 
     def __init__(self, block: Bottleneck, place: Place) -> None:
         self._stride = int(block.stride)
-        self._conv1 = Convolution(block.conv1, block.bn1, place)
-        kind = WinogradConvolution if winograd_pays(block.conv2, place) else Convolution
+        self._conv1 = FoldedConvolution(block.conv1, block.bn1, place)
+        kind = WinogradConvolution if winograd_pays(block.conv2, place) else FoldedConvolution
         self._conv2 = kind(block.conv2, block.bn2, place)
-        self._conv3 = Convolution(block.conv3, block.bn3, place.smaller(self._stride))
-        self._downsample: Convolution | None = None
+        self._conv3 = FoldedConvolution(block.conv3, block.bn3, place.smaller(self._stride))
+        self._downsample: FoldedConvolution | None = None
         if block.downsample is not None:
             _, conv, norm = block.downsample
-            self._downsample = Convolution(conv, norm, place.smaller(self._stride))
+            self._downsample = FoldedConvolution(conv, norm, place.smaller(self._stride))
 
     def __call__(self, x: Tensor) -> Tensor:
         y = self._conv2.relu(self._conv1.relu(x))
@@ -99,7 +102,7 @@ class _Block:
         return self._conv3.add_relu(y, x)
 
 
-class Convolution:
+class FoldedConvolution:
     """A convolution with the batch norm after it folded in, which is exact but for rounding."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, place: Place) -> None:
