@@ -11,6 +11,7 @@ from tai_engine.features import FeatureBatch
 
 pytestmark = pytest.mark.golden
 GOLDEN = golden_set()
+DECODE = open_clip.SimpleTokenizer().decode
 
 
 def assert_close(actual, expected):
@@ -75,14 +76,14 @@ def test_sentence_features(sentences):
 
 def test_zero_shot_tokens_are_those_of_the_tokenizer(encoder):
     """The published "a photo of a name." ids, found again from their own decoded text."""
-    texts = [open_clip.SimpleTokenizer().decode([i for i in row.tolist() if 0 < i < 49406]) for row in GOLDEN["zs_tokens"]]
+    texts = [DECODE([i for i in row.tolist() if 0 < i < 49406]) for row in GOLDEN["zs_tokens"]]
     assert all(text.startswith("a photo of a ") for text in texts)
     assert encoder.tokenize(texts).tolist() == GOLDEN["zs_tokens"].tolist()
 
 
 def test_a_class_text_has_the_coarse_vector_of_the_sentence(encoder):
     tokens = GOLDEN["zs_tokens"]
-    texts = [open_clip.SimpleTokenizer().decode([i for i in row.tolist() if 0 < i < 49406]) for row in tokens]
+    texts = [DECODE([i for i in row.tolist() if 0 < i < 49406]) for row in tokens]
     assert_close(encoder.encode_class_texts(texts), encoder.encode_tokens(tokens, [str(i) for i in texts]).coarse)
     with torch.no_grad():
         reference = encoder.model.encode_text(tokens, normalize=True)
