@@ -25,6 +25,7 @@ from tai_engine.cli.options import (
 )
 from tai_engine.cli.output import ProgressBar, print_json, progress_bar, remarks, results
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
+from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 from tai_engine.errors import unknown_choice
 from tai_engine.files import human_bytes
 
@@ -167,7 +168,10 @@ def texts(
     pretrained: Pretrained = DEFAULT_PRETRAINED,
     column: Annotated[str | None, typer.Option("--column", help="Column or key of the sentence.")] = None,
     image_column: Annotated[str | None, typer.Option("--image-column", help="Column or key of the image's id.")] = None,
-    encoding: Annotated[str, typer.Option("--encoding", help="Of text files.")] = "utf-8",
+    format_: Format = None,
+    separator: Separator = None,
+    header: Header = None,
+    encoding: Encoding = "utf-8",
     rows: Rows = "fp16",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -180,8 +184,9 @@ def texts(
     from tai_engine.cli.corpus_options import check_files, describe_corpus, open_corpus
     from tai_engine.sentences.read import SentenceOptions, read_sentences
     from tai_engine.store import FeatureStore
+    from tai_engine.tables import TableOptions
 
-    reading = SentenceOptions(text_column=column, image_column=image_column, encoding=encoding)
+    reading = SentenceOptions(column, image_column, TableOptions(format_, separator, header, encoding))
     corpus = open_corpus(
         files,
         vocabulary,

@@ -1,4 +1,4 @@
-"""How good scores are against the truth: average precision, and precision and recall of chosen tags.
+"""How good scores are against the truth: average precision.
 
 Shape legend: N items, C classes.
 
@@ -55,15 +55,6 @@ class AveragePrecisions:
     def without_positives(self) -> tuple[str, ...]:
         """Classes that the mean leaves out, because no item holds them."""
         return tuple(n for n, count in zip(self.class_names, self.positives.tolist(), strict=True) if not count)
-
-
-@dataclass(frozen=True)
-class PrecisionRecall:
-    """Precision, recall and their harmonic mean, each between 0 and 1; 0 where the ratio has no denominator."""
-
-    precision: float
-    recall: float
-    f1: float
 
 
 def average_precision(scores_N: ArrayLike | Tensor, positives_N: ArrayLike | Tensor) -> float:
@@ -127,54 +118,6 @@ def mean_average_precision(
     return AveragePrecisions(names, values, (labels == 1).sum(axis=0, dtype=np.int64), len(scores), difficult)
 
 
-def precision_recall(
-    predicted_NC: ArrayLike | Tensor, positives_NC: ArrayLike | Tensor, average: str = "micro"
-) -> PrecisionRecall:
-    """How many of the chosen tags are right, and how many of the right ones were chosen.
-
-    Args:
-        predicted_NC: [N, C] bool, the chosen tags: ``scores >= thresholds``, or `top_k_predictions`.
-        positives_NC: [N, C] bool.
-        average: ``"micro"`` counts all tags together, ``"macro"`` is the mean of the classes' own numbers.
-
-    Raises:
-        ValueError: for shapes or dtypes that do not fit.
-        UserError: for an unknown average.
-    """
-    predicted, positives = _array(predicted_NC), _array(positives_NC)
-    if (
-        predicted.ndim != 2
-        or predicted.shape != positives.shape
-        or {predicted.dtype, positives.dtype} != {np.dtype(bool)}
-    ):
-        raise ValueError(
-            f"predicted are {predicted.dtype} {predicted.shape} and positives {positives.dtype} {positives.shape}, "
-            "expected bool [N, C] both"
-        )
-    right, chosen, there = ((predicted & positives).sum(0), predicted.sum(0), positives.sum(0))
-    if average == "micro":
-        right, chosen, there = right.sum(keepdims=True), chosen.sum(keepdims=True), there.sum(keepdims=True)
-    elif average != "macro":
-        raise unknown_choice("average", average, ("micro", "macro"))
-    precision, recall, f1 = (_ratio(right, chosen), _ratio(right, there), _ratio(2 * right, chosen + there))
-    return PrecisionRecall(*(float(x.mean()) if x.size else 0.0 for x in (precision, recall, f1)))
-
-
-def top_k_predictions(scores_NC: ArrayLike | Tensor, k: int) -> NDArray[np.bool_]:
-    """[N, C] bool: the ``k`` best classes of each item; of equal scores the earlier classes.
-
-    Raises:
-        ValueError: for a negative ``k``, NaN or half precision.
-    """
-    scores = _scores(scores_NC, ndim=2)
-    if k < 0:
-        raise ValueError(f"k is {k}, expected 0 or more")
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    predicted = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(predicted, best, True, axis=1)
-    return predicted
-
-
 def _average_precision(scores: NDArray[np.float64], positives: NDArray[np.bool_]) -> float:
     total = int(positives.sum())
     if total == 0:
@@ -186,10 +129,6 @@ def _average_precision(scores: NDArray[np.float64], positives: NDArray[np.bool_]
     last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
     gained = np.diff(hits[last], prepend=0)
     return float((gained * (hits[last] / (last + 1))).sum() / total)
-
-
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
 
 def _array(values: ArrayLike | Tensor) -> NDArray[Any]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.sources.ids import ID_COLUMN, LOCATION_COLUMNS, id_of_row
-from tai_engine.sources.tables import Record, read_records
+from tai_engine.sources.ids import ID_COLUMN, LOCATION_COLUMNS, PictureColumns
+from tai_engine.tables import Row, Table, short_repr
 
 LABELS_COLUMN = "labels"
 DIFFICULT_COLUMN = "difficult"
@@ -54,8 +54,10 @@ def load_truth(path: str | Path, class_names: Sequence[str]) -> Truth:
         raise ValueError("class_names are not unique")
     places: dict[str, str] = {}
     rows = []
-    for record in read_records(path, (ID_COLUMN, *LOCATION_COLUMNS, LABELS_COLUMN, DIFFICULT_COLUMN)):
-        item_id = id_of_row(record.values, record.place, path)
+    table = Table(path, (ID_COLUMN, *LOCATION_COLUMNS, LABELS_COLUMN, DIFFICULT_COLUMN), kind="truth")
+    pictures = PictureColumns(table)
+    for record in table.rows((*pictures.names, LABELS_COLUMN, DIFFICULT_COLUMN)):
+        item_id = pictures.id_of(record)
         if item_id in places:
             raise UserError(
                 f"The id {item_id!r} occurs in {places[item_id]} and in {record.place} of '{path}': remove one of them."
@@ -83,13 +85,13 @@ def _plain(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
-def _names(record: Record, column: str, path: str | Path) -> list[str]:
+def _names(record: Row, column: str, path: str | Path) -> list[str]:
     value: Any = record.values.get(column, [])
     if isinstance(value, str):
         value = [name.strip() for name in value.split(";") if name.strip()]
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise UserError(
-            f"The {column} in {record.place} of '{path}' are {value!r}; they must be class names, "
+            f"The {column} in {record.place} of '{path}' are {short_repr(value)}; they must be class names, "
             "as a list or as text with ';' between them."
         )
     return value

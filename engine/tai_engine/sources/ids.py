@@ -12,17 +12,21 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from tai_engine.addresses import is_address
 from tai_engine.errors import UserError
+from tai_engine.tables import Row, Table, short_repr
 
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _ESCAPE_LIKE = re.compile(r"%(?=[0-9A-F]{2})")
 
-# The columns that may name a picture in a list, the first that is there counts; `id` overrules them as the id.
-LOCATION_COLUMNS = ("path", "file_name", "image", "file", "location")
+# The columns that may name a picture in a table, the first that is there counts; `id` overrules them as the id.
+LOCATION_COLUMNS = (
+    "path", "file_name", "image", "file", "location", "filename", "file_path", "filepath", "image_path", "image_name",
+    "img_path",
+)  # fmt: skip
 ID_COLUMN = "id"
 
 
@@ -67,42 +71,82 @@ def picture_path(folder: Path, item_id: str) -> Path:
     return path
 
 
-def id_of_row(values: Mapping[str, object], place: str, list_path: str | Path) -> str:
-    """The id of a row of a list: its ``id``, or else its address, or made from its path.
+class PictureColumns:
+    """Which columns of a table name its pictures.
 
-    An absolute path that lies within the list's own folder gives the id of its relative path.
+    A row is called by its ``id``, or else by its address, or by the id made from its path. An absolute path that lies
+    within the table's own folder gives the id of its relative path.
 
     Args:
-        values: the row's columns.
-        place: where the row stands, for the error message.
-        list_path: the list.
+        table: the table.
+        column: the column of paths or addresses that the user names; by default the first of ``wanted`` that a row has.
+        wanted: names of such columns, in the order of preference; case does not count.
+
+    Attributes:
+        names: all columns that are to be asked for.
 
     Raises:
-        UserError: if there is neither an id nor a path, or one that is no text in Unicode.
+        UserError: if the table has no column of the given name; it lists those that it has.
     """
-    given = values.get(ID_COLUMN, "")
-    column = next((c for c in LOCATION_COLUMNS if c in values), LOCATION_COLUMNS[0])
-    path = values.get(column, "")
-    try:
-        if given != "":
-            if isinstance(given, bool) or not isinstance(given, str | int):
-                raise UserError(f"The id in {place} of '{list_path}' is {given!r}; it must be text or a whole number.")
-            str(given).encode("utf-8")
-            return str(given)
-        if path == "":
+
+    def __init__(self, table: Table, column: str | None = None, wanted: Sequence[str] = LOCATION_COLUMNS) -> None:
+        self._table = table
+        self._wanted = wanted
+        self._folder = table.path.absolute().parent
+        self._id = table.find([ID_COLUMN]) or ID_COLUMN
+        if column is not None:
+            self._locations: tuple[str, ...] = (table.require(column),)
+        else:
+            spelt = (spelling for name in wanted for spelling in (name, table.find([name]) or name))
+            self._locations = tuple(dict.fromkeys(spelt))
+        self.names = (self._id, *self._locations)
+
+    def location_of(self, row: Row) -> str:
+        """The path or address of a row, as written.
+
+        Raises:
+            UserError: if there is none, or one that is no text.
+        """
+        column = next((c for c in self._locations if c in row.values), None)
+        if column is None:
+            raise self._no_name(row, "a path or an address as text", self._wanted)
+        path = row.values[column]
+        if not isinstance(path, str) or not path or "\0" in path:
             raise UserError(
-                f"In {place} of '{list_path}' nothing names the picture: it needs text in {ID_COLUMN!r} or in one of "
-                f"{', '.join(LOCATION_COLUMNS)}."
+                f"The {column} in {row.place} of the {self._table.what} is {short_repr(path)}; it must be a path as "
+                "text, or an address."
             )
-        if not isinstance(path, str) or "\0" in path:
-            raise UserError(f"The {column} in {place} of '{list_path}' is {path!r}; it must be a path as text.")
-        if is_address(path):
-            path.encode("utf-8")
-            return path
-        if path.startswith("/"):
-            folder = Path(list_path).absolute().parent
-            if Path(path).is_relative_to(folder):
-                path = os.path.relpath(path, folder)
-        return id_from_path(path)
-    except UnicodeEncodeError as error:
-        raise UserError(f"The id or path in {place} of '{list_path}' is not valid Unicode: mend it.") from error
+        return path
+
+    def id_of(self, row: Row) -> str:
+        """The id of a row.
+
+        Raises:
+            UserError: if there is neither an id nor a path, or one that is no text in Unicode.
+        """
+        where = f"in {row.place} of the {self._table.what}"
+        given = row.values.get(self._id, "")
+        try:
+            if given != "":
+                if isinstance(given, bool) or not isinstance(given, str | int):
+                    raise UserError(f"The id {where} is {short_repr(given)}; it must be text or a whole number.")
+                str(given).encode("utf-8")
+                return str(given)
+            if all(row.values.get(column, "") == "" for column in self._locations):
+                raise self._no_name(row, "text", (ID_COLUMN, *self._wanted))
+            path = self.location_of(row)
+            if is_address(path):
+                path.encode("utf-8")
+                return path
+            if path.startswith("/") and Path(path).is_relative_to(self._folder):
+                path = os.path.relpath(path, self._folder)
+            return id_from_path(path)
+        except UnicodeEncodeError as error:
+            raise UserError(f"The id or path {where} is not valid Unicode: mend it.") from error
+
+    def _no_name(self, row: Row, what: str, wanted: Sequence[str]) -> UserError:
+        return UserError(
+            f"In {row.place} of the {self._table.what} no column names the picture: it has "
+            f"{self._table.listed_columns()}; it needs {what} in one of {', '.join(wanted)}, or name the column with "
+            "--column."
+        )

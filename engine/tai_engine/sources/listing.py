@@ -15,11 +15,11 @@ import numpy as np
 from tai_engine.addresses import is_address, join, local_path, name_of, open_file_system, parent_of, protocol_of
 from tai_engine.errors import ItemError, UserError
 from tai_engine.regular_files import printable
-from tai_engine.sources.ids import ID_COLUMN, LOCATION_COLUMNS, id_of_row
+from tai_engine.sources.ids import LOCATION_COLUMNS, PictureColumns
 from tai_engine.sources.items import SourceItem, item_of_file
 from tai_engine.sources.source import Source
 from tai_engine.sources.streams import AddressStream
-from tai_engine.sources.tables import Record, read_records
+from tai_engine.tables import Row, Table
 
 
 class ListSource(Source):
@@ -52,6 +52,8 @@ class ListSource(Source):
             self._path = Path(self._copy.name, "list" + Path(name_of(self._address)).suffix)
             self._folder = parent_of(self._address)
             _copy_to(self._address, self._path)
+        self._table = Table(self._path, LOCATION_COLUMNS, kind="list", name=self._name)
+        self._columns = PictureColumns(self._table)
         self._count = self._check()
 
     def __iter__(self) -> Iterator[SourceItem]:
@@ -68,31 +70,20 @@ class ListSource(Source):
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         """Place, id and location of every row."""
-        for record in read_records(self._path, (ID_COLUMN, *LOCATION_COLUMNS), name=self._name):
-            location = self._location_of(record)
-            yield record.place, id_of_row(record.values, record.place, self._name), location
+        for row in self._table.rows(self._columns.names):
+            location = self._location_of(row)
+            yield row.place, self._columns.id_of(row), location
 
-    def _location_of(self, record: Record) -> str:
-        column = next((c for c in LOCATION_COLUMNS if c in record.values), None)
-        if column is None:
-            raise UserError(
-                f"In {record.place} of '{self._name}' no column names the picture: "
-                f"it needs a path or an address as text in one of {', '.join(LOCATION_COLUMNS)}."
-            )
-        path = record.values[column]
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise UserError(
-                f"The {column} in {record.place} of '{self._name}' is {path!r}; "
-                "it must be a path as text, or an address."
-            )
+    def _location_of(self, row: Row) -> str:
+        path = self._columns.location_of(row)
         if is_address(path):
             return local_path(path) or path
         if self._address is None:
             return os.path.join(self._folder, path)  # noqa: PTH118 - faster than Path, for long lists
         if path.startswith("/"):
             raise UserError(
-                f"The {column} in {record.place} of '{self._name}' is the absolute path '{path}'; "
-                "in a list behind an address it must be relative to the list, or an address."
+                f"In {row.place} of '{self._name}' stands the absolute path '{path}'; in a list behind an address it "
+                "must be relative to the list, or an address."
             )
         return join(self._folder, path)
 

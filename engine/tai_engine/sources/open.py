@@ -15,8 +15,8 @@ from tai_engine.sources.items import TAR_SUFFIXES, is_image_name, is_tar_name
 from tai_engine.sources.listing import ListSource
 from tai_engine.sources.patterns import is_pattern
 from tai_engine.sources.source import Source
-from tai_engine.sources.tables import LIST_SUFFIXES, is_list
 from tai_engine.sources.tar import TarSource
+from tai_engine.tables import LIST_SUFFIXES, is_list
 
 
 def open_source(spec: str | Path) -> Source:

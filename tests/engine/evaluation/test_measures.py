@@ -7,16 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
+from sklearn.metrics import average_precision_score
 
 from tai_engine.errors import UserError
-from tai_engine.evaluation.measures import (
-    PrecisionRecall,
-    average_precision,
-    mean_average_precision,
-    precision_recall,
-    top_k_predictions,
-)
+from tai_engine.evaluation.measures import average_precision, mean_average_precision
 from tai_engine.features import ScoreBatch
 
 YES, NO = True, False
@@ -127,44 +121,6 @@ def test_mean_average_precision_refuses():
         mean_average_precision(scores, np.array([[0, 1], [1, 0]]), difficult="ignore")
     with pytest.raises(UserError, match="Unknown rule for difficult labels 'ignored'; did you mean 'ignore'"):
         mean_average_precision(scores, np.ones((2, 2), dtype=bool), difficult="ignored")
-
-
-def test_precision_recall_by_hand():
-    predicted = np.array([[YES, YES, NO], [YES, NO, NO]])
-    positives = np.array([[YES, NO, YES], [YES, NO, NO]])
-    assert precision_recall(predicted, positives) == PrecisionRecall(2 / 3, 2 / 3, 2 / 3)
-    macro = precision_recall(torch.from_numpy(predicted), torch.from_numpy(positives), "macro")
-    assert macro == PrecisionRecall(1 / 3, 1 / 3, 1 / 3)
-    nothing = np.zeros((2, 3), dtype=bool)
-    assert precision_recall(nothing, positives) == PrecisionRecall(0, 0, 0)
-    no_classes = np.zeros((0, 0), dtype=bool)
-    assert precision_recall(no_classes, no_classes, "macro") == PrecisionRecall(0, 0, 0)
-
-
-@given(hnp.arrays(bool, (2, 12, 5)), st.sampled_from(["micro", "macro"]))
-@settings(max_examples=30, deadline=None)
-def test_precision_recall_equals_scikit_learn(both, average):
-    predicted, positives = both
-    found = precision_recall(predicted, positives, average)
-    for value, metric in ((found.precision, precision_score), (found.recall, recall_score), (found.f1, f1_score)):
-        assert value == pytest.approx(metric(positives, predicted, average=average, zero_division=0), abs=1e-12)
-
-
-def test_precision_recall_refuses():
-    with pytest.raises(ValueError, match="expected bool"):
-        precision_recall(np.zeros((2, 2)), np.zeros((2, 2), dtype=bool))
-    with pytest.raises(UserError, match="Unknown average 'weighted'"):
-        precision_recall(np.zeros((2, 2), dtype=bool), np.zeros((2, 2), dtype=bool), "weighted")
-
-
-def test_top_k_predictions():
-    scores = [[1.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, -1.0]]
-    assert top_k_predictions(scores, 1).astype(int).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
-    assert top_k_predictions(scores, 2).astype(int).tolist() == [[0, 1, 0, 1], [1, 1, 0, 0]]
-    assert not top_k_predictions(scores, 0).any()
-    assert top_k_predictions(scores, 9).all()
-    with pytest.raises(ValueError, match="k is -1"):
-        top_k_predictions(scores, -1)
 
 
 @pytest.fixture(scope="module")

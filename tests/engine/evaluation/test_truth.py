@@ -47,7 +47,7 @@ def test_all_formats_give_the_same_truth(tmp_path):
         (['{"id": "a", "label": ["TV"]}'], "In line 1 .* there are no 'labels'"),
         (['{"id": "a", "labels": [3]}'], r"The labels in line 1 .* are \[3\]; they must be class names"),
         (['{"id": "a", "labels": {"TV": 1}}'], "they must be class names"),
-        (['{"labels": []}'], "In line 1 .* nothing names the picture"),
+        (['{"labels": []}'], "In line 1 .* no column names the picture: it has 'labels'"),
         ([], "has no rows"),
     ],
 )

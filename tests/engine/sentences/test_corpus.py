@@ -14,6 +14,7 @@ from tai_engine.sentences.corpus import (
     read_image_ids,
 )
 from tai_engine.sentences.read import SentenceOptions
+from tai_engine.tables import TableOptions
 from tai_engine.vocabulary import Vocabulary, VocabularyClass, load_vocabulary
 
 PETS = Vocabulary(
@@ -203,7 +204,7 @@ def test_several_files_and_reading_options(tmp_path: Path) -> None:
     (tmp_path / "a.dat").write_text("alt\na dog\n")
     (tmp_path / "b.dat").write_text("alt\na cat\n")
     corpus = LabelledCorpus(
-        [tmp_path / "a.dat", tmp_path / "b.dat"], PETS, None, SentenceOptions(format="csv", text_column="alt")
+        [tmp_path / "a.dat", tmp_path / "b.dat"], PETS, None, SentenceOptions("alt", table=TableOptions("csv"))
     )
     assert [(s.id, s.class_indices) for s in corpus] == [("1", (0,)), ("2", (1,))]
 

@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -6,7 +7,8 @@ from hypothesis import strategies as st
 
 from tai_engine.addresses import is_address
 from tai_engine.errors import UserError
-from tai_engine.sources.ids import id_from_path, id_of_row, path_from_id, picture_path
+from tai_engine.sources.ids import PictureColumns, id_from_path, path_from_id, picture_path
+from tai_engine.tables import Row, Table
 
 # Bytes that make escapes, look like escapes or are half of a UTF-8 character are drawn more often than chance would.
 NAMES = st.lists(
@@ -42,21 +44,27 @@ def test_every_file_name_comes_back(name):
     assert os.fsencode(path_from_id(item_id)) == name
 
 
+def id_of_row(values, path):
+    path.write_text(json.dumps(values))
+    table = Table(path, kind="list")
+    return PictureColumns(table).id_of(Row("line 7", values))
+
+
 def test_rows_of_lists(tmp_path):
     listing = tmp_path / "list.jsonl"
-    assert id_of_row({"id": "x", "path": "a.jpg"}, "line 1", listing) == "x"
-    assert id_of_row({"id": 632, "path": "a.jpg"}, "line 1", listing) == "632"
-    assert id_of_row({"id": "", "image": "./s/a.jpg"}, "line 1", listing) == "s/a.jpg"
-    assert id_of_row({"file_name": "b.jpg", "path": "a.jpg"}, "line 1", listing) == "a.jpg"
-    assert id_of_row({"path": str(tmp_path / "s" / "a.jpg")}, "line 1", listing) == "s/a.jpg"
-    assert id_of_row({"path": "/elsewhere/a.jpg"}, "line 1", listing) == "/elsewhere/a.jpg"
+    assert id_of_row({"id": "x", "path": "a.jpg"}, listing) == "x"
+    assert id_of_row({"id": 632, "path": "a.jpg"}, listing) == "632"
+    assert id_of_row({"id": "", "image": "./s/a.jpg"}, listing) == "s/a.jpg"
+    assert id_of_row({"file_name": "b.jpg", "path": "a.jpg"}, listing) == "a.jpg"
+    assert id_of_row({"path": str(tmp_path / "s" / "a.jpg")}, listing) == "s/a.jpg"
+    assert id_of_row({"path": "/elsewhere/a.jpg"}, listing) == "/elsewhere/a.jpg"
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({}, "In line 7 of .*list.csv' nothing names the picture.*path, file_name, image"),
-        ({"path": ""}, "nothing names the picture"),
+        ({}, "In line 7 of .*list.jsonl' no column names the picture: it has none; .*path, file_name, image"),
+        ({"path": ""}, "no column names the picture"),
         ({"path": ["a"]}, r"The path in line 7 .* is \['a'\]; it must be a path as text"),
         ({"path": "a\0b"}, "must be a path as text"),
         ({"id": True}, "The id in line 7 .* is True"),
@@ -65,9 +73,9 @@ def test_rows_of_lists(tmp_path):
         ({"path": "\ud800"}, "not valid Unicode"),
     ],
 )
-def test_rows_without_a_usable_name(row, message):
+def test_rows_without_a_usable_name(row, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        id_of_row(row, "line 7", "some/list.csv")
+        id_of_row(row, tmp_path / "list.jsonl")
 
 
 def test_addresses_are_their_own_ids(tmp_path):
@@ -78,7 +86,7 @@ def test_addresses_are_their_own_ids(tmp_path):
         "simplecache::s3://b/c",
     ):
         assert is_address(address)
-        assert id_of_row({"image": address}, "line 1", tmp_path / "l.csv") == address
+        assert id_of_row({"image": address}, tmp_path / "l.jsonl") == address
     for path in ("a.jpg", "/a//b", "a::b.jpg", "dir/http://x", "a:/b", "", "://x", "1s://x"):
         assert not is_address(path)
 

@@ -116,10 +116,10 @@ def test_a_list_behind_an_address(tmp_path, memory):
 
 def test_mistakes_in_a_list_behind_an_address_name_the_address(memory):
     memory.pipe("/l.csv", b"path\n/a.jpg\n")
-    with pytest.raises(UserError, match=r"path in line 2 of 'memory://l\.csv' is the absolute path '/a\.jpg'"):
+    with pytest.raises(UserError, match=r"In line 2 of 'memory://l\.csv' stands the absolute path '/a\.jpg'"):
         open_source("memory://l.csv")
     memory.pipe("/l.csv", b"path\n\xe9.jpg\n")
-    with pytest.raises(UserError, match=r"Line 2 of 'memory://l\.csv' is not UTF-8"):
+    with pytest.raises(UserError, match=r"Line 2 of the list 'memory://l\.csv' is not UTF-8"):
         open_source("memory://l.csv")
     with pytest.raises(
         UserError, match=r"list 'memory://none.csv' cannot be read \(there is nothing at this address\)"

@@ -1,0 +1,248 @@
+"""A table that somebody keeps, read row by row whatever it is.
+
+Memory: one line, one JSON value or one batch of Parquet rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import reprlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from tai_engine.errors import MANY, UserError, unknown_choice
+from tai_engine.tables.json_values import JsonArrays, parse_json
+from tai_engine.tables.parquet_rows import parquet_columns, parquet_rows
+from tai_engine.tables.recognise import (
+    PARQUET_MAGIC,
+    SEPARATORS,
+    TableOptions,
+    TableShape,
+    format_of_name,
+    recognise,
+)
+from tai_engine.tables.text_files import HEAD_BYTES, encoding_of, in_utf8, numbered_lines, open_bytes
+
+LINE_COLUMN = ""
+"""The one column of what has no names: lines of text, and JSON values that are text alone."""
+
+COCO_ARRAY = "annotations"
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+        place: where it stands, for messages: ``"line 3"``, ``"row 3"`` or ``"entry 3"``, counted from 1.
+        values: by the names that were asked for; columns that the row has not, or that are null, are left out.
+    """
+
+    place: str
+    values: dict[str, Any]
+
+
+class Table:
+    """Rows of a JSONL, JSON, CSV, TSV, Parquet or text file; may be read again and again.
+
+    A JSON file is an array of rows, or an object with an array ``annotations``, as COCO's caption files. Text has one
+    row a line. Of Parquet files, columns of structs and bytes are passed over: pictures inside a table are no paths.
+    All but Parquet may be gzipped.
+
+    Args:
+        path: of the file.
+        known: names of columns by which a header is known from the first row.
+        options: what the user says of the file.
+        kind: what messages call it, such as ``"list"``.
+        name: the name for messages; by default the path.
+        short_rows: whether rows of CSV may lack fields at their end.
+
+    Attributes:
+        what: what messages call the file, with its name.
+
+    Raises:
+        UserError: for a file that is missing, no regular one or not readable, or whose kind nobody knows. While
+            reading: for damage, text in another encoding, or values beyond a bound; names the line.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        known: Collection[str] = (),
+        options: TableOptions | None = None,
+        *,
+        kind: str = "table",
+        name: str | None = None,
+        short_rows: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.what = f"{kind} '{path if name is None else name}'"
+        self._options = options or TableOptions()
+        self._short_rows = short_rows
+        self._encoding = "utf-8"
+        self.shape = self._look(name or self.path.name, known)
+
+    def _look(self, name: str, known: Collection[str]) -> TableShape:
+        with open_bytes(self.path, self.what) as file:
+            head = file.read(HEAD_BYTES + 1)
+        named = self._options.format or format_of_name(name)
+        # An empty Parquet file is damaged, not empty.
+        if head.startswith(PARQUET_MAGIC) or named == "parquet":
+            return TableShape("parquet")
+        self._encoding = encoding_of(head, self.what, self._options.encoding)
+        text = head[:HEAD_BYTES].decode(self._encoding, "replace")
+        lower = {column.lower() for column in known}
+        return recognise(name, text, len(head) <= HEAD_BYTES, self._options, lower, self.what)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns: of JSON, those of the first row that has any."""
+        if self.shape.format == "parquet":
+            return parquet_columns(self.path, self.what)
+        if self.shape.format in SEPARATORS:
+            return self.shape.columns
+        if self.shape.format == "text":
+            return ()
+        return next((tuple(row.values) for row in self.rows() if LINE_COLUMN not in row.values), ())
+
+    def find(self, wanted: Sequence[str]) -> str | None:
+        """The column that has the first of the wanted names that is there; case does not count."""
+        by_lower = {column.lower(): column for column in reversed(self.columns)}
+        return next((by_lower[w.lower()] for w in wanted if w.lower() in by_lower), None)
+
+    def require(self, column: str) -> str:
+        """``column``, which the user named.
+
+        Raises:
+            UserError: if the table has no such column; it lists those that it has.
+        """
+        if column not in self.columns:
+            raise unknown_choice(f"column in the {self.what}:", column, self.columns)
+        return column
+
+    def listed_columns(self) -> str:
+        """The columns of the table, for messages."""
+        shown = ", ".join(repr(c) if len(c) < 60 else repr(c[:60] + "...") for c in self.columns[: 2 * MANY])
+        more = f" and {len(self.columns) - 2 * MANY} more" if len(self.columns) > 2 * MANY else ""
+        return (shown or "none") + more
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[Row]:
+        """The rows in order; blank lines are skipped, but for text.
+
+        Args:
+            columns: what is wanted, by its exact name; None for all.
+
+        Raises:
+            UserError: see the class.
+        """
+        if self.shape.format == "parquet":
+            wanted = self.columns if columns is None else columns
+            for number, values in enumerate(parquet_rows(self.path, wanted, self.what), 1):
+                yield Row(f"row {number}", values)
+            return
+        names = self.shape.columns
+        if twice := [column for column in columns or () if names.count(column) > 1]:
+            raise UserError(
+                f"The header of the {self.what} names the column {twice[0]!r} twice: rename one of the two."
+            )
+        with open_bytes(self.path, self.what) as file:
+            for row in self._text_rows(file):
+                yield row if columns is None else Row(row.place, _chosen(row.values, columns))
+
+    def _text_rows(self, file: IO[bytes]) -> Iterator[Row]:
+        if self.shape.format == "json":
+            yield from self._json_rows(file)
+            return
+        lines = numbered_lines(file, self._encoding, self.what)
+        if self.shape.format == "text":
+            for number, line in lines:
+                yield Row(f"line {number}", {LINE_COLUMN: line})
+        elif self.shape.format == "jsonl":
+            yield from self._jsonl_rows(lines)
+        else:
+            yield from self._delimited_rows(line for _, line in lines)
+
+    def _json_rows(self, file: IO[bytes]) -> Iterator[Row]:
+        arrays = JsonArrays(in_utf8(file, self._encoding), self.what)
+        for number, (_, value) in enumerate(arrays.elements(_JSON_ARRAYS), 1):
+            yield self._json_row(f"entry {number}", value)
+        if not arrays.found and not arrays.is_empty:
+            raise UserError(
+                f"The {self.what} has no rows: expected an array, or an object with an array {COCO_ARRAY!r} as in "
+                "COCO's caption files; say --format jsonl if it has one JSON object a line."
+            )
+
+    def _jsonl_rows(self, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+        for number, line in lines:
+            if not line.strip():
+                continue
+            try:
+                value = parse_json(line)
+            except ValueError as error:
+                raise UserError(
+                    f"Line {number} of the {self.what} is not valid JSON ({error}): mend or remove it; JSONL has one "
+                    "object a line."
+                ) from None
+            yield self._json_row(f"line {number}", value)
+
+    def _json_row(self, place: str, value: Any) -> Row:
+        if isinstance(value, str):
+            return Row(place, {LINE_COLUMN: value})
+        if not isinstance(value, dict):
+            raise UserError(
+                f"{place.capitalize()} of the {self.what} is {short_repr(value)}, not a JSON object such as "
+                '{"column": "value"}: mend or remove it.'
+            )
+        return Row(place, {key: item for key, item in value.items() if item is not None})
+
+    def _delimited_rows(self, lines: Iterator[str]) -> Iterator[Row]:
+        shape = self.shape
+        if not shape.columns:
+            return
+        dialect = _WithQuotes if shape.quotes else _WithoutQuotes
+        reader = csv.reader(lines, dialect, delimiter=shape.separator)
+        width = len(shape.columns)
+        passed = 0
+        try:
+            for fields in reader:
+                if not fields:
+                    continue
+                if passed < shape.skipped_rows:
+                    passed += 1
+                    continue
+                if len(fields) > width or (len(fields) < width and not self._short_rows):
+                    raise UserError(
+                        f"Line {reader.line_num} of the {self.what} has {len(fields)} fields but the header {width}: "
+                        f"put quotation marks around fields that contain the separator {shape.separator!r}, or name "
+                        "the right one with --separator."
+                    )
+                if shape.separator == "|":  # as people write them: with blanks around
+                    fields = [field.strip() for field in fields]
+                yield Row(f"line {reader.line_num}", dict(zip(shape.columns, fields, strict=False)))
+        except csv.Error as error:
+            raise UserError(f"Line {reader.line_num} of the {self.what} is not valid CSV ({error}): mend it.") from None
+
+
+class _WithQuotes(csv.excel):
+    """Fields may stand in quotation marks; what does not fit is an error."""
+
+    strict = True
+
+
+class _WithoutQuotes(csv.excel):
+    """Quotation marks are characters as others."""
+
+    quoting = csv.QUOTE_NONE
+
+
+_JSON_ARRAYS = frozenset({"", COCO_ARRAY})
+
+
+def _chosen(values: dict[str, Any], columns: Collection[str]) -> dict[str, Any]:
+    return {column: values[column] for column in columns if column in values}
+
+
+def short_repr(value: object) -> str:
+    """A value that somebody wrote, for messages: however large or deep it is."""
+    return reprlib.repr(value)
