@@ -75,6 +75,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "tai_engine.calibration": {"tai_engine.features", "tai_engine.evaluation.reliability"},
     "tai_engine.evaluation.reliability": set(),
+    "tai_engine.evaluation.multilabel": set(),
+    "tai_engine.evaluation.bootstrap": set(),
     "tai_engine.tuning": {
         "tai_engine.features",
         "tai_engine.vocabulary",
