@@ -60,7 +60,18 @@ found = {str(number): row["tags"] for number, row in enumerate(rows)}
 sizes = [row["image"].size for row in rows]
 assert all(size == (8, 6) for size in sizes), sizes
 """
+FIFTYONE = """
+import os
+from fiftyone.utils.data.importers import FiftyOneImageClassificationDatasetImporter as Importer
+with Importer(data_path=images, labels_path=given) as importer:
+    classes = importer.get_dataset_info()["classes"]
+    found = {
+        os.path.relpath(path, images): [label.label for label in labels.classifications] for path, _, labels in importer
+    }
+assert all(tag in classes for tags in found.values() for tag in tags)
+"""
 READERS = {
+    "fiftyone": (FIFTYONE, "labels.json"),
     "coco": (COCO, "out.json"),
     "datumaro": (DATUMARO, "out"),
     "cvat": (CVAT, "out.xml"),
@@ -75,8 +86,8 @@ def reader():
     if not python or not Path(python).is_file():
         pytest.skip("the readers of exports are not installed: `make readers`, and name their Python in TAI_READERS")
 
-    def run(code: str, given: Path, cache: Path) -> dict[str, list[str]]:
-        text = f"import json\ngiven, cache = {str(given)!r}, {str(cache)!r}\n{code}\nprint('\\n' + json.dumps(found))"
+    def run(code: str, given: Path, cache: Path, images: Path | None = None) -> dict[str, list[str]]:
+        text = f"import json\ngiven, cache, images = {str(given)!r}, {str(cache)!r}, {str(images)!r}\n{code}\nprint('\\n' + json.dumps(found))"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"HF_HUB_OFFLINE": "1"}
         done = subprocess.run([python, "-c", text], capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
@@ -99,7 +110,7 @@ def images(tmp_path):
 def test_the_other_side_reads_every_picture_and_tag(tmp_path, reader, images, name):
     code, file = READERS[name]
     exporters.get(name).export(batches(), tmp_path / file, PROVENANCE, ExportOptions(images=images))
-    found = reader(code, tmp_path / file, tmp_path / "cache")
+    found = reader(code, tmp_path / file, tmp_path / "cache", images)
     expected = names_of()
     if name in ("datumaro", "cvat"):
         expected = {picture.rsplit(".", 1)[0]: tags for picture, tags in expected.items()}
