@@ -87,7 +87,8 @@ def reader():
         pytest.skip("the readers of exports are not installed: `make readers`, and name their Python in TAI_READERS")
 
     def run(code: str, given: Path, cache: Path, images: Path | None = None) -> dict[str, list[str]]:
-        text = f"import json\ngiven, cache, images = {str(given)!r}, {str(cache)!r}, {str(images)!r}\n{code}\nprint('\\n' + json.dumps(found))"
+        places = f"given, cache, images = {str(given)!r}, {str(cache)!r}, {str(images)!r}"
+        text = f"import json\n{places}\n{code}\nprint('\\n' + json.dumps(found))"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"HF_HUB_OFFLINE": "1"}
         done = subprocess.run([python, "-c", text], capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
