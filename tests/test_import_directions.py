@@ -63,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.evaluation": {"tai_engine.sources.ids", "tai_engine.tables", "tai_engine.tagging.tag_file"},
     "tai_engine.evaluation.measures": {"tai_engine.features"},
     "tai_engine.sheets": set(),
+    "tai_engine.datasets": {"tai_engine.tables", "tai_engine.vocabulary"},
     "tai_engine.searching": {
         "tai_engine.features",
         "tai_engine.decoding",

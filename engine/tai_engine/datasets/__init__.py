@@ -1,0 +1,1 @@
+"""Published data sets in the folders that their authors ship, read as labelled pictures."""
