@@ -39,7 +39,13 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary", "tai_kernels"},
     "tai_engine.tagging": {"tai_engine.features", "tai_engine.store", "tai_engine.prompts", "tai_kernels"},
     "tai_engine.tagging.exporters": {"tai_engine.sources.ids"},
-    "tai_engine.tagging.scoring": {"tai_engine.features", "tai_engine.prompts", "tai_kernels"},
+    "tai_engine.tagging.normalisation": set(),
+    "tai_engine.tagging.scoring": {
+        "tai_engine.features",
+        "tai_engine.prompts",
+        "tai_engine.tagging.normalisation",
+        "tai_kernels",
+    },
     "tai_engine.explain": {
         "tai_engine.features",
         "tai_engine.prompts",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
     from tai_engine.tagging.batch_loop import Selection, tag_batch, tag_store
+    from tai_engine.tagging.normalisation import normalise
     from tai_engine.tagging.scoring import ScoringConfig, score
     from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
@@ -39,6 +40,7 @@ __all__ = [
     "Vocabulary",
     "load_encoder",
     "load_vocabulary",
+    "normalise",
     "score",
     "tag_batch",
     "tag_store",
@@ -50,6 +52,7 @@ _HOMES = {
     "errors": ("UserError",),
     "features": ("FeatureBatch", "ScoreBatch", "SparseScoreBatch"),
     "prompts.prompt_set": ("PromptSet", "zero_shot_prompts"),
+    "tagging.normalisation": ("normalise",),
     "tagging.scoring": ("ScoringConfig", "score"),
     "store": ("FeatureStore",),
     "tagging.batch_loop": ("Selection", "tag_batch", "tag_store"),

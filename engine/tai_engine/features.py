@@ -211,7 +211,9 @@ class FeatureBatch:
         *,
         non_blocking: bool = False,
     ) -> FeatureBatch:
-        """The same batch on another device and in another float dtype (offsets stay int64).
+        """The same batch with its rows on another device and in another float dtype.
+
+        Offsets are int64 on the CPU, where the kernels read them without waiting for a GPU.
 
         Fine rows in int8 stay so, unless a dtype is given.
 
@@ -233,7 +235,7 @@ class FeatureBatch:
             self,
             coarse=moved(self.coarse),
             fine=moved(fine) if scales is None else fine,
-            offsets=self.offsets.to(device=device, non_blocking=non_blocking),
+            offsets=self.offsets.cpu(),
             coarse_clip=None if self.coarse_clip is None else moved(self.coarse_clip),
             fine_scales=scales,
             check_fine=False,
@@ -323,13 +325,6 @@ class ScoreBatch:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def centred(self) -> ScoreBatch:
-        """Scores minus each item's own mean over the classes.
-
-        It takes out what makes an item score high or low on everything, so that items can be ranked against each other.
-        """
-        return replace(self, scores=self.scores - self.scores.mean(dim=1, keepdim=True))
 
     def top_k(self, k: int, minimum: Tensor | float | None = None) -> SparseScoreBatch:
         """The ``k`` best classes of each item, best first, equal scores in class order.

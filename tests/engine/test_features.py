@@ -140,11 +140,6 @@ def test_top_k_with_minima_per_class():
     assert batch.top_k(0).scores.numel() == 0
 
 
-def test_centring_takes_out_each_items_mean():
-    batch = ScoreBatch(("a", "b"), ("x", "y"), torch.tensor([[1.0, 3.0], [-5.0, 5.0]]))
-    assert torch.equal(batch.centred().scores, torch.tensor([[-1.0, 1.0], [-5.0, 5.0]]))
-
-
 def test_scores_are_checked():
     with pytest.raises(ValueError, match="NaN"):
         ScoreBatch(("a",), ("x",), torch.tensor([[math.nan]]))

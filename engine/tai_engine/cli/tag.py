@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tai_engine.cli.options import AsJson, Device, EncoderChoice, Precision
-from tai_engine.cli.output import print_json, progress_bar, results
+from tai_engine.cli.output import print_json, progress_bar, remarks, results
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, tag_elsewhere, workplaces
 from tai_engine.errors import UserError
 
@@ -35,7 +35,9 @@ def tag(
         typer.Option("--template", help="Zero-shot template with {} for the name; repeat for several; 'imagenet80'."),
     ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="At most so many tags per picture; default all.")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="The least score of a tag.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="The least score of a tag, after --normalise.")
+    ] = None,
     which: Annotated[
         str | None,
         typer.Option("--score", help="coarse, fine or merged; default merged where features allow it."),
@@ -43,7 +45,14 @@ def tag(
     pooling: Annotated[str | None, typer.Option("--pooling", help="Over patches: softmax or max.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="Of the softmax over patches.")] = None,
     mix: Annotated[float | None, typer.Option("--mix", help="Share of the coarse score in the merged one.")] = None,
-    centre: Annotated[bool, typer.Option("--centre", help="Subtract each picture's mean score.")] = False,
+    normalise: Annotated[
+        str | None,
+        typer.Option(
+            "--normalise",
+            help="Of a picture's scores over all words: none, centre (minus the mean), standard (z-score) or softmax; "
+            "default standard for zero-shot, and what the prompt set says for --prompts; not with fewer than 20 words.",
+        ),
+    ] = None,
     format_: Annotated[str | None, typer.Option("--format", help="parquet or jsonl, against the suffix.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="For the text tower; default the store's own.")] = None,
     pretrained: Annotated[str, typer.Option("--pretrained", help="Weights of --model.")] = "",
@@ -59,6 +68,7 @@ def tag(
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
     from tai_engine.tagging.batch_loop import Selection, tag_store
+    from tai_engine.tagging.normalisation import why_not
     from tai_engine.vocabulary import load_vocabulary
 
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
@@ -73,15 +83,18 @@ def tag(
         words = load_vocabulary(vocabulary)
         encoder = EncoderChoice(model, pretrained, device, precision).open(features)
         prompt_set = zero_shot_prompts(encoder, words, _templates(templates, words))
-    scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, centre)
+    scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
+    reason = why_not(scoring.normalise, len(prompt_set.class_names))
+    if reason:
+        remarks.print(reason, highlight=False, markup=False)
     selection = Selection(top_k, threshold)
+    where = places.device if places.device == "auto" else str(_resolve_device(places.device))
     with progress_bar("Tagging") as bar:
         if places.are_elsewhere:
             report = tag_elsewhere(
                 places, features, prompt_set, out, scoring, selection, format=format_, progress=bar.update
             )
         else:
-            where = places.device if devices else "cpu"
             report = tag_store(
                 features, prompt_set, out, scoring, selection, format=format_, device=where, progress=bar.update
             )
@@ -89,6 +102,12 @@ def tag(
         print_json({**asdict(report), "items_per_second": report.items_per_second})
     else:
         results.print(describe(report), highlight=False)
+
+
+def _resolve_device(name: str) -> object:
+    from tai_engine.encoders.devices import resolve_device  # open_clip takes seconds
+
+    return resolve_device(name)
 
 
 def describe(report: TagReport) -> str:
@@ -120,12 +139,12 @@ def _scoring(
     pooling: str | None,
     temperature: float | None,
     mix: float | None,
-    centre: bool,
+    normalise: str | None,
 ) -> ScoringConfig:
     """The prompt set's own constants, changed where the user says so."""
     from tai_engine.tagging.scoring import default_scoring
 
-    given = {"which": which, "pooling": pooling, "temperature": temperature, "mix": mix}
+    given = {"which": which, "pooling": pooling, "temperature": temperature, "mix": mix, "normalise": normalise}
     changes = {name: value for name, value in given.items() if value is not None}
     base = default_scoring(prompts, "merged" if has_fine else "coarse")
-    return replace(base, centre=centre, **changes)  # type: ignore[arg-type]  # names are checked where the config is made
+    return replace(base, **changes)  # type: ignore[arg-type]  # names are checked where the config is made

@@ -27,7 +27,7 @@ from tai_engine.store import FeatureStore
 from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.store_files import open_files
 from tai_engine.tagging.batch_loop import Progress, Selection, TagPart, TagReport, part_name, tag_group, tag_provenance
-from tai_engine.tagging.scoring import ScoringConfig, default_scoring
+from tai_engine.tagging.scoring import ScoringConfig, default_scoring, in_effect
 
 JOB = "_job.json"
 MANIFEST = "_manifest.json"
@@ -150,7 +150,7 @@ def tag_to_folder(
     """
     started = time.perf_counter()
     require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", "the prompt set")
-    scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
+    scoring = in_effect(scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse"), prompts)
     selection = selection or Selection()
     provenance = tag_provenance(store, prompts, scoring, selection)
     files = open_files(out)

@@ -30,7 +30,7 @@ from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters.table import TAG_SCHEMA
-from tai_engine.tagging.scoring import ScoringConfig, default_scoring, score
+from tai_engine.tagging.scoring import ScoringConfig, default_scoring, in_effect, score_tags
 
 Progress = Callable[[int, int], None]
 PartsRunner: TypeAlias = Callable[[Path, Sequence[int]], Iterator["TagPart"]]
@@ -45,7 +45,7 @@ class Selection:
 
     Attributes:
         top_k: at most so many, best first; None means every class.
-        threshold: the least score, None for no limit.
+        threshold: the least score, as it is written: after normalising. None for no limit.
 
     Raises:
         UserError: for a count below 1.
@@ -106,14 +106,17 @@ class TagPart:
 
 
 def tag_batch(
-    batch: FeatureBatch, prompts: PromptSet, scoring: ScoringConfig | None = None, selection: Selection | None = None
+    batch: FeatureBatch,
+    prompts: PromptSet,
+    scoring: ScoringConfig | None = None,
+    selection: Selection | None = None,
+    *,
+    device: torch.device | str = "auto",
 ) -> SparseScoreBatch:
-    """The tags of a batch in memory, best first."""
+    """The tags of a batch in memory, best first; memory and ``device`` as `score_tags` has them."""
     selection = selection or Selection()
     with torch.inference_mode():
-        scores = score(batch, prompts, scoring)
-    k = len(prompts.class_names) if selection.top_k is None else selection.top_k
-    return scores.top_k(k, minimum=selection.threshold)
+        return score_tags(batch, prompts, scoring, top_k=selection.top_k, threshold=selection.threshold, device=device)
 
 
 def tag_table(tags: SparseScoreBatch, threshold: float | None = None) -> pa.Table:
@@ -144,14 +147,15 @@ def tag_store(
     selection: Selection | None = None,
     *,
     format: str | None = None,  # noqa: A002 - the word that users type
-    device: str = "cpu",
+    device: str = "auto",
     slice_items: int = SLICE_ITEMS,
     progress: Progress | None = None,
     run_parts: PartsRunner | None = None,
 ) -> TagReport:
     """Tag every item of ``store`` that has features.
 
-    Memory: features and scores of ``slice_items`` items and the tags of one commit group, whatever the store's size.
+    Memory: features of ``slice_items`` items, 32 MiB of scores (``score_tags``) and the tags of one commit group,
+    whatever the store's size.
 
     Args:
         store: the features.
@@ -160,7 +164,7 @@ def tag_store(
         scoring: how to score; by default as the prompt set was made.
         selection: which tags to keep; by default all.
         format: name of an exporter.
-        device: where scores are computed.
+        device: where scores are computed; ``auto`` is the GPU where there is one.
         slice_items: items scored at once.
         progress: called with items done and in all after every group.
         run_parts: makes the parts in other processes; ``device`` and ``slice_items`` then say nothing.
@@ -173,7 +177,7 @@ def tag_store(
     require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", "the prompt set")
     out = Path(out)
     exporter = exporters.get(format or out)
-    scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
+    scoring = in_effect(scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse"), prompts)
     selection = selection or Selection()
     provenance = tag_provenance(store, prompts, scoring, selection)
     parts = _open_parts(out, {**provenance, "store": store.fingerprint})
@@ -255,19 +259,19 @@ def tag_group(
     prompts: PromptSet,
     scoring: ScoringConfig,
     selection: Selection,
-    device: str = "cpu",
+    device: str = "auto",
     slice_items: int = SLICE_ITEMS,
 ) -> tuple[bytes, TagPart]:
     """Tag the items of one commit group: a Parquet file, and what is in it.
 
-    Memory: features and scores of ``slice_items`` items, and the tags of the group.
+    Memory: features of ``slice_items`` items, 32 MiB of scores (``score_tags``) and the tags of the group.
 
     Raises:
         UserError: if the group is damaged.
     """
     items, tables = 0, [TAG_SCHEMA.empty_table()]
     for batch in store.iter_batches(slice_items, with_fine=scoring.which != "coarse", groups=[group]):
-        tags = tag_batch(batch.to(device), prompts, scoring, selection)
+        tags = tag_batch(batch, prompts, scoring, selection, device=device)
         tables.append(tag_table(tags, selection.threshold))
         items += len(batch)
     buffer = io.BytesIO()

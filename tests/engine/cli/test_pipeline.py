@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from tai_engine.store import FeatureStore
@@ -80,15 +81,47 @@ def test_options_reach_the_scores(tai, filled_store, tmp_path):
         assert tai("tag", filled_store, "--vocabulary", words, "--out", out, *options).status == 0
         return pq.read_table(out).to_pylist(), pq.read_schema(out).metadata
 
-    rows, metadata = tagged("--score", "fine", "--pooling", "max", "--top-k", "1", "--centre")
+    rows, metadata = tagged("--score", "fine", "--pooling", "max", "--top-k", "1")
     assert len(rows) == 5
     settings = json.loads(metadata[b"tai_engine.scoring"])
-    assert (settings["which"], settings["pooling"], settings["centre"]) == ("fine", "max", True)
+    assert (settings["which"], settings["pooling"], settings["normalise"]) == ("fine", "max", "none")
     rows, metadata = tagged("--template", "a {}.", "--template", "the {}", "--threshold", "1000")
     assert rows == []
     assert json.loads(json.loads(metadata[b"tai_engine.prompts"])["templates"]) == ["a {}.", "the {}"]
     _, metadata = tagged("--template", "imagenet80")
     assert len(json.loads(json.loads(metadata[b"tai_engine.prompts"])["templates"])) == 80
+
+
+def test_scores_are_standardised_unless_words_are_few(tai, filled_store, tmp_path):
+    few, many, out = tmp_path / "few.txt", tmp_path / "many.txt", tmp_path / "t.parquet"
+    few.write_text("".join(f"word{n}\n" for n in range(19)))
+    many.write_text("".join(f"word{n}\n" for n in range(20)))
+
+    def scores_of(words, *options):
+        outcome = tai("tag", filled_store, "--vocabulary", words, "--out", out, *options)
+        assert outcome.status == 0
+        found = {}
+        for row in pq.read_table(out).to_pylist():
+            found.setdefault(row["id"], []).append(row["score"])
+        how = json.loads(pq.read_schema(out).metadata[b"tai_engine.scoring"])["normalise"]
+        return torch.tensor(list(found.values())), how, outcome.stderr
+
+    standard, how, said = scores_of(many)
+    assert (how, "normalised" in said) == ("standard", False)
+    assert torch.allclose(standard.mean(dim=1), torch.zeros(5), atol=1e-5)
+    assert torch.allclose(standard.std(dim=1), torch.ones(5), atol=1e-5)
+    raw, how, _ = scores_of(many, "--normalise", "none")
+    assert how == "none"
+    assert torch.allclose((raw - raw.mean(dim=1, keepdim=True)) / raw.std(dim=1, keepdim=True), standard, atol=1e-4)
+    plain, how, said = scores_of(few)
+    assert how == "none"
+    assert "Scores are not normalised (standard): with 19 words it cannot help" in " ".join(said.split())
+    assert float(plain.mean()) != pytest.approx(0, abs=1e-3)
+    kept, _, _ = scores_of(many, "--threshold", "1.0")
+    assert kept.flatten().tolist() == [] or float(kept.min()) >= 1.0
+    refused = tai("tag", filled_store, "--vocabulary", many, "--out", out, "--normalise", "centred")
+    assert refused.status == 2
+    assert "Unknown normalisation 'centred'; did you mean 'centre'?" in " ".join(refused.stderr.split())
 
 
 def test_coarse_only_and_other_sizes(tai, picture_folder, tiny_model, tmp_path):

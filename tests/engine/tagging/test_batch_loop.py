@@ -101,25 +101,25 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(store: FeatureStore, tm
     whole, out = tmp_path / "whole.parquet", tmp_path / "t.parquet"
     tag_store(store, prompt_set(), whole)
     scored = []
-    real = batch_loop.score
+    real = batch_loop.score_tags
 
-    def interrupted(batch, prompts, config):
+    def interrupted(batch, prompts, config, **options):
         if batch.ids[0] == "8":
             raise KeyboardInterrupt
         scored.extend(batch.ids)
-        return real(batch, prompts, config)
+        return real(batch, prompts, config, **options)
 
-    monkeypatch.setattr(batch_loop, "score", interrupted)
+    monkeypatch.setattr(batch_loop, "score_tags", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tag_store(store, prompt_set(), out)
     assert not out.exists()
     assert scored == ["0", "2", "3"]
 
-    def counted(batch, prompts, config):
+    def counted(batch, prompts, config, **options):
         scored.extend(batch.ids)
-        return real(batch, prompts, config)
+        return real(batch, prompts, config, **options)
 
-    monkeypatch.setattr(batch_loop, "score", counted)
+    monkeypatch.setattr(batch_loop, "score_tags", counted)
     report = tag_store(store, prompt_set(), out)
     assert scored == ["0", "2", "3", "8", "9"]
     assert report.resumed_items == 3
