@@ -99,7 +99,7 @@ def search_words(
         )
     count = len(queries.class_names)
     every = queries if background is None else _joined(queries, background)
-    config: ScoringConfig = default_scoring(every, which)
+    config: ScoringConfig = replace(default_scoring(every, which), normalise="none")  # what is usual is told below
     best, done, items = _Best(count, top), 0, store.counts()["done"]
     with torch.inference_mode():
         for batch in store.iter_batches(_SLICE_ITEMS, with_fine=which != "coarse"):
