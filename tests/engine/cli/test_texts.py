@@ -222,7 +222,7 @@ def test_empty_missing_and_wrongly_encoded_files(cache, sentences, words, store,
         refused(cache(sentences, bad, store, *options), bad, "is empty")
         bad.write_bytes("ein Bär\n".encode("latin-1"))
         refused(cache(bad, store, *options), bad, "is not UTF-8", "name its encoding")
-        refused(cache(tmp_path / "none.txt", store, *options), "none.txt does not exist")
+        refused(cache(tmp_path / "none.txt", store, *options), "none.txt' cannot be read (No such file")
         bad.write_bytes(b"\n\n")
         assert cache(bad, store, *options).status == 2
     assert not store.exists()
