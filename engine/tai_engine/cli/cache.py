@@ -17,9 +17,12 @@ from tai_engine.cli.options import (
     BatchSize,
     Device,
     Fast,
+    MergeDuplicates,
     Model,
     Precision,
     Pretrained,
+    VocabularyChoice,
+    VocabularyColumn,
     Workers,
     open_encoder,
 )
@@ -145,6 +148,8 @@ def texts(
         str | None,
         typer.Option("--vocabulary", help="Keep and label the sentences that name a class: coco80, ..., or a file."),
     ] = None,
+    vocabulary_column: VocabularyColumn = None,
+    merge_duplicates: MergeDuplicates = False,
     language: Annotated[
         str | None, typer.Option("--language", help="Code of the sentences' language, or none; default en.")
     ] = None,
@@ -189,7 +194,7 @@ def texts(
     reading = SentenceOptions(column, image_column, TableOptions(format_, separator, header, encoding))
     corpus = open_corpus(
         files,
-        vocabulary,
+        None if vocabulary is None else VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column),
         reading,
         language=language,
         templates=templates,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tai_engine.cli.options import VocabularyChoice
 from tai_engine.errors import UserError
 from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus, published_templates, read_image_ids
 from tai_engine.sentences.corpus_report import CorpusReport
 from tai_engine.sentences.read import SentenceOptions, read_sentences
-from tai_engine.vocabulary import load_vocabulary
 
 _SHOWN_CLASSES = 10
 
@@ -26,7 +26,7 @@ def check_files(files: Sequence[Path], options: SentenceOptions) -> None:
 
 def open_corpus(
     files: Sequence[Path],
-    vocabulary: str | None,
+    vocabulary: VocabularyChoice | None,
     reading: SentenceOptions,
     *,
     language: str | None,
@@ -53,7 +53,7 @@ def open_corpus(
             if value is not None:
                 raise UserError(f"{option} is about labelled sentences: give --vocabulary as well, or leave it out.")
         return None
-    words = load_vocabulary(vocabulary)
+    words = vocabulary.load()
     options = CorpusOptions(
         language=language or CorpusOptions.language,
         exclude_images=read_image_ids(exclude_images) if exclude_images is not None else frozenset(),

@@ -13,9 +13,12 @@ from tai_engine.cli.options import (
     AsJson,
     Device,
     EncoderChoice,
+    MergeDuplicates,
     Model,
     Precision,
     Pretrained,
+    VocabularyChoice,
+    VocabularyColumn,
     open_encoder,
 )
 from tai_engine.cli.output import print_json, print_table, results
@@ -30,6 +33,8 @@ def explain(
     images: Annotated[Path | None, typer.Option("--images", help="The folder of the store's pictures.")] = None,
     prompts: Annotated[Path | None, typer.Option("--prompts", help="A saved prompt set in place of zero-shot.")] = None,
     vocabulary: Annotated[str, typer.Option("--vocabulary", help="Words, where there is no --prompts.")] = "coco80",
+    vocabulary_column: VocabularyColumn = None,
+    merge_duplicates: MergeDuplicates = False,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_PRETRAINED,
     device: Device = "auto",
@@ -43,7 +48,7 @@ def explain(
     from tai_engine.searching.likeness import open_picture
     from tai_engine.sources.ids import picture_path
     from tai_engine.store import FeatureStore
-    from tai_engine.vocabulary import Vocabulary, VocabularyClass, load_vocabulary
+    from tai_engine.vocabulary import Vocabulary, VocabularyClass
 
     features = None if store is None else FeatureStore.open(store)
     needs_encoder = features is None or prompts is None
@@ -58,7 +63,7 @@ def explain(
         prompt_set = PromptSet.load(prompts)
     else:
         assert encoder is not None
-        words = load_vocabulary(vocabulary)
+        words = VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column).load()
         unknown = [tag for tag in tags or () if tag not in words.names]
         if unknown:  # any word will do without tuned prompts
             words = Vocabulary("explain", (*words.classes, *map(VocabularyClass, dict.fromkeys(unknown))))

@@ -12,6 +12,7 @@ from tai_engine.errors import UserError
 if TYPE_CHECKING:
     from tai_engine.encoders import Encoder
     from tai_engine.store import FeatureStore
+    from tai_engine.vocabulary import Vocabulary
 
 # What the shell sees; everything done is 0.
 SOME_ITEMS_FAILED = 1
@@ -40,6 +41,13 @@ Fast = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=0, help="Items per encoder call; 0 finds one that fits.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Decoding workers; 0 means one per core.")]
+MergeDuplicates = Annotated[
+    bool,
+    typer.Option("--merge-duplicates", help="Take classes of one name together; other words stay with the first."),
+]
+VocabularyColumn = Annotated[
+    str | None, typer.Option("--vocabulary-column", help="Of a vocabulary that is a table: the column of names.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 
@@ -60,6 +68,31 @@ def open_encoder(model: str, pretrained: str, **options: Any) -> Encoder:
     # A store must say `demo`, not where the package lay on the machine that made it.
     encoder.provenance["model"] = model
     return encoder
+
+
+@dataclass(frozen=True)
+class VocabularyChoice:
+    """Which words a command was told to use.
+
+    Attributes:
+        spec: as ``--vocabulary``.
+        merge_duplicates: as ``--merge-duplicates``.
+        column: as ``--vocabulary-column``.
+    """
+
+    spec: str
+    merge_duplicates: bool = False
+    column: str | None = None
+
+    def load(self) -> Vocabulary:
+        """Read it.
+
+        Raises:
+            UserError: as `load_vocabulary`.
+        """
+        from tai_engine.vocabulary import load_vocabulary
+
+        return load_vocabulary(self.spec, merge_duplicates=self.merge_duplicates, column=self.column)
 
 
 @dataclass(frozen=True)

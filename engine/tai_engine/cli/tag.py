@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tai_engine.cli.options import AsJson, Device, EncoderChoice, Precision
+from tai_engine.cli.options import (
+    AsJson,
+    Device,
+    EncoderChoice,
+    MergeDuplicates,
+    Precision,
+    VocabularyChoice,
+    VocabularyColumn,
+)
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, tag_elsewhere, workplaces
 from tai_engine.errors import UserError
@@ -27,8 +35,10 @@ def tag(
     ],
     vocabulary: Annotated[
         str | None,
-        typer.Option("--vocabulary", help="voc20, coco80, nuswide81, a TOML file, or a text file with a name a line."),
+        typer.Option("--vocabulary", help="voc20, coco80, nuswide81, or a file of names: text, TOML, JSON or a table."),
     ] = None,
+    vocabulary_column: VocabularyColumn = None,
+    merge_duplicates: MergeDuplicates = False,
     prompts: Annotated[Path | None, typer.Option("--prompts", help="A saved prompt set in place of zero-shot.")] = None,
     templates: Annotated[
         list[str] | None,
@@ -69,7 +79,6 @@ def tag(
     from tai_engine.store import FeatureStore
     from tai_engine.tagging.batch_loop import Selection, tag_store
     from tai_engine.tagging.normalisation import why_not
-    from tai_engine.vocabulary import load_vocabulary
 
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
     features = FeatureStore.open(store)
@@ -80,7 +89,7 @@ def tag(
     elif vocabulary is None:
         raise UserError("Say what to tag with: --vocabulary (your words) or --prompts (a saved prompt set).")
     else:
-        words = load_vocabulary(vocabulary)
+        words = VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column).load()
         encoder = EncoderChoice(model, pretrained, device, precision).open(features)
         prompt_set = zero_shot_prompts(encoder, words, _templates(templates, words))
     scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.options import AsJson, Device, EncoderChoice
+from tai_engine.cli.options import AsJson, Device, EncoderChoice, MergeDuplicates, VocabularyChoice, VocabularyColumn
 from tai_engine.cli.output import ProgressBar, print_json, print_table, progress_bar, remarks, results
 from tai_engine.errors import UserError
 
@@ -27,6 +27,8 @@ def tune(
         Path | None,
         typer.Option("--run", help="Folder of checkpoints, figures and the loss curve; default OUT with .run added."),
     ] = None,
+    vocabulary_column: VocabularyColumn = None,
+    merge_duplicates: MergeDuplicates = False,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the sentences; default 20.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Of SGD; default 1e-4.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Sentences a step; default 512.")] = None,
@@ -106,7 +108,7 @@ def tune(
         raise UserError("--find-constants looks for the values of --lr and --temperature: leave these out, or that.")
     job = TuneJob(
         store=store,
-        vocabulary=vocabulary,
+        vocabulary=VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column),
         out=out,
         folder=run or out.with_name(out.name + ".run"),
         config=config,
@@ -137,7 +139,7 @@ class TuneJob:
     """
 
     store: str
-    vocabulary: str
+    vocabulary: VocabularyChoice
     out: Path
     folder: Path
     config: TuningConfig
@@ -157,9 +159,8 @@ def run_job(job: TuneJob) -> None:
     from tai_engine import tuning
     from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
-    from tai_engine.vocabulary import load_vocabulary
 
-    store, words, config = FeatureStore.open(job.store), load_vocabulary(job.vocabulary), job.config
+    store, words, config = FeatureStore.open(job.store), job.vocabulary.load(), job.config
     tuning.check_store(store, words)
     # A prompt set where a file is named, otherwise words.
     is_file = job.init is not None and (job.init.endswith(".safetensors") or Path(job.init).is_file())

@@ -176,7 +176,7 @@ def zero_shot_prompts(
             raise UserError(f"The template {template!r} needs the place {{}} for the class name exactly once.")
     if not templates:
         raise UserError("At least one template is needed, such as 'a photo of a {}.'.")
-    texts = [template.replace("{}", name) for name in vocabulary.names for template in templates]
+    texts = [template.replace("{}", name) for name in vocabulary.prompt_names for template in templates]
     vectors_PD = encoder.encode_class_texts(texts)
     class_vectors = normalize(vectors_PD.view(len(vocabulary.names), len(templates), -1).mean(dim=1), dim=1)
     return PromptSet(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tai_engine.errors import UserError, unknown_choice
+from tai_engine.vocabulary import prompt_words
 
 POSITIONS = ("end", "middle", "front")
 """Where the class name stands: after all contexts, between their halves, before all of them."""
@@ -87,8 +88,8 @@ def tokenize_prompts(
 ) -> PromptTokens:
     """Tokenise ``"name."`` for every class and find out what the tokenizer puts around it.
 
-    Underscores in names become blanks. What all texts begin with is the start, what an empty text is filled with the
-    padding; so any tokenizer of open_clip will do.
+    Names are spelt as `prompt_words` has them. What all texts begin with is the start, what an empty text is filled
+    with the padding; so any tokenizer of open_clip will do.
 
     Args:
         tokenizer: C texts to [C, L] ids, as ``open_clip.get_tokenizer`` gives it.
@@ -100,7 +101,7 @@ def tokenize_prompts(
     """
     if not class_names:
         raise UserError("There is no class to make a prompt for; the vocabulary needs at least one name.")
-    plain = [name.replace("_", " ").strip() for name in class_names]
+    plain = [prompt_words(name) for name in class_names]
     probes = tokenizer(["", "dog", "a", "7"]).tolist()
     padding = probes[0][-1]
     contents = [_content(row, padding) for row in probes]

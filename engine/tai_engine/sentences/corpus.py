@@ -15,8 +15,11 @@ from tai_engine.errors import UserError
 from tai_engine.sentences.corpus_report import CorpusReport
 from tai_engine.sentences.nouns import NounFilter
 from tai_engine.sentences.read import Sentence, SentenceOptions, read_sentences
+from tai_engine.tables import read_small
 from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary, imagenet_templates
 
+MAX_LIST_BYTES = 256 * 2**20
+_CAPTION_NUMBER = re.compile(r"(?<=\.\w{3})#\d+$|(?<=\.\w{4})#\d+$")
 _COCO_NAME = re.compile(r"COCO_\w+?_(\d+)")
 _WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 
@@ -79,11 +82,11 @@ class CorpusOptions:
 
 
 def image_key(image_id: str) -> str:
-    """The form in which image ids are compared: no folder, ending, COCO prefix or leading zeros.
+    """The form in which image ids are compared: no folder, ending, number of a caption, COCO prefix or leading zeros.
 
-    So ``42``, ``000000000042`` and ``val2014/COCO_val2014_000000000042.jpg`` are one image.
+    So ``42``, ``000000000042``, ``42.jpg#0`` and ``val2014/COCO_val2014_000000000042.jpg`` are one image.
     """
-    name = PurePosixPath(image_id.strip().replace("\\", "/")).name
+    name = PurePosixPath(_CAPTION_NUMBER.sub("", image_id.strip().replace("\\", "/"))).name
     stem, dot, ending = name.rpartition(".")
     if dot and ending.lower() in {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}:
         name = stem
@@ -95,15 +98,12 @@ def image_key(image_id: str) -> str:
 def read_image_ids(path: str | Path) -> frozenset[str]:
     """The ids of a text file with one a line; blank lines and lines that begin with ``#`` are skipped.
 
+    Memory: the file, at most `MAX_LIST_BYTES`, and the ids.
+
     Raises:
-        UserError: for a file that is missing, not UTF-8 or without ids.
+        UserError: for a file that is missing, too large, not UTF-8 or without ids.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"The list of image ids {path} is not UTF-8 text; save it as UTF-8, one id a line.") from None
-    except OSError as error:
-        raise UserError(f"The list of image ids {path} cannot be read ({error.strerror or error}).") from None
+    lines = read_small(path, f"list of image ids '{path}'", MAX_LIST_BYTES).splitlines()
     ids = frozenset(image_key(line) for line in lines if line.strip() and not line.lstrip().startswith("#"))
     if not ids:
         raise UserError(f"The list of image ids {path} is empty; write one id a line.")
@@ -221,7 +221,7 @@ class LabelledCorpus:
             yield sentence, classes
 
     def _template_sentences(self, report: CorpusReport) -> Iterator[LabelledSentence]:
-        for index, name in enumerate(self.vocabulary.names):
+        for index, name in enumerate(self.vocabulary.prompt_names):
             for number, template in enumerate(self.options.templates):
                 report.template_sentences += 1
                 text = template.replace("{}", name)

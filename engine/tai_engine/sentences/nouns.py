@@ -18,6 +18,8 @@ from tai_engine.errors import UserError, unknown_choice
 from tai_engine.vocabulary import Vocabulary
 
 NO_LEMMAS = "none"
+_UNINFLECTED = ("ja", "zh")
+"""Languages that simplemma does not know and whose nouns have one form alone."""
 
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _IRREGULAR_ENGLISH = {
@@ -52,24 +54,41 @@ _PLURAL_ONLY_ENGLISH = {"arms", "briefs", "glasses", "goods", "greens", "overall
 # Here a capital tells the noun from the verb: "Haus" is a house, "haus" a form of to dwell.
 _CAPITALISED_NOUNS = {"de", "lb"}
 _CACHED_WORDS = 200_000
+# Chinese characters and hiragana. Written without blanks, and each a word or a part of one.
+_WORD_LETTERS = "\u3005\u3007\u3041-\u3096\u309d\u309e\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+# Written without blanks too, but a letter is no word: where words begin is not to be told without a dictionary.
+_UNPARTED_SCRIPTS = {
+    "Thai": "\u0e00-\u0e7f",
+    "Lao": "\u0e80-\u0eff",
+    "Burmese": "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f",
+    "Khmer": "\u1780-\u17ff",
+}
+_UNPARTED = re.compile(f"[{''.join(_UNPARTED_SCRIPTS.values())}]")
+_NAMES_SHOWN = 20
 
 
 def language_codes() -> tuple[str, ...]:
     """The languages whose words can be brought to their lemmas, beside ``"none"``."""
     from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
 
-    return tuple(sorted(SUPPORTED_LANGUAGES))
+    return tuple(sorted({*SUPPORTED_LANGUAGES, *_UNINFLECTED}))
 
 
 @functools.lru_cache(maxsize=1)
 def _any_word() -> re.Pattern[str]:
     """Letters and digits of every script with their combining marks, which ``\\w`` leaves out."""
-    marks = [chr(c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "M"]
-    return re.compile(rf"[^\W_](?:[^\W_]|[{''.join(marks)}])*")
+    marks = "".join(chr(c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "M")
+    return re.compile(
+        rf"[{_WORD_LETTERS}][{marks}]*|(?![{_WORD_LETTERS}])[^\W_](?:(?![{_WORD_LETTERS}])[^\W_]|[{marks}])*"
+    )
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case; blanks, punctuation, hyphens, apostrophes and underscores part them."""
+    """The words of a text in lower case; blanks, punctuation, hyphens, apostrophes and underscores part them.
+
+    Chinese and Japanese put no blanks between words: each Chinese character or hiragana counts as a word, so that names
+    of several are found as compounds are. Katakana stand together, as words from other languages are written.
+    """
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     return _any_word().findall(unicodedata.normalize("NFC", text).lower())
@@ -85,6 +104,8 @@ def lemmatiser(language: str) -> Callable[[str], str]:
         UserError: for another language.
     """
     if language == NO_LEMMAS:
+        return lambda word: word
+    if language in _UNINFLECTED:
         return lambda word: word
     if language not in language_codes():
         raise unknown_choice("language", language, [*language_codes(), NO_LEMMAS])
@@ -152,23 +173,31 @@ class NounFilter:
         shared: names that have become the same through their lemmas, each with the classes that it stands for.
 
     Raises:
-        UserError: for an unknown language, or a name or synonym without a letter or digit.
+        UserError: for an unknown language, or words that cannot be found in a sentence (all of them at once): without a
+            letter or digit, or in a script that parts no words, such as Thai. The name of a class may be one if the
+            class has synonyms.
     """
 
     def __init__(self, vocabulary: Vocabulary, language: str = "en", other_names: Iterable[str] = ()) -> None:
         self.class_names: tuple[str, ...] = tuple(vocabulary.names)
         self._lemma = lemmatiser(language)
         classes_of: dict[tuple[str, ...], set[int]] = {}
+        lost: list[str] = []
         for index, entry in enumerate(vocabulary.classes):
-            for name in entry.words:
-                classes_of.setdefault(self._lemmas(name), set()).add(index)
+            found = {name: lemmas for name in entry.words if (lemmas := self._lemmas(name))}
+            for lemmas in found.values():
+                classes_of.setdefault(lemmas, set()).add(index)
+            # A tag may be called >_< if another word of its class stands in sentences.
+            lost += [word for word in entry.synonyms if word not in found] + ([] if found else [entry.name])
+        _check_words_are_found(vocabulary, lost)
         self.shared = {
             " ".join(lemmas): tuple(self.class_names[i] for i in sorted(classes))
             for lemmas, classes in sorted(classes_of.items())
             if len(classes) > 1
         }
         for name in (*vocabulary.other_names, *other_names):
-            classes_of.setdefault(self._lemmas(name), set())
+            if lemmas := self._lemmas(name):
+                classes_of.setdefault(lemmas, set())
         names = list(classes_of.items())
         written = set(classes_of)
         for lemmas, classes in names:
@@ -178,10 +207,8 @@ class NounFilter:
         self._compile(classes_of)
 
     def _lemmas(self, name: str) -> tuple[str, ...]:
-        lemmas = tuple(self._lemma(word) for word in words_of(name))
-        if not lemmas:
-            raise UserError(f"The name {name!r} has no letter or digit; give it a word that stands in sentences.")
-        return lemmas
+        """The lemmas of a name's words; none where it cannot be looked for."""
+        return () if _UNPARTED.search(name) else tuple(self._lemma(word) for word in words_of(name))
 
     def _derived(self, lemmas: tuple[str, ...], language: str) -> Iterable[tuple[str, ...]]:
         if len(lemmas) > 1:
@@ -240,3 +267,21 @@ class NounFilter:
                 free[start:end] = [False] * (end - start)
                 found.append((start, end, classes))
         return found
+
+
+def _check_words_are_found(vocabulary: Vocabulary, lost: list[str]) -> None:
+    if not lost:
+        return
+    more = f" and {len(lost) - _NAMES_SHOWN} more" if len(lost) > _NAMES_SHOWN else ""
+    scripts = [name for name, letters in _UNPARTED_SCRIPTS.items() if re.search(f"[{letters}]", " ".join(lost))]
+    reasons = []
+    if scripts:
+        puts = "put" if len(scripts) > 1 else "puts"
+        reasons.append(f"are in {' and '.join(scripts)}, which {puts} no blanks between words and cannot be searched")
+    if not all(map(_UNPARTED.search, lost)):
+        reasons.append("have no letter or digit")
+    raise UserError(
+        f"{len(lost)} of the words of the vocabulary {vocabulary.name!r} cannot stand in sentences, since they "
+        f"{', or '.join(reasons)}: {', '.join(map(repr, lost[:_NAMES_SHOWN]))}{more}; give such classes synonyms that "
+        "can, and remove such synonyms."
+    )

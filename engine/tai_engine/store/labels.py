@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tai_engine.errors import UserError
+from tai_engine.vocabulary.spelling import comparable_name
 
 _SHOWN = 60  # characters of a setting in a message
 
@@ -82,7 +83,8 @@ def require_same_labels(stored: LabelSpec | None, wanted: LabelSpec | None, path
                 f"({wanted.vocabulary_fingerprint}); leave --vocabulary out, or choose another store."
             )
         return
-    if stored.vocabulary_fingerprint != wanted.vocabulary_fingerprint or stored.class_names != wanted.class_names:
+    same_names = [*map(comparable_name, stored.class_names)] == [*map(comparable_name, wanted.class_names)]
+    if stored.vocabulary_fingerprint != wanted.vocabulary_fingerprint or not same_names:
         if stored.vocabulary == wanted.vocabulary:
             what = (
                 f"The vocabulary {wanted.vocabulary!r} has changed since the store {path} was made "

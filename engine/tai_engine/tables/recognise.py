@@ -100,12 +100,12 @@ def is_list(path: str | PurePath) -> bool:
 
 
 def recognise(
-    name: str, head: str, is_whole: bool, options: TableOptions, known: Collection[str], what: str
+    named: str | None, head: str, is_whole: bool, options: TableOptions, known: Collection[str], what: str
 ) -> TableShape:
     """The shape of a table of text.
 
     Args:
-        name: file name.
+        named: the format that its name speaks of.
         head: its first characters.
         is_whole: whether that is all of it.
         options: what the user says.
@@ -115,13 +115,12 @@ def recognise(
     Raises:
         UserError: where neither the content nor the suffix says what it is.
     """
-    named = format_of_name(name)
     lines = _LINE_END.split(head)
     is_cut = not is_whole and len(lines) == 1
     if not is_whole and not is_cut:
         lines.pop()  # it may be cut
     rows = [line for line in lines if line.strip()]
-    chosen = options.format or _json_format(rows, named, is_cut=is_cut)
+    chosen = options.format or _json_format(rows, named, head if is_whole else None, is_cut=is_cut)
     if chosen is None and options.separator is not None:
         chosen = "csv"
     if chosen in ("json", "jsonl"):
@@ -144,7 +143,7 @@ def recognise(
     return TableShape(chosen)
 
 
-def _json_format(rows: list[str], named: str | None, *, is_cut: bool) -> str | None:
+def _json_format(rows: list[str], named: str | None, whole: str | None, *, is_cut: bool) -> str | None:
     """``"json"`` or ``"jsonl"`` where the first lines leave no doubt."""
     first = rows[0].strip() if rows else ""
     if first in ("[", "{", "[{"):
@@ -154,12 +153,22 @@ def _json_format(rows: list[str], named: str | None, *, is_cut: bool) -> str | N
     try:
         value = parse_json(first)
     except ValueError:
-        return named if named in ("json", "jsonl") else "json" if is_cut and named is None else None
+        if named in ("json", "jsonl") or (whole is not None and _is_json(whole)):
+            return named if named in ("json", "jsonl") else "json"
+        return "json" if is_cut and named is None else None
     if isinstance(value, dict):
         goes_on = len(rows) > 1 and rows[1].lstrip().startswith("{")
         return "jsonl" if goes_on or named not in ("json", None) else "json"
     is_array = len(rows) == 1 and all(isinstance(item, str | dict) for item in value)
     return "json" if is_array else named if named in ("json", "jsonl") else None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _delimited(

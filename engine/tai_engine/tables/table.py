@@ -57,6 +57,7 @@ class Table:
         kind: what messages call it, such as ``"list"``.
         name: the name for messages; by default the path.
         short_rows: whether rows of CSV may lack fields at their end.
+        default_format: what it is where neither its content nor its name says so; None refuses it.
 
     Attributes:
         what: what messages call the file, with its name.
@@ -75,15 +76,16 @@ class Table:
         kind: str = "table",
         name: str | None = None,
         short_rows: bool = False,
+        default_format: str | None = None,
     ) -> None:
         self.path = Path(path)
         self.what = f"{kind} '{path if name is None else name}'"
         self._options = options or TableOptions()
         self._short_rows = short_rows
         self._encoding = "utf-8"
-        self.shape = self._look(name or self.path.name, known)
+        self.shape = self._look(name or self.path.name, known, default_format)
 
-    def _look(self, name: str, known: Collection[str]) -> TableShape:
+    def _look(self, name: str, known: Collection[str], default_format: str | None) -> TableShape:
         with open_bytes(self.path, self.what) as file:
             head = file.read(HEAD_BYTES + 1)
         named = self._options.format or format_of_name(name)
@@ -93,7 +95,8 @@ class Table:
         self._encoding = encoding_of(head, self.what, self._options.encoding)
         text = head[:HEAD_BYTES].decode(self._encoding, "replace")
         lower = {column.lower() for column in known}
-        return recognise(name, text, len(head) <= HEAD_BYTES, self._options, lower, self.what)
+        named = named or default_format
+        return recognise(named, text, len(head) <= HEAD_BYTES, self._options, lower, self.what)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from tai_engine.prompts.tokens import tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.sentence_table import SentenceStore, Split, split_sentences
-from tai_engine.vocabulary import Vocabulary
+from tai_engine.vocabulary import Vocabulary, comparable_name
 
 Init: TypeAlias = str | PromptSet | Mapping[str, Tensor] | None
 """What contexts start from: words, tuned prompts, contexts by name, or chance."""
@@ -151,7 +151,8 @@ def check_store(store: SentenceStore, vocabulary: Vocabulary) -> None:
         raise UserError(
             f"The store {store.path} has no labels; make one with `tai cache texts FILE STORE --vocabulary V`."
         )
-    if labels.vocabulary_fingerprint != vocabulary.fingerprint or tuple(store.class_names) != vocabulary.names:
+    same_names = [*map(comparable_name, store.class_names)] == [*map(comparable_name, vocabulary.names)]
+    if labels.vocabulary_fingerprint != vocabulary.fingerprint or not same_names:
         same_name = labels.vocabulary == vocabulary.name
         raise UserError(
             f"The store {store.path} has labels of the vocabulary {labels.vocabulary!r} "

@@ -12,7 +12,7 @@ from tai_engine.vocabulary import Vocabulary, VocabularyClass, load_vocabulary
 
 
 def vocabulary(**classes: tuple[str, ...]) -> Vocabulary:
-    return Vocabulary("test", tuple(VocabularyClass(name, synonyms) for name, synonyms in classes.items()))
+    return Vocabulary("test", tuple(VocabularyClass(n.replace("_", " "), words) for n, words in classes.items()))
 
 
 def names_in(noun_filter: NounFilter, text: str) -> list[str]:
@@ -212,8 +212,15 @@ def test_a_written_name_goes_before_a_joined_one() -> None:
 
 
 def test_a_name_without_letters_is_refused() -> None:
-    with pytest.raises(UserError, match="'!!' has no letter"):
+    with pytest.raises(UserError, match=r"1 of the words .* have no letter or digit: '!!'; "):
         NounFilter(vocabulary(dog=("!!",)))
+    faces = Vocabulary("faces", tuple(map(VocabularyClass, (">_<", "dog", "^_^"))))
+    with pytest.raises(
+        UserError, match=r"2 of the words of the vocabulary 'faces' .* '>_<', '\^_\^'; give .* synonyms"
+    ):
+        NounFilter(faces)
+    named = NounFilter(Vocabulary("faces", (VocabularyClass(">_<", ("squint",)), VocabularyClass("0_0"))))
+    assert names_in(named, "A squint, 0 0 and > <") == [">_<", "0_0"]
 
 
 def test_the_word_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,3 +229,52 @@ def test_the_word_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(50):
         assert names_in(noun_filter, f"dog word{number} teddy bears") == ["dog", "teddy bear"]
         assert len(noun_filter._numbers) <= 10
+
+
+CHINESE = vocabulary(狗=(), 猫=(), 自行车=("单车",), 车=(), 热狗=(), 冰淇淋=())
+JAPANESE = vocabulary(犬=("いぬ",), パン=(), パンダ=(), Tシャツ=(), テーブル=(), 消しゴム=())
+
+
+@pytest.mark.parametrize("language", ["none", "zh", "en"])
+def test_chinese_is_found_without_blanks_between_words(language: str) -> None:
+    found = NounFilter(CHINESE, language)
+    for text, names in {
+        "一只狗在草地上奔跑。": ["狗"],
+        "两只猫在沙发上睡觉，还有一只狗": ["狗", "猫"],
+        "一个男人骑着自行车。": ["自行车"],  # the longer name first: no car
+        "自行车和车": ["自行车", "车"],
+        "一辆单车": ["自行车"],
+        "吃热狗": ["热狗"],
+        "吃冰淇淋a狗b3猫": ["狗", "猫", "冰淇淋"],
+        "男人": [],
+    }.items():
+        assert names_in(found, text) == names, text
+    assert found.matches_in("骑自行车的狗") == [("自 行 车", (2,)), ("狗", (0,))]
+
+
+@pytest.mark.parametrize("language", ["none", "ja"])
+def test_japanese_is_found_in_its_three_scripts(language: str) -> None:
+    found = NounFilter(JAPANESE, language)
+    for text, names in {
+        "白い犬がテーブルの下にいる。": ["犬", "テーブル"],
+        "いぬとパンダ": ["犬", "パンダ"],  # a panda is no bread: katakana stand together
+        "パンを食べる": ["パン"],
+        "赤いTシャツと消しゴム": ["Tシャツ", "消しゴム"],
+    }.items():
+        assert names_in(found, text) == names, text
+
+
+def test_words_of_scripts_without_blanks() -> None:
+    assert words_of("骑自行车 2.5 GB") == ["骑", "自", "行", "车", "2", "5", "gb"]
+    assert words_of("3匹のネコ、ｃaféと日々") == ["3", "匹", "の", "ネコ", "ｃafé", "と", "日", "々"]
+    assert words_of("か\u3099") == ["が"]  # composed
+
+
+def test_scripts_without_blanks_that_cannot_be_told_apart_are_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"3 of the words of the vocabulary 'test' .* are in Thai and Khmer, which put"):
+        NounFilter(vocabulary(แมว=(), dog=("หมา",), ឆ្កែ=(), cow=()), "none")
+    with pytest.raises(UserError, match=r"'แมว'.*in Thai.*or have no letter|in Thai.*or have no letter.*'แมว'"):
+        NounFilter(Vocabulary("v", (VocabularyClass("แมว"), VocabularyClass(">_<"))))
+    # The name of a tag may be in any script, as long as its class has words that are found.
+    mixed = NounFilter(Vocabulary("v", (VocabularyClass("แมว", ("cat",)), VocabularyClass("dog"))))
+    assert names_in(mixed, "cats and dogs") == ["แมว", "dog"]
