@@ -219,13 +219,13 @@ def test_bad_options_and_lists(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No sentence file"):
         LabelledCorpus([], PETS)
     ids = tmp_path / "ids.txt"
-    with pytest.raises(UserError, match=r"ids\.txt cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r"ids\.txt' cannot be read \(No such file"):
         read_image_ids(ids)
     ids.write_text("# none\n")
     with pytest.raises(UserError, match=r"ids\.txt is empty"):
         read_image_ids(ids)
     ids.write_bytes(b"\xff1\n")
-    with pytest.raises(UserError, match=r"ids\.txt is not UTF-8"):
+    with pytest.raises(UserError, match=r"ids\.txt' is not UTF-8"):
         read_image_ids(ids)
 
 
