@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tai_benchmarks.machine import environment
+from tai_benchmarks.machine import environment, resolve_device
 from tai_benchmarks.peak_memory import NotMeasurableError, ask_new_process, process_peak_bytes
 from tai_benchmarks.protocol import Candidate, Columns, Row, Timing, Value, measure
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
@@ -58,6 +58,7 @@ class TuneConfig:
         mined_dim: their D.
         memory_classes: C of the measurement of memory.
         memory_steps: steps of it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; memory is measured on the CPU alone.
         quick: a smaller problem within a minute; its ratio is not that of the full one.
 
     Raises:
@@ -73,6 +74,7 @@ class TuneConfig:
     mined_dim: int = 512
     memory_classes: int = 4585
     memory_steps: int = 3
+    device: str = "cpu"
     quick: bool = False
 
     def __post_init__(self) -> None:
@@ -93,21 +95,25 @@ def configure(*, quick: bool, **wanted: Any) -> TuneConfig:
 
 
 def run(config: TuneConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
-    """Measure every case on the CPU and yield its rows.
+    """Measure every case and yield its rows.
 
     Args:
         config: what to measure.
         remark: told what is being measured and what was left out.
 
     Raises:
+        UserError: for a device that is not there.
         WrongStepError: when our step or what we mine is wrong.
     """
-    facts = environment(torch.device("cpu")) | {"quick": config.quick}
+    device = resolve_device(config.device)
+    facts = environment(device) | {"quick": config.quick}
     if "step" in config.cases:
-        yield from step_rows(config, facts, remark)
+        yield from step_rows(config, device, facts, remark)
     if "mining" in config.cases:
-        yield from mining_rows(config, facts, remark)
-    if "memory" in config.cases:
+        yield from mining_rows(config, device, facts, remark)
+    if "memory" in config.cases and device.type != "cpu":
+        remark("memory is left out: it is measured on the CPU alone")
+    elif "memory" in config.cases:
         remark(f"memory of {config.memory_steps} steps of {config.memory_classes} classes: takes minutes")
         try:
             yield memory_row(config, facts)
@@ -143,9 +149,11 @@ def seconds_row(
 # A step
 
 
-def step_rows(config: TuneConfig, facts: Mapping[str, Value], remark: Callable[[str], None]) -> Iterator[Row]:
+def step_rows(
+    config: TuneConfig, device: torch.device, facts: Mapping[str, Value], remark: Callable[[str], None]
+) -> Iterator[Row]:
     """A whole step each: class vectors, scores, loss, gradients, update; ours with its features read from a store."""
-    problem = TuneProblem(config.classes, config.sentences, config.size)
+    problem = TuneProblem(config.classes, config.sentences, config.size, device=device)
     remark(f"a step of {config.classes} classes and {config.sentences} sentences: checking it")
     error = check_step(problem)
     remark(f"gradients agree within {error:.1e}; measuring {config.rounds} rounds")
@@ -155,7 +163,7 @@ def step_rows(config: TuneConfig, facts: Mapping[str, Value], remark: Callable[[
     with tempfile.TemporaryDirectory() as folder:
         steps = {"published": published_step(problem, tokens_NL, labels), "tai": our_step(problem, Path(folder))}
         candidates = {name: Candidate(_repeated(step, times[name]), times[name]) for name, step in steps.items()}
-        timings = measure(candidates, torch.device("cpu"), rounds=config.rounds)
+        timings = measure(candidates, device, rounds=config.rounds)
     lengths_N = (tokens_NL != 0).sum(dim=1).float()
     extra: dict[str, Value] = {
         "sentences": config.sentences,
@@ -192,9 +200,9 @@ def check_step(problem: TuneProblem) -> float:
         WrongStepError: for a loss or a gradient that is off by more than a thousandth.
     """
     tokens_NL, labels = problem.sentence_tokens(_CHECKED_SENTENCES), problem.labels(_CHECKED_SENTENCES)
-    labels_NC = _dense(labels, problem.classes)
+    labels_NC = _dense(labels, problem.classes).to(problem.device)
     published, ours = problem.published(), problem.learner()
-    expected = published.loss(tokens_NL, labels_NC.float())
+    expected = published.loss(tokens_NL.to(problem.device), labels_NC.float())
     expected.backward()
     scores = score_sentences(problem.encode(tokens_NL), ours.class_vectors(), problem.config)
     found = tuning_loss(scores, labels_NC, problem.config)
@@ -212,7 +220,8 @@ def check_step(problem: TuneProblem) -> float:
 
 def published_step(problem: TuneProblem, tokens_NL: Tensor, labels: list[tuple[int, ...]]) -> Callable[[], object]:
     """One step of the baseline, its sentences encoded within it."""
-    tuning, labels_NC = problem.published(), _dense(labels, problem.classes).float()
+    tuning, labels_NC = problem.published(), _dense(labels, problem.classes).float().to(problem.device)
+    on_device_NL = tokens_NL.to(problem.device)
     recipe = problem.config
     optimizer = torch.optim.SGD(
         tuning.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
@@ -220,7 +229,7 @@ def published_step(problem: TuneProblem, tokens_NL: Tensor, labels: list[tuple[i
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = tuning.loss(tokens_NL, labels_NC)
+        loss = tuning.loss(on_device_NL, labels_NC)
         loss.backward()
         optimizer.step()
         return float(loss.detach())
@@ -246,14 +255,17 @@ def _dense(labels: list[tuple[int, ...]], classes: int) -> Tensor:
 # Mining
 
 
-def mining_rows(config: TuneConfig, facts: Mapping[str, Value], remark: Callable[[str], None]) -> Iterator[Row]:
+def mining_rows(
+    config: TuneConfig, device: torch.device, facts: Mapping[str, Value], remark: Callable[[str], None]
+) -> Iterator[Row]:
     """One refresh of hard negatives against one of plain torch: a product, a mask and a top-k over all sentences.
 
     The product alone (``gemm``) is what an exact search cannot do without.
     """
     vectors_MD, labels_MC, queries_CD = mining_problem(config.mined_sentences, config.mined_dim, config.classes)
     remark(f"mining for {config.classes} classes among {config.mined_sentences} sentences")
-    strategy = HardNegatives(vectors_MD, Holders.from_dense(labels_MC), _HARD)
+    strategy = HardNegatives(vectors_MD, Holders.from_dense(labels_MC), _HARD, device.type)
+    vectors_MD, labels_MC, queries_CD = (tensor.to(device) for tensor in (vectors_MD, labels_MC, queries_CD))
     check_mining(strategy, vectors_MD, labels_MC, queries_CD)
     refreshes = iter(range(1 << 62))
     candidates = {
@@ -261,7 +273,7 @@ def mining_rows(config: TuneConfig, facts: Mapping[str, Value], remark: Callable
         "torch-topk": Candidate(lambda: _plain_mining(strategy, vectors_MD, labels_MC, queries_CD), 1),
         "tai": Candidate(lambda: strategy.mine(queries_CD, next(refreshes)), 1),
     }
-    timings = measure(candidates, torch.device("cpu"), rounds=max(config.rounds, 3 if config.quick else 15))
+    timings = measure(candidates, device, rounds=max(config.rounds, 3 if config.quick else 15))
     extra: dict[str, Value] = {"dim": config.mined_dim, "per_class": _HARD.per_class, **facts}
     for name in candidates:
         yield seconds_row(
@@ -298,7 +310,7 @@ def check_mining(strategy: HardNegatives, vectors_MD: Tensor, labels_MC: Tensor,
     for c, wanted in enumerate(expected):
         _, similarities = mined.of(c)
         hard = similarities[: len(similarities) - int(mined.n_random[c])]
-        if len(hard) != len(wanted) or not torch.allclose(hard, wanted, atol=1e-5):
+        if len(hard) != len(wanted) or not torch.allclose(hard, wanted.cpu(), atol=1e-5):
             raise WrongStepError(f"what is mined for class {c} differs from brute force")
 
 
@@ -306,7 +318,7 @@ def _plain_mining(strategy: HardNegatives, vectors_MD: Tensor, labels_MC: Tensor
     """Similarities of each class's hard negatives by the rules of `HardNegatives`, all of them computed."""
     n_hard = _HARD.per_class - round(_HARD.random_share * _HARD.per_class)
     similarities_CM = (queries_CD @ vectors_MD.T).masked_fill_(labels_MC.T, -torch.inf)
-    ceilings_C = torch.from_numpy(strategy.ceilings(queries_CD))
+    ceilings_C = torch.from_numpy(strategy.ceilings(queries_CD)).to(queries_CD.device)
     similarities_CM.masked_fill_(similarities_CM > ceilings_C[:, None], -torch.inf)
     best_CK = similarities_CM.topk(min(_HARD.skip_top + n_hard, len(vectors_MD)), dim=1).values[:, _HARD.skip_top :]
     return [row[row > -torch.inf] for row in best_CK]

@@ -82,17 +82,19 @@ class TuneProblem:
         sentences: N of a batch.
         size: of the text tower.
         n_contexts: K.
+        device: of the tower and what is learned; sentences and their features stay on the CPU.
     """
 
     classes: int
     sentences: int
     size: TowerSize = field(default_factory=TowerSize)
     n_contexts: int = 16
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @cached_property
     def model(self) -> Any:
         """The frozen tower."""
-        return random_model(self.size)
+        return random_model(self.size).to(self.device)
 
     @cached_property
     def tokens(self) -> PromptTokens:
@@ -123,7 +125,7 @@ class TuneProblem:
         start = self.learner().contexts()
         return PublishedTuning(
             self.model,
-            tokens_CL,
+            tokens_CL.to(self.device),
             start["global_contexts"],
             start["local_contexts"],
             temperature=self.config.text_temperature,
@@ -158,9 +160,9 @@ class TuneProblem:
         tower = text_tower(self.model)
         lengths_N = tower.lengths(tokens_NL)
         with torch.no_grad():
-            coarse, fine = tower.compute(tokens_NL, lengths_N, True)
+            coarse, fine = tower.compute(tokens_NL.to(self.device), lengths_N, True)
         assert fine is not None
-        return _batch(normalize(coarse, dim=1), normalize(fine, dim=1), lengths_N)
+        return _batch(normalize(coarse, dim=1).cpu(), normalize(fine, dim=1).cpu(), lengths_N)
 
     def random_features(self, tokens_NL: Tensor) -> FeatureBatch:
         """Random unit rows of the sentences' lengths in fp16, as a store has them by default."""

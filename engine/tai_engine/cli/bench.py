@@ -5,6 +5,7 @@ A new benchmark is a function here with its own options and ``@app.command``; ``
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,8 +61,6 @@ def score(
 
     Every candidate is checked against fp64 before it is timed. Ratios above 1 mean better than the baseline.
     """
-    from tai_benchmarks import bench_score
-
     _set_threads(threads)
     wanted: dict[str, Any] = {
         "cases": _names(cases),
@@ -70,7 +69,7 @@ def score(
         "row_dtypes": _names(rows),
         "rounds": rounds,
     }
-    _measure(bench_score, {**wanted, "device": device}, quick, as_json, results, no_record)
+    _measure("score", {**wanted, "device": device}, quick, as_json, results, no_record)
 
 
 @app.command("tune")
@@ -81,22 +80,21 @@ def tune(
     rounds: Annotated[
         int, typer.Option(min=0, help="Samples of each step; default 5, for the published one takes half a minute.")
     ] = 0,
+    device: Device = "cpu",
     threads: Threads = 0,
     quick: Quick = False,
     as_json: AsJson = False,
     results: Results = None,
     no_record: NoRecord = False,
 ) -> None:
-    """Prompt tuning on the CPU: seconds a step and a refresh of hard negatives, memory of thousands of classes.
+    """Prompt tuning: seconds a step and a refresh of hard negatives, memory of thousands of classes.
 
     Loss and gradients are checked against the published formulation first. Ratios above 1 mean better than the
     baseline. A quick run takes small batches, where there is less to gain.
     """
-    from tai_benchmarks import bench_tune
-
     _set_threads(threads)
     wanted: dict[str, Any] = {"cases": _names(cases), "classes": classes, "sentences": sentences, "rounds": rounds}
-    _measure(bench_tune, wanted, quick, as_json, results, no_record)
+    _measure("tune", {**wanted, "device": device}, quick, as_json, results, no_record)
 
 
 @app.command("encode")
@@ -116,11 +114,9 @@ def encode(
     Features are held against the exact ones first. Ratios above 1 mean better than the baseline. Pictures of the last
     case are the photos in the folder that TAI_DATA names, or drawn ones, decoding included.
     """
-    from tai_benchmarks import bench_encode
-
     _set_threads(threads)
     wanted: dict[str, Any] = {"cases": _names(cases), "batch": batch, "rounds": rounds}
-    _measure(bench_encode, {**wanted, "device": device}, quick, as_json, results, no_record)
+    _measure("encode", {**wanted, "device": device}, quick, as_json, results, no_record)
 
 
 @app.command("cache")
@@ -140,11 +136,9 @@ def cache(
     What is read is held against zarr-python first, bit by bit. Ratios above 1 mean better than the baseline. Pictures
     are the photos in the folder that TAI_DATA names, or drawn ones.
     """
-    from tai_benchmarks import bench_cache
-
     _set_threads(threads)
     wanted: dict[str, Any] = {"cases": _names(cases), "items": items, "classes": classes, "rounds": rounds}
-    _measure(bench_cache, wanted, quick, as_json, results, no_record)
+    _measure("cache", wanted, quick, as_json, results, no_record)
 
 
 @app.command("corpus")
@@ -167,8 +161,6 @@ def corpus(
 
     The published look-up, one name after another, is the baseline; both must give the same labels first.
     """
-    from tai_benchmarks import bench_corpus
-
     wanted: dict[str, Any] = {
         "cases": _names(cases),
         "classes": _numbers("--classes", classes),
@@ -176,7 +168,7 @@ def corpus(
         "file": file,
         "rounds": rounds,
     }
-    _measure(bench_corpus, wanted, quick, as_json, results, no_record)
+    _measure("corpus", wanted, quick, as_json, results, no_record)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -198,9 +190,20 @@ def _set_threads(threads: int) -> None:
 
 
 def _measure(
-    bench: Any, wanted: dict[str, Any], quick: bool, as_json: bool, results: Path | None, no_record: bool
+    name: str, wanted: dict[str, Any], quick: bool, as_json: bool, results: Path | None, no_record: bool
 ) -> None:
-    """Run the benchmark of a module with what was asked for (empty values were not), print it and record it."""
+    """Run a benchmark with what was asked for (empty values were not), print it and record it.
+
+    Raises:
+        UserError: for a package that the benchmark needs and that is not installed.
+    """
+    try:
+        bench = importlib.import_module(f"tai_benchmarks.bench_{name}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package.startswith("tai_"):
+            raise
+        raise UserError(f"tai bench {name} needs {package}, which is not installed here; install it.") from error
     config = bench.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
     folder = None if no_record else results or (None if quick else _checkout_results())
     _report(bench.run(config, _remark), as_json, folder, bench.TABLE)
