@@ -1,4 +1,7 @@
 import os
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,25 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("needs outside data: set TAI_DATA to its folder")
     return Path(folder)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--skip-uninstalled",
+        action="store_true",
+        help="Skip test files that need a package that is not installed, instead of failing.",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = yield
+    if report.failed and collector.config.getoption("--skip-uninstalled"):
+        found = re.search(r"ModuleNotFoundError: No module named '(\w+)", str(report.longrepr))
+        if found and find_spec(found[1]) is None:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 1, f"Skipped: needs {found[1]}, which is not installed")
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ Names are imported when they are first used: open_clip alone takes seconds, whic
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from tai_engine.tagging.scoring import ScoringConfig, score
     from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
-__version__ = version("tai-engine")
+try:
+    __version__ = version("tai-engine")
+except PackageNotFoundError:  # a checkout on the path, not installed
+    __version__ = "unknown"
 
 __all__ = [
     "Encoder",

@@ -73,10 +73,8 @@ class OnFirstUse(Generic[Loaded]):
 
 
 def cache_folder() -> Path:
-    """Where builds are kept."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("tai-engine") / "kernels"
+    """Where builds are kept: in the user's cache, as torch and Hugging Face find it on every system."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tai-engine" / "kernels"
 
 
 def find_compiler() -> str:

@@ -187,7 +187,7 @@ def test_the_command_prints_a_table_and_records_no_quick_run(tiny, monkeypatch, 
     options = ["score", "--quick", "--device", "cpu", "--rounds", "1", "--rows", "int8", "--classes", "3"]
     result = CliRunner().invoke(app, options, catch_exceptions=False)
     assert result.exit_code == 0
-    for word in ("score, images/s", "rn50-224/softmax/int8", "p20 to p80", "torch-chunked", "published"):
+    for word in ("score, images/s: rn50-224/softmax, 3 classes", "times", "int8", "torch-chunked", "published"):
         assert word in result.stdout
     assert list(tmp_path.iterdir()) == []
 
