@@ -36,7 +36,7 @@ def test_the_wheel_holds_packages_data_and_licences(wheel: Path):
     for wanted in (
         "tai_engine/py.typed",
         "tai_kernels/py.typed",
-        "tai_kernels/ops.py",
+        "tai_kernels/scoring/ops.py",
         "tai_benchmarks/__init__.py",
         "tai_engine/vocabularies/coco80.toml",
         "tai_engine/demo/clip/open_clip_model.safetensors",
