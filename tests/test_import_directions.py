@@ -37,7 +37,13 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.store": {"tai_engine.features", "tai_engine.vocabulary.spelling"},
     "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding", "tai_engine.sentences"},
     "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary", "tai_kernels"},
-    "tai_engine.tagging": {"tai_engine.features", "tai_engine.store", "tai_engine.prompts", "tai_kernels"},
+    "tai_engine.tagging": {
+        "tai_engine.addresses",
+        "tai_engine.features",
+        "tai_engine.store",
+        "tai_engine.prompts",
+        "tai_kernels",
+    },
     "tai_engine.tagging.exporters": {"tai_engine.sources.ids"},
     "tai_engine.tagging.normalisation": set(),
     "tai_engine.tagging.scoring": {

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
-    from tai_engine.tagging.batch_loop import Selection, tag_batch, tag_store
+    from tai_engine.tagging.batch_loop import tag_store
     from tai_engine.tagging.normalisation import normalise
     from tai_engine.tagging.scoring import ScoringConfig, score
+    from tai_engine.tagging.tag_job import Selection, tag_batch
     from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
 try:
@@ -57,8 +58,9 @@ _HOMES = {
     "prompts.prompt_set": ("PromptSet", "zero_shot_prompts"),
     "tagging.normalisation": ("normalise",),
     "tagging.scoring": ("ScoringConfig", "score"),
+    "tagging.tag_job": ("Selection", "tag_batch"),
     "store": ("FeatureStore",),
-    "tagging.batch_loop": ("Selection", "tag_batch", "tag_store"),
+    "tagging.batch_loop": ("tag_store",),
     "vocabulary": ("Vocabulary", "load_vocabulary"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

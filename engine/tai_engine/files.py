@@ -79,6 +79,23 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Make sure, as far as it can be told beforehand, that a file can be written at ``path``; nothing is made.
+
+    Raises:
+        UserError: if a folder or no regular file lies there, or its folder cannot be written to or made.
+    """
+    final = Path(os.path.realpath(path))
+    if final.exists() and not final.is_file():
+        kind = errno.EISDIR if final.is_dir() else errno.EEXIST
+        raise write_error(path, OSError(kind, os.strerror(kind)))
+    folder = next(parent for parent in final.parents if os.path.lexists(parent))
+    if not folder.is_dir():
+        raise write_error(path, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise write_error(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` for the body to write a file to; renamed to ``path`` when the body ends well.

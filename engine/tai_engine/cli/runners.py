@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from tai_engine.encoders import Encoder
     from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
-    from tai_engine.tagging.batch_loop import Progress, Selection, TagReport
+    from tai_engine.tagging.batch_loop import Progress, TagReport
     from tai_engine.tagging.scoring import ScoringConfig
+    from tai_engine.tagging.tag_job import Selection
 
 RUNNERS = ("local", "ray")
 
@@ -171,6 +172,26 @@ def cache_elsewhere(
     return cache_on_pool(places.make_pool, recipe, pictures, progress=progress)
 
 
+def check_tag_output(places: Workplaces, out: str, format: str | None) -> None:  # noqa: A002 - the word that users type
+    """Make sure, before any work, that tags can be written to ``out``.
+
+    Raises:
+        UserError: for a place that cannot be written or is in use; with Ray for the name of a file or another format.
+    """
+    from tai_engine.tagging.batch_loop import check_output
+    from tai_engine.tagging.exporters import EXPORTERS
+
+    if places.runner != "ray":
+        check_output(out, format)
+        return
+    suffixes = [suffix for exporter in EXPORTERS.values() for suffix in exporter.suffixes]
+    if out.lower().endswith(tuple(suffixes)) or format not in (None, "parquet"):
+        raise UserError(
+            f"With --runner ray tags become a folder of Parquet files, but --out is '{out}'"
+            f"{f' and --format {format}' if format else ''}: name a folder, such as --out tags."
+        )
+
+
 def tag_elsewhere(
     places: Workplaces,
     store: FeatureStore,
@@ -182,24 +203,13 @@ def tag_elsewhere(
     format: str | None,  # noqa: A002 - the word that users type
     progress: Progress,
 ) -> TagReport:
-    """Tag a store in other processes: into one file with local ones, into a folder of Parquet files with Ray's.
-
-    Raises:
-        UserError: for the name of a file, or another format, with Ray.
-    """
-    from tai_engine.distributed.tag_on_pool import PooledParts, tag_to_folder
+    """Tag a store in other processes: into one file with local ones, into a folder of Parquet files with Ray's."""
+    from tai_engine.distributed.tag_on_pool import run_on_pool, tag_to_folder
     from tai_engine.tagging.batch_loop import tag_store
-    from tai_engine.tagging.exporters import EXPORTERS
 
     if places.runner == "ray":
-        suffixes = [suffix for exporter in EXPORTERS.values() for suffix in exporter.suffixes]
-        if out.lower().endswith(tuple(suffixes)) or format not in (None, "parquet"):
-            raise UserError(
-                f"With --runner ray tags become a folder of Parquet files, but --out is '{out}'"
-                f"{f' and --format {format}' if format else ''}: name a folder, such as --out tags."
-            )
         return tag_to_folder(store, prompts, out, places.make_pool, scoring, selection, progress=progress)
-    run_parts = PooledParts(store, prompts, scoring, selection, places.make_pool)
+    run_parts = functools.partial(run_on_pool, places.make_pool)
     return tag_store(store, prompts, out, scoring, selection, format=format, progress=progress, run_parts=run_parts)
 
 

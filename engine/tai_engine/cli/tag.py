@@ -18,7 +18,7 @@ from tai_engine.cli.options import (
     VocabularyColumn,
 )
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
-from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, tag_elsewhere, workplaces
+from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, check_tag_output, tag_elsewhere, workplaces
 from tai_engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,11 +77,14 @@ def tag(
     """Tag every picture of a store with your own words, without decoding a single one again."""
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
-    from tai_engine.tagging.batch_loop import Selection, tag_store
+    from tai_engine.tagging.batch_loop import tag_store
     from tai_engine.tagging.normalisation import why_not
+    from tai_engine.tagging.tag_job import Selection
 
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
+    check_tag_output(places, out, format_)
     features = FeatureStore.open(store)
+    selection = Selection(top_k, threshold)
     if prompts is not None:
         if vocabulary is not None:
             raise UserError("--prompts already holds its vocabulary: leave --vocabulary out, or leave --prompts out.")
@@ -96,7 +99,6 @@ def tag(
     reason = why_not(scoring.normalise, len(prompt_set.class_names))
     if reason:
         remarks.print(reason, highlight=False, markup=False)
-    selection = Selection(top_k, threshold)
     where = places.device if places.device == "auto" else str(_resolve_device(places.device))
     with progress_bar("Tagging") as bar:
         if places.are_elsewhere:

@@ -6,6 +6,7 @@ on with it, and ``_manifest.json``, written last, which says that it is whole (r
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -16,18 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
-from tai_engine.features import require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
 from tai_engine.store.abstract_files import StoreFiles
+from tai_engine.store.lease import StoreLock
+from tai_engine.store.lock import find_writer, hold_lock
 from tai_engine.store.store_files import open_files
-from tai_engine.tagging.batch_loop import Progress, Selection, TagPart, TagReport, part_name, tag_group, tag_provenance
-from tai_engine.tagging.scoring import ScoringConfig, default_scoring, in_effect
+from tai_engine.tagging.batch_loop import Progress, TagReport
+from tai_engine.tagging.parts_folder import is_lock, is_own
+from tai_engine.tagging.scoring import ScoringConfig
+from tai_engine.tagging.tag_job import Selection, TagJob, TagPart, part_name
 
 JOB = "_job.json"
 MANIFEST = "_manifest.json"
@@ -60,14 +61,13 @@ class GroupTagger:
     """A worker: number of a commit group in, `TagPart` out when its file is written."""
 
     def __init__(self, recipe: TagRecipe, device: str) -> None:
-        self._recipe = recipe
         self._device = device
-        self._store = FeatureStore.open(recipe.store)
+        self._job = TagJob(FeatureStore.open(recipe.store), recipe.prompts, recipe.scoring, recipe.selection)
         self._files = open_files(recipe.folder)
 
     def describe(self) -> str:
         """The store's fingerprint: all workers must see the same."""
-        return self._store.fingerprint
+        return self._job.store.fingerprint
 
     def run(self, groups: Iterable[int]) -> Generator[TagPart]:
         """Write the parts of some groups.
@@ -75,9 +75,8 @@ class GroupTagger:
         Raises:
             UserError: for a damaged group, or when the file system refuses.
         """
-        recipe = self._recipe
         for group in groups:
-            data, part = tag_group(self._store, group, recipe.prompts, recipe.scoring, recipe.selection, self._device)
+            data, part = self._job.tag_group(group, self._device)
             self._files.write(part_name(group), data)
             yield part
 
@@ -96,29 +95,17 @@ class TagPoolMaker(Protocol):
         """The pool; it is entered, and left when all is done."""
 
 
-@dataclass(frozen=True)
-class PooledParts:
-    """Has parts made by a pool; a `tai_engine.tagging.PartsRunner` for `tai_engine.tagging.tag_store`."""
+def run_on_pool(make_pool: TagPoolMaker, job: TagJob, folder: Path | str, groups: Sequence[int]) -> Iterator[TagPart]:
+    """Have the parts of these groups made in a folder by a pool, which is made if there are any.
 
-    store: FeatureStore
-    prompts: PromptSet
-    scoring: ScoringConfig
-    selection: Selection
-    make_pool: TagPoolMaker
-
-    def __call__(self, folder: Path | str, groups: Sequence[int]) -> Iterator[TagPart]:
-        """Write the parts of these groups into the folder."""
-        if not groups:
-            return
-        recipe = TagRecipe(
-            open_files(self.store.path).absolute,
-            self.prompts,
-            self.scoring,
-            self.selection,
-            open_files(folder).absolute,
-        )
-        with self.make_pool(recipe) as pool:
-            yield from pool.run(groups)
+    With its first argument filled in it is a `tai_engine.tagging.batch_loop.PartsRunner`.
+    """
+    if not groups:
+        return
+    store, place = open_files(job.store.path).absolute, open_files(folder).absolute
+    recipe = TagRecipe(store, job.prompts, job.scoring, job.selection, place)
+    with make_pool(recipe) as pool:
+        yield from pool.run(groups)
 
 
 def tag_to_folder(
@@ -145,59 +132,85 @@ def tag_to_folder(
         progress: called with items done and in all after every group.
 
     Raises:
-        UserError: for another space, a folder that holds something else, or a place that cannot be written; what was
-            done so far is kept for the next run.
+        UserError: for another space, a folder that holds something else or that another process writes, or a place that
+            cannot be written; what was done so far is kept for the next run.
     """
     started = time.perf_counter()
-    require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", "the prompt set")
-    scoring = in_effect(scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse"), prompts)
-    selection = selection or Selection()
-    provenance = tag_provenance(store, prompts, scoring, selection)
-    files = open_files(out)
-    parts = {part.group: part for part in _begin(files, {**provenance, "store": store.fingerprint}, store.groups())}
-    items = store.counts()["done"]
-    done = resumed = sum(part.items for part in parts.values())
-    missing = [group for group in store.groups() if group not in parts]
-    if progress and resumed:
-        progress(done, items)
-    for part in PooledParts(store, prompts, scoring, selection, make_pool)(str(out), missing):
-        parts[part.group] = part
-        done += part.items
-        if progress:
+    job = TagJob.of(store, prompts, scoring, selection)
+    files, groups, counts = open_files(out), store.groups(), store.counts()
+    items = counts["done"]
+    with _held(files) as lock:
+        parts = {part.group: part for part in _begin(files, job, groups)}
+        done = resumed = sum(part.items for part in parts.values())
+        if progress and resumed:
             progress(done, items)
-    tags = sum(part.tags for part in parts.values())
-    manifest = {
-        "format": "tai-engine tags, one Parquet file per commit group",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "items": items,
-        "tags": tags,
-        "provenance": provenance,
-        "parts": [
-            {"file": part_name(group), "items": parts[group].items, "tags": parts[group].tags}
-            for group in sorted(parts)
-        ],
-    }
-    files.write(MANIFEST, json.dumps(manifest, indent=1))
-    failed = store.counts()["failed"]
-    return TagReport(str(out), items, tags, failed, resumed, time.perf_counter() - started)
+        for part in run_on_pool(make_pool, job, str(out), [group for group in groups if group not in parts]):
+            parts[part.group] = part
+            done += part.items
+            if progress:
+                progress(done, items)
+        if done != items or set(parts) != set(groups):
+            raise UserError(
+                f"The parts in '{files}' hold {done:,} pictures but the store has {items:,}: it was changed while it "
+                "was tagged; run the same command again."
+            )
+        tags = sum(part.tags for part in parts.values())
+        manifest = {
+            "format": "tai-engine tags, one Parquet file per commit group",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "items": items,
+            "tags": tags,
+            "provenance": job.provenance,
+            "parts": [
+                {"file": part_name(group), "items": parts[group].items, "tags": parts[group].tags}
+                for group in sorted(parts)
+            ],
+        }
+        lock.check()
+        files.write(MANIFEST, json.dumps(manifest, indent=1))
+    return TagReport(str(out), items, tags, counts["failed"], resumed, time.perf_counter() - started)
 
 
-def _begin(files: StoreFiles, job: dict[str, str], groups: Sequence[int]) -> list[TagPart]:
+@contextlib.contextmanager
+def _held(files: StoreFiles) -> Iterator[StoreLock]:
+    """The folder for this process alone; it is made if need be, and refused if it holds something of somebody else.
+
+    Raises:
+        UserError: saying what is in the way, or who writes there.
+    """
+    try:
+        strange = next((name for name in files.names() if not (name in (JOB, MANIFEST) or is_own(name))), None)
+        if strange is not None:
+            raise UserError(f"The folder '{files}' holds something else ('{strange}'): choose another one with --out.")
+        local = files.local_path()
+        if local is not None:
+            local.mkdir(parents=True, exist_ok=True)
+        writer = find_writer(files)
+    except OSError as error:
+        raise UserError(
+            f"Tags cannot be written to '{files}' ({error.strerror or error}): choose another place with --out."
+        ) from error
+    if writer is not None:
+        raise UserError(f"The tags '{files}' are being written by {writer}: wait for it or stop it.")
+    with hold_lock(files) as lock:
+        yield lock
+
+
+def _begin(files: StoreFiles, job: TagJob, groups: Sequence[int]) -> list[TagPart]:
     """The parts of this very job that there are; those of another one that was not finished are removed."""
-    text = json.dumps(job, sort_keys=True)
     try:
         names = set(files.names())
-        if JOB in names and files.read(JOB).decode("utf-8") == text:
-            return [_read_part(files, group) for group in groups if part_name(group) in names]
-        if names and (JOB not in names or MANIFEST in names):
+        if JOB in names and files.read(JOB).decode("utf-8") == job.text:
+            return [_read_part(files, job, group) for group in groups if part_name(group) in names]
+        if MANIFEST in names or (JOB not in names and any(name.endswith(".parquet") for name in names)):
             what = "tags of another run" if JOB in names else "something else"
             raise UserError(
                 f"The folder '{files}' holds {what}: choose another one with --out, or remove it to make it anew."
             )
-        for name in sorted(names - {JOB}):
-            if name.endswith(".parquet"):
+        for name in sorted(names):
+            if is_own(name) and not is_lock(name):
                 files.remove(name)
-        files.write(JOB, text)
+        files.write(JOB, job.text)
     except OSError as error:
         raise UserError(
             f"Tags cannot be written to '{files}' ({error.strerror or error}): choose another place with --out."
@@ -205,13 +218,10 @@ def _begin(files: StoreFiles, job: dict[str, str], groups: Sequence[int]) -> lis
     return []
 
 
-def _read_part(files: StoreFiles, group: int) -> TagPart:
-    data = files.read(part_name(group))
+def _read_part(files: StoreFiles, job: TagJob, group: int) -> TagPart:
     try:
-        metadata = pq.read_metadata(io.BytesIO(data))
-        return TagPart(group, int(metadata.metadata[b"items"]), metadata.num_rows)
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        return job.read_part(io.BytesIO(files.read(part_name(group))), group)
+    except ValueError as error:
         raise UserError(
-            f"'{files}/{part_name(group)}' is not a whole file of tags ({error}): remove it and run the same command "
-            "again."
+            f"'{files}/{part_name(group)}' cannot be used ({error}): remove it and run the same command again."
         ) from error

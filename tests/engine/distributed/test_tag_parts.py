@@ -13,12 +13,13 @@ from pool_recipes import InlinePool, fake_prompts
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions
 from tai_engine.distributed.processes import ProcessPool
-from tai_engine.distributed.tag_on_pool import JOB, MANIFEST, PooledParts, tag_to_folder
+from tai_engine.distributed.tag_on_pool import JOB, MANIFEST, run_on_pool, tag_to_folder
 from tai_engine.errors import UserError
 from tai_engine.sources import open_source
 from tai_engine.store import FeatureStore
-from tai_engine.tagging.batch_loop import Selection, tag_store
+from tai_engine.tagging.batch_loop import tag_store
 from tai_engine.tagging.scoring import default_scoring
+from tai_engine.tagging.tag_job import Selection
 
 NAMES = [f"{group:08}.parquet" for group in range(6)]
 
@@ -110,7 +111,7 @@ def test_a_damaged_part_is_named(tmp_path: Path, store: FeatureStore):
     with pytest.raises(BrokenOffError):
         tag_to_folder(store, fake_prompts(), out, WeakPool)
     (out / NAMES[1]).write_bytes(b"PAR1 nothing")
-    with pytest.raises(UserError, match=f"{NAMES[1]}' is not a whole file of tags .*: remove it and run the same"):
+    with pytest.raises(UserError, match=f"{NAMES[1]}' cannot be used .*: remove it and run the same"):
         tag_to_folder(store, fake_prompts(), out, InlinePool)
 
 
@@ -125,7 +126,7 @@ def test_processes_make_the_parts_of_one_file(tmp_path: Path, store: FeatureStor
     prompts, selection = fake_prompts(), Selection(top_k=2)
     scoring = default_scoring(prompts)
     make_pool = functools.partial(ProcessPool, devices=["cpu", "cpu"])
-    run_parts = PooledParts(store, prompts, scoring, selection, make_pool)
+    run_parts = functools.partial(run_on_pool, make_pool)
     pooled = tag_store(store, prompts, tmp_path / "pooled.parquet", scoring, selection, run_parts=run_parts)
     single = tag_store(store, prompts, tmp_path / "single.parquet", scoring, selection)
     assert (pooled.items, pooled.tags) == (single.items, single.tags) == (21, 42)

@@ -11,8 +11,8 @@ from feature_samples import done, random_batch, same, small_spec, unit_rows, wri
 from tai_engine.features import FeatureBatch, quantise_rows, wrong_lengths
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem
-from tai_engine.tagging.batch_loop import Selection, tag_batch
 from tai_engine.tagging.scoring import ScoringConfig, score
+from tai_engine.tagging.tag_job import Selection, tag_batch
 from tai_kernels.processor import has_fast_bf16
 
 

@@ -1,6 +1,9 @@
 import json
+import shutil
 from pathlib import Path
+from unittest import mock
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -11,10 +14,13 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
-from tai_engine.tagging import batch_loop
-from tai_engine.tagging.batch_loop import Selection, tag_batch, tag_store, tag_table
+from tai_engine.tagging import exporters, tag_job
+from tai_engine.tagging.batch_loop import tag_store
+from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.parts_folder import PartsFolder
 from tai_engine.tagging.scoring import ScoringConfig, score
 from tai_engine.tagging.tag_file import read_tag_file
+from tai_engine.tagging.tag_job import Selection, part_name, tag_batch, tag_table
 
 DIM, PATCHES, GROUP = 8, 3, 4
 
@@ -101,7 +107,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(store: FeatureStore, tm
     whole, out = tmp_path / "whole.parquet", tmp_path / "t.parquet"
     tag_store(store, prompt_set(), whole)
     scored = []
-    real = batch_loop.score_tags
+    real = tag_job.score_tags
 
     def interrupted(batch, prompts, config, **options):
         if batch.ids[0] == "8":
@@ -109,7 +115,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(store: FeatureStore, tm
         scored.extend(batch.ids)
         return real(batch, prompts, config, **options)
 
-    monkeypatch.setattr(batch_loop, "score_tags", interrupted)
+    monkeypatch.setattr(tag_job, "score_tags", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tag_store(store, prompt_set(), out)
     assert not out.exists()
@@ -119,24 +125,29 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(store: FeatureStore, tm
         scored.extend(batch.ids)
         return real(batch, prompts, config, **options)
 
-    monkeypatch.setattr(batch_loop, "score_tags", counted)
+    monkeypatch.setattr(tag_job, "score_tags", counted)
     report = tag_store(store, prompt_set(), out)
     assert scored == ["0", "2", "3", "8", "9"]
     assert report.resumed_items == 3
     assert pq.read_table(out).equals(pq.read_table(whole))
 
 
-def test_parts_of_another_job_are_not_taken_over(store: FeatureStore, tmp_path: Path, monkeypatch):
+def stop(*args, **options):
+    raise KeyboardInterrupt
+
+
+def leave_parts(store: FeatureStore, out: Path, config: ScoringConfig | None = None) -> Path:
+    """What a run leaves that was stopped just before it wrote the file: all its parts."""
+    with mock.patch.object(exporters.Exporter, "export", stop), pytest.raises(KeyboardInterrupt):
+        tag_store(store, prompt_set(), out, config)
+    folder = out.with_name(out.name + ".parts")
+    assert len(list(folder.glob("*.parquet"))) == 3
+    return folder
+
+
+def test_parts_of_another_job_are_not_taken_over(store: FeatureStore, tmp_path: Path):
     out = tmp_path / "t.parquet"
-
-    def stop(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(batch_loop.exporters, "get", lambda name: type("E", (), {"export": stop}))
-        with pytest.raises(KeyboardInterrupt):
-            tag_store(store, prompt_set(), out, ScoringConfig(which="coarse"))
-    assert len(list((tmp_path / "t.parquet.parts").glob("*.parquet"))) == 3
+    leave_parts(store, out, ScoringConfig(which="coarse"))
     report = tag_store(store, prompt_set(), out, ScoringConfig(which="fine"))
     assert report.resumed_items == 0
     rows = pq.read_table(out).to_pylist()
@@ -144,21 +155,63 @@ def test_parts_of_another_job_are_not_taken_over(store: FeatureStore, tmp_path: 
     assert {(r["id"], r["tag"]): pytest.approx(r["score"], abs=1e-5) for r in rows} == expected
 
 
+def test_parts_that_are_damaged_or_of_another_job_are_made_again(store: FeatureStore, tmp_path: Path):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "t.parquet"
+    tag_store(store, prompt_set(), whole)
+    foreign = leave_parts(store, tmp_path / "f.parquet", ScoringConfig(which="coarse"))
+    folder = leave_parts(store, out)
+    shutil.copy(foreign / "00000000.parquet", folder / "00000000.parquet")
+    data = (folder / "00000002.parquet").read_bytes()
+    (folder / "00000002.parquet").write_bytes(data[: len(data) // 2])
+    assert tag_store(store, prompt_set(), out).resumed_items == 0
+    assert pq.read_table(out).equals(pq.read_table(whole))
+
+
+@pytest.mark.parametrize("change", ["gone", "of another job", "other words"])
+def test_parts_are_checked_before_the_last_step(store: FeatureStore, tmp_path: Path, change: str):
+    """Somebody changes a part between its making and the export."""
+    out = tmp_path / "t.parquet"
+    out.write_bytes(b"old")
+    foreign = leave_parts(store, tmp_path / "f.parquet", ScoringConfig(which="coarse"))
+
+    def meddling(job, folder, groups):
+        for group in groups:
+            data, part = job.tag_group(group)
+            (folder / part_name(group)).write_bytes(data)
+            yield part
+        if change == "gone":
+            (folder / part_name(0)).unlink()
+        elif change == "of another job":
+            shutil.copy(foreign / part_name(0), folder / part_name(0))
+        else:
+            table = pq.read_table(folder / part_name(0))
+            words = pa.array(["zebra"] * table.num_rows, pa.string())
+            pq.write_table(table.set_column(1, TAG_SCHEMA.field("tag"), words), folder / part_name(0))
+
+    said = {
+        "gone": "No such file",
+        "of another job": "it is of another run",
+        "other words": "'zebra', which is none of",
+    }
+    with pytest.raises(UserError, match=said[change]):
+        tag_store(store, prompt_set(), out, run_parts=meddling)
+    assert out.read_bytes() == b"old"
+
+
 def test_a_failing_export_leaves_the_old_file(store: FeatureStore, tmp_path: Path, monkeypatch):
     out = tmp_path / "t.parquet"
     out.write_bytes(b"old")
+    real = PartsFolder.batches
 
-    real = batch_loop._read_parts
-
-    def full_disk(paths):
-        yield next(real(paths))
+    def full_disk(self, groups):
+        yield next(real(self, groups))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(batch_loop, "_read_parts", full_disk)
+    monkeypatch.setattr(PartsFolder, "batches", full_disk)
     with pytest.raises(UserError, match=r"t\.parquet: the disk is full"):
         tag_store(store, prompt_set(), out)
     assert out.read_bytes() == b"old"
-    monkeypatch.setattr(batch_loop, "_read_parts", real)
+    monkeypatch.setattr(PartsFolder, "batches", real)
     assert tag_store(store, prompt_set(), out).resumed_items == 5
 
 
@@ -177,8 +230,13 @@ def test_bad_requests_are_refused_before_anything_is_written(store: FeatureStore
     with pytest.raises(UserError, match="1 or more"):
         Selection(top_k=0)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Tags cannot be written"):
+    with pytest.raises(UserError, match="a part of the path is a file"):
         tag_store(store, prompt_set(), tmp_path / "file" / "t.parquet")
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(UserError, match="it is a folder"):
+        tag_store(store, prompt_set(), tmp_path / "folder.parquet")
+    with pytest.raises(UserError, match=r"--out is the address 's3://bucket/t\.parquet'"):
+        tag_store(store, prompt_set(), "s3://bucket/t.parquet")
     assert not list(tmp_path.glob("t.*"))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tai_engine.errors import UserError, unknown_choice
+from tai_engine.files import check_place
 from tai_engine.tagging.exporters import (
     coco_json,
     csv_tables,
@@ -25,6 +26,7 @@ from tai_engine.tagging.exporters import (
     parquet,
     xmp_sidecars,
 )
+from tai_engine.tagging.exporters.folders import require_free
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions
 
 ExportFunction = Callable[[Iterable[pa.RecordBatch], str | Path, Mapping[str, str], ExportOptions], int]
@@ -47,6 +49,20 @@ class Exporter:
     function: ExportFunction
     makes: str
     about: str
+
+    def check_place(self, path: str | Path) -> None:
+        """Make sure, as far as it can be told before the work, that ``path`` can be written to.
+
+        Raises:
+            UserError: when something is in the way, or the folder that it lies in is not writable.
+        """
+        path = Path(path)
+        if self.makes == "file":
+            check_place(path)
+            return
+        if self.makes == "folder":
+            require_free(path)
+        check_place(path / "any file")
 
     def export(
         self,

@@ -12,6 +12,16 @@ from tai_engine.errors import UserError
 from tai_engine.files import sync_directory, sync_file, write_error
 
 
+def require_free(path: Path) -> None:
+    """Refuse a place that is taken; an empty folder may lie there.
+
+    Raises:
+        UserError: when something does.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"'{path}' exists already: choose another place with --out, or move it away.")
+
+
 @contextlib.contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """A folder under a temporary name for the body to fill; renamed to ``path`` when the body ends well.
@@ -20,8 +30,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         UserError: when something lies at ``path`` already (an empty folder may), or the place cannot be written.
     """
     final = Path(path)
-    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise UserError(f"'{final}' exists already: choose another place with --out, or move it away.")
+    require_free(final)
     temporary = final.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         temporary.mkdir(parents=True)

@@ -1,0 +1,214 @@
+"""What a tagging run does: which store, which prompts, scored how, which tags kept; and its parts, one a commit group.
+
+A part is a Parquet file of the tags of one group. It carries the digest of its job, so that parts of two runs are never
+mixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from tai_engine.errors import UserError
+from tai_engine.features import FeatureBatch, SparseScoreBatch, require_same_space
+from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.store import FeatureStore
+from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.scoring import ScoringConfig, default_device, default_scoring, in_effect, score_tags
+
+SLICE_ITEMS = 256
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tags of an item are written.
+
+    Attributes:
+        top_k: at most so many, best first; None means every class.
+        threshold: the least score, as it is written: after normalising. None for no limit.
+
+    Raises:
+        UserError: for a count below 1.
+    """
+
+    top_k: int | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"The number of tags per picture is {self.top_k}; it must be 1 or more.")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every class of every item is written, as an exact evaluation needs it."""
+        return self.top_k is None and self.threshold is None
+
+
+@dataclass(frozen=True)
+class TagPart:
+    """What is in the part of one commit group.
+
+    Attributes:
+        group: its number.
+        items: scored.
+        tags: rows.
+    """
+
+    group: int
+    items: int
+    tags: int
+
+
+def tag_batch(
+    batch: FeatureBatch,
+    prompts: PromptSet,
+    scoring: ScoringConfig | None = None,
+    selection: Selection | None = None,
+    *,
+    device: torch.device | str = "auto",
+) -> SparseScoreBatch:
+    """The tags of a batch in memory, best first; memory and ``device`` as `score_tags` has them."""
+    selection = selection or Selection()
+    with torch.inference_mode():
+        return score_tags(batch, prompts, scoring, top_k=selection.top_k, threshold=selection.threshold, device=device)
+
+
+def tag_table(tags: SparseScoreBatch, threshold: float | None = None) -> pa.Table:
+    """One row per item and tag, in the schema that every exporter reads."""
+    counts = tags.offsets.diff().numpy()
+    rows = len(tags.scores)
+    return pa.table(
+        {
+            "id": pa.array(np.repeat(np.array(tags.ids, dtype=object), counts), pa.string()),
+            "tag": pa.DictionaryArray.from_arrays(
+                pa.array(tags.class_indices.numpy(), pa.int32()), pa.array(tags.class_names, pa.string())
+            ).cast(pa.string()),
+            "score": pa.array(tags.scores.numpy(), pa.float32()),
+            "probability": pa.nulls(rows, pa.float32()),
+            "threshold": pa.nulls(rows, pa.float32())
+            if threshold is None
+            else pa.array([threshold] * rows, pa.float32()),
+        },
+        schema=TAG_SCHEMA,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TagJob:
+    """One tagging run.
+
+    Attributes:
+        store: the features.
+        prompts: the class vectors, of the same space.
+        scoring: how to score, as it is in effect.
+        selection: which tags to keep.
+    """
+
+    store: FeatureStore
+    prompts: PromptSet
+    scoring: ScoringConfig
+    selection: Selection
+
+    @staticmethod
+    def of(
+        store: FeatureStore,
+        prompts: PromptSet,
+        scoring: ScoringConfig | None = None,
+        selection: Selection | None = None,
+    ) -> TagJob:
+        """The job with what was left out filled in: scored as the prompt set was made, all tags kept.
+
+        Raises:
+            UserError: for prompts of another space than the store's.
+        """
+        require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", "the prompt set")
+        scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
+        return TagJob(store, prompts, in_effect(scoring, prompts), selection or Selection())
+
+    @cached_property
+    def provenance(self) -> dict[str, str]:
+        """Where the tags come from, in words that a file of them carries."""
+        store, prompts, scoring, selection = self.store, self.prompts, self.scoring, self.selection
+        vectors = hashlib.sha256(prompts.global_vectors.numpy().tobytes() + prompts.local_vectors.numpy().tobytes())
+        return {
+            "space_key": store.spec.space_key,
+            "recipe_key": store.spec.recipe_key,
+            "encoder": json.dumps(dict(store.spec.provenance), sort_keys=True),
+            "class_names": json.dumps(prompts.class_names),
+            "prompts_method": prompts.method,
+            "prompts": json.dumps(dict(prompts.metadata), sort_keys=True),
+            "prompts_sha256": vectors.hexdigest(),
+            "scoring": json.dumps(asdict(scoring), sort_keys=True),
+            "selection": json.dumps(asdict(selection), sort_keys=True),
+            "complete": json.dumps(selection.is_complete),
+        }
+
+    @cached_property
+    def text(self) -> str:
+        """All that decides the tags: equal for the same job, another time or elsewhere."""
+        return json.dumps({**self.provenance, "store": self.store.fingerprint}, sort_keys=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """The text in short."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def tag_group(self, group: int, device: str = "auto", slice_items: int = SLICE_ITEMS) -> tuple[bytes, TagPart]:
+        """Tag the items of one commit group: its part, and what is in it.
+
+        Memory: features of ``slice_items`` items, 32 MiB of scores (``score_tags``) and the tags of the group.
+
+        Raises:
+            UserError: if the group is damaged.
+        """
+        items, tables = 0, [TAG_SCHEMA.empty_table()]
+        with_fine = self.scoring.which != "coarse"
+        where = default_device() if device == "auto" else device
+        vectors = (self.prompts.global_vectors.to(where), self.prompts.local_vectors.to(where))
+        prompts = replace(self.prompts, global_vectors=vectors[0], local_vectors=vectors[1])
+        for batch in self.store.iter_batches(slice_items, with_fine=with_fine, groups=[group]):
+            tags = tag_batch(batch, prompts, self.scoring, self.selection, device=where)
+            tables.append(tag_table(tags, self.selection.threshold))
+            items += len(batch)
+        buffer = io.BytesIO()
+        table = pa.concat_tables(tables)
+        facts = {"items": str(items), "rows": str(table.num_rows), "job": self.digest}
+        pq.write_table(table.replace_schema_metadata(facts), buffer, compression="zstd")
+        return buffer.getvalue(), TagPart(group, items, table.num_rows)
+
+    def read_part(self, file: Path | BinaryIO, group: int) -> TagPart:
+        """What is in a part; its tags are not read.
+
+        Raises:
+            ValueError: if it is no part of this job, or not whole.
+            OSError: if it cannot be read.
+        """
+        try:
+            found = pq.read_metadata(file)
+            facts = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
+            part = TagPart(group, int(facts["items"]), int(facts["rows"]))
+        except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"it is not a whole file of tags ({type(error).__name__}: {error})") from error
+        if facts.get("job") != self.digest:
+            raise ValueError("it is of another run")
+        most = part.items * min(len(self.prompts.class_names), self.selection.top_k or len(self.prompts.class_names))
+        if found.num_rows != part.tags or part.tags > most or (self.selection.threshold is None and part.tags != most):
+            raise ValueError(f"it has {found.num_rows:,} tags of {part.items:,} pictures")
+        if not found.schema.to_arrow_schema().remove_metadata().equals(TAG_SCHEMA):
+            raise ValueError("its columns are other ones")
+        return part
+
+
+def part_name(group: int) -> str:
+    """Which file of a folder of parts holds the tags of a commit group."""
+    return f"{group:08d}.parquet"
