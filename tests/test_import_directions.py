@@ -46,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "tai_engine.tagging.exporters": {"tai_engine.sources.ids"},
     "tai_engine.tagging.normalisation": set(),
+    "tai_engine.tagging.tag_rows": {"tai_engine.tagging.exporters"},
     "tai_engine.tagging.scoring": {
         "tai_engine.features",
         "tai_engine.prompts",
@@ -66,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.sources",
         "tai_engine.store",
         "tai_engine.tagging.exporters.table",
-        "tai_engine.tagging.tag_file",
+        "tai_engine.tagging.tag_rows",
         "tai_engine.vocabulary",
     },
     "tai_engine.review.decisions": set(),
