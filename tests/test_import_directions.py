@@ -64,6 +64,8 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.decoding",
         "tai_engine.explain",
         "tai_engine.prompts",
+        "tai_engine.features",
+        "tai_engine.regular_files",
         "tai_engine.sources",
         "tai_engine.store",
         "tai_engine.tagging.exporters.table",

@@ -40,6 +40,8 @@ def test_the_wheel_holds_packages_data_and_licences(wheel: Path):
         "tai_benchmarks/__init__.py",
         "tai_engine/vocabularies/coco80.toml",
         "tai_engine/demo/clip/open_clip_model.safetensors",
+        "tai_engine/review/static/page.html",
+        "tai_engine/review/static/app.js",
     ):
         assert wanted in names
     assert {Path(n).name for n in names if ".dist-info/licenses/" in n} == {"LICENSE", "NOTICE"}

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from tai_engine.cli import bench, cache, demo, doctor, evaluate, explain, info, search, store, tag, tune
+from tai_engine.cli import bench, cache, demo, doctor, evaluate, explain, info, review, search, store, tag, tune
 from tai_engine.cli.options import INTERRUPTED, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import remarks
 from tai_engine.errors import UserError
@@ -28,6 +28,8 @@ app.command("tag")(tag.tag)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("review")(review.review)
+app.command("report")(review.report)
 app.command("info")(info.info)
 app.command("verify")(store.verify)
 app.command("compact")(store.compact)

@@ -38,6 +38,11 @@ VERSION = 1
 _HEADER_START = f'{{"journal": "{KIND}", '.encode()
 
 
+def default_journal(tags: Path) -> Path:
+    """Where the decisions on a file of tags go unless somebody says otherwise: beside it."""
+    return tags.with_name(tags.name + ".decisions.jsonl")
+
+
 class ConflictError(Exception):
     """Somebody else has changed what was to be undone or done again."""
 

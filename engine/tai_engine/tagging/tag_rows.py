@@ -33,7 +33,7 @@ def read_provenance(path: Path) -> dict[str, str]:
 
 
 def iter_tag_rows(path: Path, columns: Sequence[str] = tuple(TAG_SCHEMA.names)) -> Iterator[pa.RecordBatch]:
-    """The rows of a file of tags, in its order; memory: one batch of 65,536 rows.
+    """The rows of a file of tags, in its order; memory: a batch of `BATCH_ROWS` rows.
 
     Args:
         path: of the Parquet or JSONL file.

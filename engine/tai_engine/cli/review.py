@@ -1,0 +1,221 @@
+"""``tai review`` and ``tai report``: tags looked at, corrected, and shown."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tai_engine.cli.options import SOME_ITEMS_FAILED, AsJson, Workers
+from tai_engine.cli.output import print_json, progress_bar, remarks, results
+from tai_engine.errors import UserError
+from tai_engine.files import human_bytes
+
+if TYPE_CHECKING:
+    from tai_engine.review.collection import Collection
+    from tai_engine.review.heatmaps import Heatmaps
+
+DEFAULT_PORT = 8770
+
+Tags = Annotated[Path, typer.Argument(help="A file of tags that `tai tag` made.")]
+Images = Annotated[str, typer.Option("--images", help="The folder, list or archive that `tai cache images` was given.")]
+Most = Annotated[
+    int | None,
+    typer.Option(
+        "--most", min=1, max=1000, help="Suggestions per picture; default 32, or 8 where every tag was written."
+    ),
+]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Also show pictures that are links to files outside of the folder.")
+]
+
+
+def review(
+    tags: Tags,
+    images: Images,
+    store: Annotated[str | None, typer.Option("--store", help="The store that was tagged, for heatmaps.")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="The prompt set that was tagged with; default zero-shot, made anew."),
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="Where decisions go; default TAGS.decisions.jsonl beside the tags.")
+    ] = None,
+    carry_over: Annotated[
+        bool, typer.Option("--carry-over", help="Go on with a journal although the pictures were tagged anew.")
+    ] = False,
+    free_words: Annotated[
+        bool, typer.Option("--free-words", help="Tags may be words outside of the vocabulary.")
+    ] = False,
+    reviewer: Annotated[str, typer.Option("--reviewer", help="Who decides; default your user name.")] = "",
+    most: Most = None,
+    follow_links: FollowLinks = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="To serve the page on; 0 takes a free one.")] = (
+        DEFAULT_PORT
+    ),
+    cache: Annotated[
+        Path | None, typer.Option("--thumbnail-cache", help="Folder for thumbnails; default in your cache folder.")
+    ] = None,
+    cache_megabytes: Annotated[
+        int, typer.Option("--thumbnail-cache-size", min=0, help="Megabytes of thumbnails kept at most.")
+    ] = 2000,
+    workers: Workers = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Look at tags in a browser and correct them, unsure ones first; every decision is kept in a journal."""
+    _require_extra()
+    from platformdirs import user_cache_path
+
+    from tai_engine.review.disk_cache import DiskCache
+    from tai_engine.review.guard import Guard
+    from tai_engine.review.journal import Journal, default_journal
+    from tai_engine.review.server import review_app
+    from tai_engine.review.serving import LOOPBACK, listen, serve
+    from tai_engine.review.session import ReviewSession
+    from tai_engine.review.thumbnails import Thumbnails
+
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(port))
+        port = listener.getsockname()[1]
+        collection = _open(tags, images, most, follow_links)
+        heatmaps = _heatmaps(collection, store, prompts)
+        journal = journal or default_journal(tags)
+        entries = stack.enter_context(
+            Journal(
+                journal,
+                tags_file=tags.name,
+                tags_sha256=collection.suggestions.sha256,
+                by=reviewer or getpass.getuser(),
+                carry_over=carry_over,
+            )
+        )
+        if entries.cut_bytes:
+            remarks.print(
+                f"The last line of {journal} was cut short by a crash; it was never confirmed and is left out.",
+                markup=False,
+            )
+        kept = DiskCache(cache or user_cache_path("tai-engine") / "thumbnails", cache_megabytes * 1_000_000)
+        thumbnails = stack.enter_context(Thumbnails(collection, kept, workers))
+        session = ReviewSession(collection, entries, free_words=free_words)
+        guard = Guard(port)
+        app = review_app(session, thumbnails, guard, title=tags.stem, heatmaps=heatmaps)
+        address = f"http://{LOOPBACK}:{port}/?token={guard.token}"
+
+        def say() -> None:
+            if as_json:
+                print_json({"address": address, "pictures": len(collection), "journal": str(journal)})
+            else:
+                results.print(address, highlight=False, markup=False)
+                remarks.print(
+                    f"Open this address in a browser; Ctrl-C ends it. Decisions go to {journal}.", markup=False
+                )
+            results.file.flush()
+
+        serve(app, listener, say)
+
+
+def report(
+    tags: Tags,
+    images: Images,
+    out: Annotated[Path, typer.Option("--out", help="The folder that is written.")],
+    decisions: Annotated[
+        Path | None,
+        typer.Option("--decisions", help="The journal of a review; default the one beside the tags, if any."),
+    ] = None,
+    side: Annotated[int, typer.Option("--thumbnail-size", min=64, max=2048, help="Pixels of the longer side.")] = 384,
+    most: Most = None,
+    follow_links: FollowLinks = False,
+    workers: Workers = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write the page of a review as a folder to keep or to share: it opens without a server and changes nothing."""
+    from tai_engine.review.decisions import Decisions
+    from tai_engine.review.journal import default_journal, read_decisions
+    from tai_engine.review.report import estimate_report, write_report
+
+    workers = workers or min(8, os.cpu_count() or 1)
+    collection = _open(tags, images, most, follow_links)
+    beside = default_journal(tags)
+    if decisions is None and beside.exists():
+        decisions = beside
+    decided = Decisions() if decisions is None else read_decisions(decisions)
+    estimate = estimate_report(collection, side, workers)
+    remarks.print(
+        f"The report will have {estimate.pictures:,} pictures and take about {human_bytes(estimate.bytes)}"
+        f"{f' with the decisions of {decisions}' if decisions else ''}.",
+        markup=False,
+        highlight=False,
+    )
+    with progress_bar("Thumbnails") as bar:
+        result = write_report(
+            collection,
+            out,
+            decided,
+            title=tags.stem,
+            side=side,
+            workers=workers,
+            estimate=estimate,
+            progress=bar.update,
+        )
+    if as_json:
+        print_json({**asdict(result), "estimated_bytes": estimate.bytes})
+    else:
+        results.print(
+            f"{result.pictures:,} pictures, {human_bytes(result.bytes)} -> {result.page}", highlight=False, markup=False
+        )
+        for item_id, reason in result.failed:
+            remarks.print(f"{item_id}: {reason}", highlight=False, markup=False)
+        if result.failed_count:
+            remarks.print(f"{result.failed_count:,} pictures cannot be shown.", highlight=False)
+    if result.failed_count:
+        raise typer.Exit(SOME_ITEMS_FAILED)
+
+
+def _open(tags: Path, images: str, most: int | None, follow_links: bool) -> Collection:
+    from tai_engine.review.collection import Collection
+
+    collection = Collection.open(tags, images, most=most, follows_links=follow_links)
+    if collection.missing:
+        tagged = collection.missing + collection.tagged
+        remarks.print(f"Of the {tagged:,} tagged pictures {collection.missing:,} are not in {images}.", markup=False)
+    return collection
+
+
+def _heatmaps(collection: Collection, store: str | None, prompts: Path | None) -> Heatmaps | None:
+    if store is None:
+        if prompts is not None:
+            raise UserError("--prompts is for heatmaps, which also need --store (the store that was tagged).")
+        return None
+    from tai_engine.cli.options import EncoderChoice
+    from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
+    from tai_engine.review.heatmaps import Heatmaps
+    from tai_engine.store import FeatureStore
+    from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
+
+    features, provenance = FeatureStore.open(store), collection.suggestions.provenance
+    if prompts is not None:
+        prompt_set = PromptSet.load(prompts)
+    elif provenance.get("prompts_method") == "tuned":
+        raise UserError("The pictures were tagged with tuned prompts: give these with --prompts, for their heatmaps.")
+    else:
+        templates = json.loads(json.loads(provenance.get("prompts", "{}")).get("templates", f'["{DEFAULT_TEMPLATE}"]'))
+        words = Vocabulary.from_names(collection.suggestions.tags)
+        prompt_set = zero_shot_prompts(EncoderChoice(None, "", "auto", "auto").open(features), words, templates)
+    return Heatmaps(features, prompt_set)
+
+
+def _require_extra() -> None:
+    try:
+        import starlette
+        import uvicorn
+    except ImportError as error:
+        raise UserError(
+            f"The page needs the package {error.name}, which is not installed: pip install 'tai-engine[review]'."
+        ) from error
+    del starlette, uvicorn

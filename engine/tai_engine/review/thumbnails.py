@@ -1,0 +1,97 @@
+"""Thumbnails and large views of a collection's pictures, made when they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from tai_engine.review.collection import Collection
+from tai_engine.review.disk_cache import DiskCache
+from tai_engine.review.on_demand import OnDemandDecoder
+
+THUMBNAIL_SIDE = 384
+LARGE_SIDE = 1600
+_LARGE_KEPT = 8
+_FORMAT = 1  # of what is cached; raised when pictures are made otherwise
+
+
+class Thumbnails:
+    """Thumbnails, kept in a cache on the disk, and large views, the last eight of them kept in memory.
+
+    Memory: what `OnDemandDecoder` says of two of them (one process more for large views, once one is asked for), and
+    about a megabyte for each large view.
+    """
+
+    def __init__(self, collection: Collection, cache: DiskCache, workers: int = 0) -> None:
+        """Args: the pictures, where thumbnails are kept, and how many processes make them (0: one per core)."""
+        self._collection = collection
+        self._cache = cache
+        self._workers = workers or min(8, os.cpu_count() or 1)
+        self._decoder = OnDemandDecoder(collection.read_bytes, THUMBNAIL_SIDE, self._workers)
+        self._large_views: OrderedDict[int, bytes] = OrderedDict()
+        self._under_way: dict[int, Future[bytes]] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._decoder.close()
+        if "_large_decoder" in self.__dict__:
+            self._large_decoder.close()
+
+    async def thumbnail(self, number: int) -> bytes:
+        """The JPEG of a picture that fits `THUMBNAIL_SIDE`.
+
+        Raises:
+            NotShownError: if the picture cannot be shown.
+        """
+        key = await asyncio.to_thread(self._key, number)
+        data = await asyncio.to_thread(self._cache.get, key)
+        if data is None:
+            with self._lock:
+                future = self._under_way.get(number)
+                if future is None:
+                    future = self._under_way[number] = self._decoder.request(self._collection.item(number))
+                    future.add_done_callback(lambda _: self._under_way.pop(number, None))
+            data = await asyncio.shield(asyncio.wrap_future(future))
+            await asyncio.to_thread(self._cache.put, key, data)
+        return data
+
+    async def large_view(self, number: int) -> bytes:
+        """The JPEG of a picture that fits `LARGE_SIDE`.
+
+        Raises:
+            NotShownError: if the picture cannot be shown.
+        """
+        data = self._large_views.get(number)
+        if data is None:
+            item = await asyncio.to_thread(self._collection.item, number)
+            data = await asyncio.wrap_future(self._large_decoder.request(item))
+        self._large_views[number] = data
+        self._large_views.move_to_end(number)
+        while len(self._large_views) > _LARGE_KEPT:
+            self._large_views.popitem(last=False)
+        return data
+
+    @cached_property
+    def _large_decoder(self) -> OnDemandDecoder:
+        return OnDemandDecoder(self._collection.read_bytes, LARGE_SIDE, 1)
+
+    def _key(self, number: int) -> str:
+        item = self._collection.item(number)
+        # Where nobody says when a picture was changed, its thumbnail lasts as long as the tags.
+        version = item.modified_ns if item.modified_ns is not None else self._collection.suggestions.sha256
+        return f"{_FORMAT}\n{THUMBNAIL_SIDE}\n{version}\n{item.size}\n{item.offset}\n{item.location}"
