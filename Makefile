@@ -52,7 +52,7 @@ test: setup
 test-fast: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -m fast
+	$(BIN)/python -m pytest -m "not slow"
 
 # A fresh environment $(OTHERS)/$(1).
 define fresh
