@@ -98,6 +98,6 @@ def write_model(folder: Path, config: dict[str, Any], model: torch.nn.Module, **
 
 
 def write_tiny_model(folder: Path, kind: str = "vit", seed: int = 0) -> str:
-    """A tiny model of one of :data:`CONFIGS` in a folder; returns its name, ``local-dir:<folder>``."""
+    """A tiny model of one of `CONFIGS` in a folder; returns its name, ``local-dir:<folder>``."""
     config = tiny_config(kind)
     return write_model(folder, config, build_tiny_model(config, seed))

@@ -16,7 +16,7 @@ from tai_engine.demo.sprites import Sprite
 
 
 def fill_holes(alpha_HW: np.ndarray) -> np.ndarray:
-    """Return bool [H, W]: what is visible and every hole in it that the border cannot reach."""
+    """[H, W] bool: what is visible and every hole in it that the border cannot reach."""
     visible = np.pad(alpha_HW >= 96, 1)
     outside = np.zeros_like(visible)
     outside[0], outside[-1], outside[:, 0], outside[:, -1] = True, True, True, True
@@ -50,7 +50,7 @@ class StyleAugmentation:
         self._results: dict[int, deque[Image.Image]] = {}
 
     def __call__(self, rng: np.random.Generator, drawing: Image.Image, sprite: Sprite) -> Image.Image:
-        """Return the changed drawing (RGBA); it may be a few pixels larger where an outline was added."""
+        """The changed drawing (RGBA); it may be a few pixels larger where an outline was added."""
         if rng.random() >= self.share and not sprite.monochrome:
             return shift_colours(rng, drawing, 0.5)
         results = self._results.setdefault(id(sprite), deque(maxlen=4))

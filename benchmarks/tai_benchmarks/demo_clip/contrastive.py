@@ -55,7 +55,7 @@ def multi_label_loss(logit_NC: Tensor, target_NC: Tensor, share: float = 0.5) ->
 
 
 def pooled_cosine(local_NLD: Tensor, text_CD: Tensor, tau: Tensor | float, mask_NL: Tensor | None = None) -> Tensor:
-    """Return [N, C]: cosines of all locations with the class, averaged with weights softmax(tau x cosine)."""
+    """[N, C]: cosines of all locations with the class, averaged with weights softmax(tau x cosine)."""
     cosine_NLC = local_NLD @ text_CD.T
     scaled_NLC = tau * cosine_NLC
     if mask_NL is not None:
@@ -84,7 +84,7 @@ def sentence_losses(
     caption_class_NT: Tensor,
     weights: LossWeights,
 ) -> dict[str, Tensor]:
-    """Return the parts that need no picture: sentences and their words against the prompts of the classes."""
+    """The parts that need no picture: sentences and their words against the prompts of the classes."""
     end_N = caption_NT.argmax(dim=1)
     mask_NL = torch.arange(caption_NT.shape[1])[None, :] <= end_N[:, None]
     named = caption_class_NT >= 0
@@ -106,7 +106,7 @@ def image_losses(
     location_NLC: Tensor,
     weights: LossWeights,
 ) -> dict[str, Tensor]:
-    """Return the parts about pictures; the sentences may be those of the first pictures only."""
+    """The parts about pictures; the sentences may be those of the first pictures only."""
     count = len(caption.coarse)
     coarse, contrast = [], []
     for image_ND in (image.with_position, image.without_position):
@@ -134,7 +134,7 @@ def training_loss(
     caption_class_NT: Tensor,
     weights: LossWeights,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the weighted sum of all parts, and each part's value."""
+    """The weighted sum of all parts, and each part's value."""
     scale = model.logit_scale.exp()
     spoken_NC = present_NC[: len(caption_NT)]
     parts = sentence_losses(scale, biases, caption, prompt_CD, spoken_NC, caption_NT, caption_class_NT, weights)

@@ -33,12 +33,12 @@ class CutVocabulary:
 
     @property
     def start(self) -> int:
-        """Return the cut index of the start of text."""
+        """The cut index of the start of text."""
         return len(self.ids) - 2
 
     @property
     def end(self) -> int:
-        """Return the cut index of the end of text."""
+        """The cut index of the end of text."""
         return len(self.ids) - 1
 
 
@@ -53,13 +53,13 @@ class CutTokenizer:
         self._cache: dict[str, tuple[int, ...]] = {}
 
     def words(self, text: str) -> tuple[int, ...]:
-        """Return the indices of a text's tokens, without start and end of text."""
+        """The indices of a text's tokens, without start and end of text."""
         if text not in self._cache:
             self._cache[text] = tuple(self._index.get(clip_id, 0) for clip_id in self._full.encode(text))
         return self._cache[text]
 
     def pad(self, sentences: Sequence[Sequence[int]]) -> Tensor:
-        """Return int64 [N, L]: start of text, words, end of text, zeros; L fits the longest, 77 at most."""
+        """[N, L] int64: start of text, words, end of text, zeros; L fits the longest, 77 at most."""
         cut = [list(sentence)[: self.context_length - 2] for sentence in sentences]
         length = max(map(len, cut)) + 2
         rows = np.zeros((len(cut), length), dtype=np.int64)
@@ -69,7 +69,7 @@ class CutTokenizer:
 
 
 def cut_vocabulary() -> CutVocabulary:
-    """Return the ids of every word that names, templates and sentences can hold, and of some common words besides.
+    """The ids of every word that names, templates and sentences can hold, and of some common words besides.
 
     Index 0 is kept for the unused id 0 ("!"), whose row stays zero and stands for unknown words.
     """

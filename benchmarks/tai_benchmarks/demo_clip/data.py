@@ -203,7 +203,7 @@ class SceneBatches(IterableDataset[Batch]):
             cell_L[:] = np.where(cell_L == 1.0, 1.0, np.where(target == 0.0, cell_L, target))
 
     def _caption(self, rng: np.random.Generator, names: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Return tokens and, for each, the class whose name it completes (-1 for none)."""
+        """Tokens and, for each, the class whose name it completes (-1 for none)."""
         tokens: list[int] = []
         classes: list[int] = []
         for piece in self.writer.pieces(rng, names):
@@ -218,7 +218,7 @@ class SceneBatches(IterableDataset[Batch]):
         return tokens, classes
 
     def _prompt(self, rng: np.random.Generator, class_name: str, fillers_before: int) -> list[int]:
-        """Return a prompt for the class: the plain one, an ImageNet template, or the name after random words."""
+        """A prompt for the class: the plain one, an ImageNet template, or the name after random words."""
         name = class_name if rng.random() < 0.6 else self.writer.noun(rng, class_name)
         chance = rng.random()
         if chance < 0.35:
@@ -231,5 +231,5 @@ class SceneBatches(IterableDataset[Batch]):
 
 
 def batch_loader(batches: SceneBatches, workers: int) -> DataLoader[Batch]:
-    """Return a loader that draws ahead in ``workers`` processes (0: in this one)."""
+    """A loader that draws ahead in ``workers`` processes (0: in this one)."""
     return DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)

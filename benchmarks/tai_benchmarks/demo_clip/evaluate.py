@@ -48,7 +48,7 @@ class StyleResult:
 
 
 def load_model(folder: Path) -> tuple[CLIP, open_clip.SimpleTokenizer]:
-    """Return the model of an open_clip folder, for inference in single precision, and its tokenizer."""
+    """The model of an open_clip folder, for inference in single precision, and its tokenizer."""
     model = open_clip.create_model(f"local-dir:{folder}", precision="fp32")
     return model.eval(), open_clip.get_tokenizer(f"local-dir:{folder}")
 
@@ -95,7 +95,7 @@ def _batches(
 
 
 def prompt_features(model: CLIP, tokenizer: open_clip.SimpleTokenizer, template: str = "a photo of a {}.") -> Tensor:
-    """Return the normalised text features [80, D] of the template filled with COCO's names."""
+    """The normalised text features [80, D] of the template filled with COCO's names."""
     tokens = tokenizer([template.format(name) for name in load_vocabulary("coco80").names])
     with torch.inference_mode():
         return encode_sentences(model, tokens).coarse

@@ -18,7 +18,7 @@ _SINGLE = ("running_mean", "running_var", "logit_scale")
 
 
 def full_state(state: dict[str, Tensor], vocabulary: CutVocabulary) -> dict[str, Tensor]:
-    """Return the state with the token table grown back to all CLIP ids (unused rows zero), in half precision.
+    """The state with the token table grown back to all CLIP ids (unused rows zero), in half precision.
 
     Statistics of batch normalisation and the logit scale stay in single precision.
     """

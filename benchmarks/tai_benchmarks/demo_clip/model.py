@@ -44,7 +44,7 @@ class SentenceFeatures:
 
 
 def build_model(vocabulary_size: int) -> CLIP:
-    """Return an untrained CLIP whose token table has ``vocabulary_size`` rows."""
+    """An untrained CLIP whose token table has ``vocabulary_size`` rows."""
     config = {**MODEL_CONFIG, "text_cfg": {**MODEL_CONFIG["text_cfg"], "vocab_size": vocabulary_size}}
     return CLIP(**config)
 
@@ -88,7 +88,7 @@ def encode_images(model: CLIP, images_NCHW: Tensor, style_generator: torch.Gener
 
 
 def _position_embedding(embedding_LW: Tensor, grid: torch.Size) -> Tensor:
-    """Return the attention pool's position embedding for another grid, by bilinear interpolation."""
+    """The attention pool's position embedding for another grid, by bilinear interpolation."""
     side = round((len(embedding_LW) - 1) ** 0.5)
     if tuple(grid) == (side, side):
         return embedding_LW
@@ -99,7 +99,7 @@ def _position_embedding(embedding_LW: Tensor, grid: torch.Size) -> Tensor:
 
 
 def _attention_pool(pool: AttentionPool2d, tokens_NLW: Tensor) -> Tensor:
-    """Return the attention pool's output [N, D] for the first token as the query."""
+    """The attention pool's output [N, D] for the first token as the query."""
     n, length, width = tokens_NLW.shape
     heads = pool.num_heads
     query = pool.q_proj(tokens_NLW[:, :1]).view(n, 1, heads, width // heads).transpose(1, 2)

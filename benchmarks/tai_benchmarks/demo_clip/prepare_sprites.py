@@ -51,12 +51,12 @@ _SKIN_TONE = r"(-(light|medium-light|medium|medium-dark|dark)-skin-tone)?"
 
 
 def class_table() -> dict[str, Any]:
-    """Return the committed table of drawings per class (``sprites.toml``)."""
+    """The committed table of drawings per class (``sprites.toml``)."""
     return tomllib.loads(Path(__file__).with_name("sprites.toml").read_text(encoding="utf-8"))
 
 
 def _chosen_icons(style: str, known: set[str]) -> list[tuple[str, str]]:
-    """Return (class, icon name) for every icon of the set that the table names."""
+    """(class, icon name) for every icon of the set that the table names."""
     table = class_table()
     named = table["sets"].get(style)
     left_out = set(table["leave_out"].get(style, ()))

@@ -9,7 +9,7 @@ from tai_benchmarks.demo_clip.model import MEAN, STD
 
 
 def normalised(images_NHW3: Tensor) -> Tensor:
-    """Return uint8 pictures [N, H, W, 3] as float32 [N, 3, H, W] with CLIP's mean and deviation subtracted and divided.
+    """The uint8 pictures [N, H, W, 3] as float32 [N, 3, H, W] with CLIP's mean and deviation subtracted and divided.
 
     The result lies channels-last in memory, which convolutions on a CPU prefer.
     """

@@ -96,21 +96,21 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Return the used part of the time, 0 to 1."""
+        """The used part of the time, 0 to 1."""
         return min(1.0, self.seconds / (60 * self.options.minutes))
 
     @property
     def stage(self) -> Stage:
-        """Return what the scenes of the present part of the run look like."""
+        """What the scenes of the present part of the run look like."""
         return next(stage for stage in STAGES if self.progress < stage.until or stage is STAGES[-1])
 
     @property
     def sentences_only(self) -> bool:
-        """Return whether the run is at its first steps, which bring the class names apart before pictures need them."""
+        """Whether the run is at its first steps, which bring the class names apart before pictures need them."""
         return self.step < self.options.sentence_steps
 
     def learning_rate(self) -> float:
-        """Return the rate for the next step."""
+        """The rate for the next step."""
         warm = min(1.0, (self.step + 1) / self.options.warm_up_steps)
         return self.options.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress)))
 
@@ -178,7 +178,7 @@ class Trainer:
                 self.average[name].copy_(value)
 
     def state(self) -> dict[str, Any]:
-        """Return everything a resumed run needs, as tensors and plain values."""
+        """Everything a resumed run needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
             "biases": self.biases.state_dict(),
@@ -205,7 +205,7 @@ class Trainer:
         self.seconds = float(state["seconds"])
 
     def batches(self) -> SceneBatches:
-        """Return the series of batches from the present one on, in the present scene size."""
+        """The series of batches from the present one on, in the present scene size."""
         return SceneBatches(
             self.sheets,
             self.vocabulary,

@@ -50,7 +50,7 @@ class Scene:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Return the classes in the picture, sorted, each once."""
+        """The classes in the picture, sorted, each once."""
         return tuple(sorted({thing.class_name for thing in self.objects}))
 
 
@@ -178,7 +178,7 @@ def _turned(rng: np.random.Generator, drawing: Image.Image, rotation: float, she
 def _free_corner(
     rng: np.random.Generator, wanted: tuple[int, int], size: int, placed: list[tuple[int, int, int, int]]
 ) -> tuple[int, int]:
-    """Return the top-left corner, of 12 random ones, where the new box covers the earlier ones least."""
+    """The top-left corner, of 12 random ones, where the new box covers the earlier ones least."""
     best, least = (0, 0), math.inf
     corners = rng.random(size=(12, 2)) * (size - wanted[0] + 1, size - wanted[1] + 1)
     for left, top in corners.astype(int).tolist():
@@ -224,7 +224,7 @@ def shift_colours(rng: np.random.Generator, drawing: Image.Image, strength: floa
 
 
 def random_background(rng: np.random.Generator, size: int) -> Image.Image:
-    """Return an RGB background of ``size`` x ``size``: plain, gradient, cloudy texture, blobs or stripes."""
+    """An RGB background of ``size`` x ``size``: plain, gradient, cloudy texture, blobs or stripes."""
     kind = int(rng.integers(5))
     base = rng.integers(0, 256, size=3)
     if kind == 0:

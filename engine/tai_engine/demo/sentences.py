@@ -60,7 +60,7 @@ class Piece:
 
 
 def plural(noun: str) -> str:
-    """Return the plural of an English noun or compound ("wine glass" -> "wine glasses")."""
+    """The plural of an English noun or compound ("wine glass" -> "wine glasses")."""
     first, _, last = noun.rpartition(" ")
     for link in (" of ",):
         if link in noun:
@@ -91,12 +91,12 @@ class SentenceWriter:
         self.words: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in json.loads(text).items()}
 
     def noun(self, rng: np.random.Generator, class_name: str) -> str:
-        """Return a word or compound for the class."""
+        """A word or compound for the class."""
         words = self.words[class_name]
         return words[0] if len(words) == 1 or rng.random() < 0.5 else words[1 + int(rng.integers(len(words) - 1))]
 
     def pieces(self, rng: np.random.Generator, class_names: Sequence[str]) -> list[Piece]:
-        """Return one sentence that names the classes in random order, part by part; joined, the texts are it."""
+        """One sentence that names the classes in random order, part by part; joined, the texts are it."""
         order = [class_names[i] for i in rng.permutation(len(class_names))]
         written = [Piece(_choice(rng, _OPENINGS))]
         for number, class_name in enumerate(order):
@@ -111,7 +111,7 @@ class SentenceWriter:
         return written
 
     def sentence(self, rng: np.random.Generator, class_names: Sequence[str]) -> str:
-        """Return one sentence that names the classes, its first letter a capital."""
+        """One sentence that names the classes, its first letter a capital."""
         text = "".join(piece.text for piece in self.pieces(rng, class_names))
         return text[0].upper() + text[1:]
 
@@ -135,7 +135,7 @@ def _choice(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 
 def generate_sentences(count: int = 5000, seed: int = 0) -> list[str]:
-    """Return ``count`` different sentences about 1 to 4 drawn classes each, every class equally often."""
+    """``count`` different sentences about 1 to 4 drawn classes each, every class equally often."""
     rng = np.random.default_rng(seed)
     writer = SentenceWriter()
     sentences: dict[str, None] = {}
@@ -147,7 +147,7 @@ def generate_sentences(count: int = 5000, seed: int = 0) -> list[str]:
 
 
 def embedded_sentences() -> list[str]:
-    """Return the sentences that ship with the package."""
+    """The sentences that ship with the package."""
     return files("tai_engine.demo").joinpath("sentences.txt").read_text(encoding="utf-8").splitlines()
 
 

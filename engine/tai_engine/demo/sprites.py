@@ -30,7 +30,7 @@ class Sprite:
     monochrome: bool = False
 
     def digest(self) -> str:
-        """Return the SHA-256 of size and visible pixels, by which a copied sprite is known under any name."""
+        """The SHA-256 of size and visible pixels, by which a copied sprite is known under any name."""
         pixels = np.array(self.image)
         pixels[pixels[..., 3] == 0] = 0  # colours that nobody sees may change when a sheet is written
         return hashlib.sha256(repr(self.image.size).encode() + pixels.tobytes()).hexdigest()
@@ -47,7 +47,7 @@ class SpriteSheet:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Return the classes drawn in this style, sorted, each once."""
+        """The classes drawn in this style, sorted, each once."""
         return tuple(sorted({sprite.class_name for sprite in self.sprites}))
 
 
@@ -89,7 +89,7 @@ def read_sprite_sheet(index: Path) -> SpriteSheet:
 
 
 def embedded_sprite_sheet() -> SpriteSheet:
-    """Return the sheet that ships with the package: the test style, never used in training."""
+    """The sheet that ships with the package: the test style, never used in training."""
     with as_file(files("tai_engine.demo").joinpath("sprites")) as folder:
         return read_sprite_sheet(folder / f"{TEST_STYLE}.json")
 

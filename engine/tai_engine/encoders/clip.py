@@ -88,7 +88,7 @@ def load_encoder(
 
 
 class Encoder:
-    """One model on one device. Made by :func:`load_encoder`.
+    """One model on one device. Made by `load_encoder`.
 
     All features leave on the CPU in fp32 with rows of unit length. Batches of pictures are padded to a few shapes, so
     that the same slice of pictures gives the same bits whenever it is encoded. Memory: the items and features of one
@@ -228,7 +228,7 @@ class Encoder:
     def image_vectors(self, pixels_NCHW: Tensor) -> ImageVectors:
         """What the tower gives for one batch of normalised pictures, on the device and before normalisation.
 
-        For those who want more than a :class:`FeatureBatch`; no batching, no back-off.
+        For those who want more than a `FeatureBatch`; no batching, no back-off.
         """
         self.prepare_images()
         assert self._image_compute is not None

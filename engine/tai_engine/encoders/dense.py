@@ -1,7 +1,7 @@
 """Coarse and fine vectors of images, one function per tower family.
 
 A tower family with patch vectors in the joint space has a function here; every other tower gives coarse vectors only.
-A new family is a function and a line in :func:`image_recipe`.
+A new family is a function and a line in `image_recipe`.
 
 Shape legend: N images, L patches (tokens T = 1 + L, the class or mean token first), E width, H heads, D embedding size.
 """
@@ -143,7 +143,7 @@ def vision_transformer_vectors(visual: VisionTransformer, pixels: Tensor, attent
     Args:
         visual: open_clip's own ViT.
         pixels: [N, 3, S, S], normalised.
-        attention: of the last block, see :func:`last_block_tokens`.
+        attention: of the last block, see `last_block_tokens`.
     """
     block = visual.transformer.resblocks[-1]
     inputs: list[Tensor] = []

@@ -61,7 +61,7 @@ def space_key(config: Mapping[str, Any], digest: str) -> str:
 
     Args:
         config: open_clip's model configuration.
-        digest: of the weights, from :func:`weights_digest`.
+        digest: of the weights, from `weights_digest`.
     """
     space = architecture(config)
     vision = {"layers": 12, "patch_size": 16} | space["vision_cfg"]

@@ -81,7 +81,7 @@ class CausalTextTower:
         return ends.argmax(dim=1) + 1
 
     def compute(self, tokens_NL: Tensor, lengths_N: Tensor, wants_fine: bool) -> tuple[Tensor, Tensor | None]:
-        """See :class:`TextTower`."""
+        """See `TextTower`."""
         part, longest = self._part, int(lengths_N.max())
         embedding = part.token_embedding(tokens_NL[:, :longest])
         x_NLW = embedding + part.positional_embedding[:longest].to(embedding.dtype)
@@ -115,7 +115,7 @@ class PlainTextTower:
         return (last + int(self._padding_ends_sentence)).clamp(1, tokens_NL.shape[1])
 
     def compute(self, tokens_NL: Tensor, lengths_N: Tensor, wants_fine: bool) -> tuple[Tensor, Tensor | None]:
-        """See :class:`TextTower`."""
+        """See `TextTower`."""
         if not (wants_fine and self.has_fine):
             return self._model.encode_text(tokens_NL, normalize=False), None
         outputs: list[Tensor] = []

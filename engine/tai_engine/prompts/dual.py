@@ -97,7 +97,7 @@ class DualPromptLearner(nn.Module):
         )
 
     def forward(self, coarse_ND: Tensor, fine_TD: Tensor, offsets: Tensor) -> DualScores:
-        """The logits of items, see :func:`dual_scores`."""
+        """The logits of items, see `dual_scores`."""
         positive_CD, negative_CD = self.class_vectors()
         return dual_scores(
             coarse_ND, fine_TD, offsets, positive_CD, negative_CD, self.temperature, self.spatial_temperature

@@ -26,7 +26,7 @@ def record_graphs(tower: PromptTower, contexts: Tensor) -> ContextsToVectors:
 
     Args:
         tower: on a CUDA device, its prompts in one piece (few enough classes for its ``memory_bytes``).
-        contexts: :attr:`PromptTower.context_shape`, on the tower's device; only their shape and dtype count.
+        contexts: `PromptTower.context_shape`, on the tower's device; only their shape and dtype count.
 
     Raises:
         UserError: for another device, or prompts in several pieces.

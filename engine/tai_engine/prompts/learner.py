@@ -34,7 +34,7 @@ class PromptLearner(nn.Module):
     """Global and local contexts and the class vectors that they make (arXiv 2211.12739, section 3.2).
 
     Only the two contexts are parameters; the tower is frozen and no part of this module's state. Memory: the contexts,
-    and what :class:`PromptTower` holds for one of the two sets at a time without a gradient, for both with one.
+    and what `PromptTower` holds for one of the two sets at a time without a gradient, for both with one.
 
     Attributes:
         global_contexts: [K, W], or [C, K, W] for class-specific ones; fp32.
@@ -48,7 +48,7 @@ class PromptLearner(nn.Module):
             tower: from contexts to class vectors.
             seed: of the drawing.
             words: token embeddings [k, W] that take the k contexts nearest to the class name, or None for none; see
-                :meth:`PromptTower.embed_words`.
+                `PromptTower.embed_words`.
 
         Raises:
             UserError: for more words than contexts.
@@ -83,7 +83,7 @@ class PromptLearner(nn.Module):
     forward = class_vectors
 
     def record_graphs(self) -> None:
-        """Replay CUDA graphs from now on (:func:`record_graphs`): the same vectors and gradients with less waiting.
+        """Replay CUDA graphs from now on (`record_graphs`): the same vectors and gradients with less waiting.
 
         Raises:
             UserError: on another device than a CUDA GPU, or for more classes than are computed in one piece.

@@ -151,7 +151,7 @@ def partial_asymmetric_loss(
 ) -> Tensor:
     """ASL over known labels only, as DualCoOp trains on partly labelled images.
 
-    The terms of :func:`asymmetric_loss`, **summed** over the classes whose label is known and averaged over the items.
+    The terms of `asymmetric_loss`, **summed** over the classes whose label is known and averaged over the items.
 
     Args:
         scores_NC: [N, C] float, logits.
@@ -159,7 +159,7 @@ def partial_asymmetric_loss(
         gamma_negative: γ⁻, not below 0.
         gamma_positive: γ⁺, not below 0.
         clip: probability below which an absent class costs nothing, in [0, 1).
-        weight_gradient: as in :func:`asymmetric_loss`.
+        weight_gradient: as in `asymmetric_loss`.
 
     Raises:
         ValueError: for shapes, dtypes, labels or constants that do not fit.

@@ -127,7 +127,7 @@ class PromptSet:
 
     @classmethod
     def load(cls, path: str | Path) -> PromptSet:
-        """Read what :meth:`save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             UserError: if the file is missing, damaged or no prompt set.

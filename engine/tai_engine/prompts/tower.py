@@ -70,7 +70,7 @@ class PromptTower:
 
         Args:
             model: an open_clip model (an ``nn.Module``); it is put in evaluation mode and its weights are frozen.
-            tokens: of :func:`tokenize_prompts`.
+            tokens: of `tokenize_prompts`.
             n_contexts: K, at least 1.
             class_specific: contexts [C, K, W] instead of [K, W].
             position: of the class name.
@@ -134,7 +134,7 @@ class PromptTower:
         They are fp32, or fp64 from a tower in fp64.
 
         Args:
-            contexts: :attr:`context_shape`, any float dtype, on the tower's device.
+            contexts: `context_shape`, any float dtype, on the tower's device.
 
         Raises:
             ValueError: for another shape.

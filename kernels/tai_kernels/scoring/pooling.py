@@ -29,7 +29,7 @@ class Pooled(NamedTuple):
 
 
 def check_pooling(mode: str) -> str:
-    """Return ``mode`` if it is known.
+    """``mode``, if it is known.
 
     Raises:
         ValueError: for an unknown mode, listing the known ones.

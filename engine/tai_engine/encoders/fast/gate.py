@@ -104,7 +104,7 @@ def _precisions(visual: Any, image_size: int, precision: str) -> tuple[str, ...]
 
 
 def rewritten(exact: ImageRecipe, visual: Any, image_size: int, precision: str, device: torch.device) -> Compute:
-    """The recipe's computation by the fast tower; not yet compared. Arguments as of :func:`fast_tower`."""
+    """The recipe's computation by the fast tower; not yet compared. Arguments as of `fast_tower`."""
     wants_fine, without_position = exact.rows_per_image > 0, exact.coarse == "no-position"
     if precision == INT16:
         return Int16ResNet(visual, image_size, wants_fine, without_position)

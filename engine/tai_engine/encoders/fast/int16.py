@@ -41,7 +41,7 @@ class Int16ResNet:
         """The arguments are those of ``fast_resnet.FoldedResNet``.
 
         Raises:
-            ValueError: where :func:`why_not` has a reason.
+            ValueError: where `why_not` has a reason.
         """
         reason = why_not(visual, image_size)
         if reason is not None:

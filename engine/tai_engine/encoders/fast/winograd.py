@@ -28,7 +28,7 @@ _BLOCK_BYTES = 8 << 20
 
 
 def transform_filters(weight_OC33: Tensor) -> Tensor:
-    """[36, C, O] in the dtype of ``weight_OC33``, for :func:`convolve_relu`."""
+    """[36, C, O] in the dtype of ``weight_OC33``, for `convolve_relu`."""
     transform = torch.tensor(_FILTER_TRANSFORM, dtype=weight_OC33.dtype, device=weight_OC33.device)
     outputs, channels = weight_OC33.shape[:2]
     rows = (transform @ weight_OC33.permute(2, 3, 1, 0).reshape(3, -1)).view(POINTS, 3, -1)

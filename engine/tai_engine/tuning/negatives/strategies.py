@@ -90,7 +90,7 @@ class HardNegatives:
     """``hard``: the most similar sentences without the class, within the guards, and some at random.
 
     A class that no sentence holds has nothing to compare with, so it gets random sentences only. Memory: that of
-    :class:`SentenceIndex`.
+    `SentenceIndex`.
     """
 
     def __init__(self, vectors: VectorTable, holders: Holders, config: NegativeConfig, device: str = "auto") -> None:
