@@ -128,6 +128,14 @@ class EncoderChoice:
             raise UserError(
                 f"The store '{store.path}' does not say which model made it: name one with --model and --pretrained."
             )
+        from tai_engine.encoders import cached_weights
+
+        # A store may come from anybody: what it names is not fetched from just any repository.
+        if model.startswith("hf-hub:") and cached_weights(model, pretrained) is None:
+            raise UserError(
+                f"The store '{store.path}' says that {model!r} made it, which is not on this machine; if you trust "
+                f"that repository, name it: --model {model!r}."
+            )
         encoder = open_encoder(model, pretrained, device=self.device, precision=self.precision)
         if encoder.space_key != store.spec.space_key:
             raise UserError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,11 +14,13 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.factory import load_state_dict
-from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
-from tai_engine.encoders.weights import CONFIG_NAME, ModelFiles, fetch_from_hub, first_line
+from tai_engine.encoders.model_config import least_numbers
+from tai_engine.encoders.tokenizers import build_tokenizer, text_architecture
+from tai_engine.encoders.weights import CONFIG_NAME, ModelFiles, first_line
 from tai_engine.errors import UserError
+from tai_engine.files import human_bytes
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -56,10 +60,11 @@ def load_model(files: ModelFiles, cache_dir: str | Path | None = None) -> Loaded
     config = deepcopy(files.config)
     wanted_size = _square_size(files, config["vision_cfg"].get("image_size", 224))
     config["vision_cfg"]["image_size"] = _trained_size(files, wanted_size)
+    _check_weights_size(files)
     # Towers take their weights from the one file: never from a second download.
     config["vision_cfg"]["timm_model_pretrained"] = False
     config["text_cfg"]["hf_model_pretrained"] = False
-    model = _build(files, config)
+    model = _build(files, config, cache_dir)
     try:
         open_clip.load_checkpoint(model, str(files.weights), strict=True, weights_only=True)
     except Exception as error:  # whatever way a foreign file fails to fit
@@ -68,7 +73,7 @@ def load_model(files: ModelFiles, cache_dir: str | Path | None = None) -> Loaded
             f"({first_line(error)}); use the {CONFIG_NAME} published with them."
         ) from error
     model.eval().requires_grad_(False)
-    tokenizer, padding_id, ends_id = _build_tokenizer(files, cache_dir)
+    tokenizer, padding_id, ends_id = build_tokenizer(files, cache_dir)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -100,6 +105,16 @@ def _square_size(files: ModelFiles, image_size: Any) -> int:
     return int(sizes.pop())
 
 
+def _check_weights_size(files: ModelFiles) -> None:
+    """Refuse a configuration of a model that the weights cannot fill, before any memory is taken for it."""
+    size, least = files.weights.stat().st_size, least_numbers(files.config)
+    if least > size:  # a number takes a byte at least
+        raise UserError(
+            f"The weights {str(files.weights)!r} do not fit the configuration of {files.name!r}: it describes "
+            f"{least:,} numbers or more, and they have {human_bytes(size)}; use the {CONFIG_NAME} published with them."
+        )
+
+
 def _trained_size(files: ModelFiles, wanted_size: int) -> int:
     """The image size that the weights' positional embedding stands for.
 
@@ -107,7 +122,7 @@ def _trained_size(files: ModelFiles, wanted_size: int) -> int:
     that the weights could no longer be told from others.
     """
     try:
-        state = load_state_dict(str(files.weights), weights_only=True)
+        state = dict(load_state_dict(str(files.weights), weights_only=True))
     except Exception as error:  # safetensors, pickle, zip and torch each have their own errors
         raise UserError(
             f"The weights {str(files.weights)!r} cannot be read as safetensors or as a plain PyTorch state dict "
@@ -118,55 +133,30 @@ def _trained_size(files: ModelFiles, wanted_size: int) -> int:
         ("visual.attnpool.positional_embedding", 32),
         ("visual.positional_embedding", vision.get("patch_size") or 16),
     ):
-        if isinstance(rows := state.get(key), Tensor) and isinstance(cell, int):
-            side = math.isqrt(rows.shape[0] - 1)
-            if side * side == rows.shape[0] - 1 and side != wanted_size // cell:
+        if isinstance(rows := state.get(key), Tensor) and rows.ndim == 2 and len(rows) > 1:
+            side = math.isqrt(len(rows) - 1)
+            if side * side == len(rows) - 1 and side != wanted_size // cell:
                 return side * cell
     return wanted_size
 
 
-def _build(files: ModelFiles, config: dict[str, Any]) -> Any:
+def _build(files: ModelFiles, config: dict[str, Any], cache_dir: str | Path | None) -> Any:
     options = deepcopy(config)
     custom_text = options.pop("custom_text", False) or bool(options["text_cfg"].get("hf_model_name"))
     family = open_clip.CLIP
     if custom_text:
         family = open_clip.CoCa if "multimodal_cfg" in options else open_clip.CustomTextCLIP
+    name = options["text_cfg"].get("hf_model_name")
+    architecture = text_architecture(files, name, cache_dir) if name else None
     try:
-        return family(**options)
+        with tempfile.TemporaryDirectory() as folder:
+            if architecture is not None:
+                # transformers builds from a folder without asking anybody, and finds there what was checked alone.
+                Path(folder, "config.json").write_text(json.dumps(architecture), encoding="utf-8")
+                options["text_cfg"]["hf_model_name"] = folder
+            return family(**options)
     except Exception as error:  # open_clip answers a bad configuration with whatever its constructors raise
         raise UserError(
             f"open_clip {open_clip.__version__} cannot build {files.name!r} from its configuration "
             f"({first_line(error)}); correct its {CONFIG_NAME}, or install what it needs."
         ) from error
-
-
-def _build_tokenizer(files: ModelFiles, cache_dir: str | Path | None) -> tuple[Any, int, int | None]:
-    """The tokenizer, the id that fills the rest of the context, and the id that ends a sentence."""
-    text = files.config["text_cfg"]
-    context_length = text.get("context_length", 77)
-    options = text.get("tokenizer_kwargs") or {}
-    name = text.get("hf_tokenizer_name")
-    if not name:
-        tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **options)
-        return tokenizer, 0, tokenizer.eot_token_id
-    if files.folder is None:
-        fetch_from_hub(name, ("tokenizer_config.json",), f"the tokenizer of {files.name}", cache_dir)
-    try:
-        tokenizer = HFTokenizer(
-            files.folder or name,
-            context_length=context_length,
-            cache_dir=cache_dir,
-            tokenizer_mode=text.get("tokenizer_mode"),
-            **options,
-        )
-    except ImportError as error:
-        raise UserError(
-            f"The tokenizer of {files.name!r} needs the package transformers; install it (pip install transformers) "
-            "or choose a model with CLIP's own tokenizer."
-        ) from error
-    except Exception as error:  # transformers has no common base for its errors
-        raise UserError(
-            f"The tokenizer {name!r} of {files.name!r} could not be loaded ({first_line(error)}); put its files beside "
-            f"the {CONFIG_NAME} and use --model local-dir:/that/folder."
-        ) from error
-    return tokenizer, int(tokenizer.tokenizer.pad_token_id or 0), tokenizer.tokenizer.eos_token_id

@@ -15,6 +15,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from tai_engine.encoders.model_config import MAX_IMAGE_SIZE
 from tai_engine.encoders.weights import first_line
 from tai_engine.errors import UserError
 
@@ -46,8 +47,8 @@ def resize_image_tower(visual: Any, image_size: int) -> None:
     Raises:
         UserError: for a size that the tower cannot take.
     """
-    if image_size < 1:
-        raise UserError(f"--image-size is {image_size}; give a size in pixels.")
+    if not 1 <= image_size <= MAX_IMAGE_SIZE:
+        raise UserError(f"--image-size is {image_size}; give a size from 1 to {MAX_IMAGE_SIZE:,} pixels.")
     if isinstance(visual, ModifiedResNet):
         side = _side(image_size, RESNET_STRIDE, "ResNet")
         pool = visual.attnpool

@@ -5,7 +5,7 @@ Shape legend: N images, C = 3 channels, H = W = S pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 from tai_engine.decoding.pixels import SquarePixels
-from tai_engine.errors import UserError
 
 
 class Preprocess:
@@ -27,7 +26,7 @@ class Preprocess:
         pixels: resize and crop alone, for processes that decode: picklable, and without torch.
 
     Raises:
-        UserError: for options that open_clip does not know.
+        UserError: for a resize mode or an interpolation that there is not.
     """
 
     def __init__(self, options: Mapping[str, Any], image_size: int) -> None:
@@ -39,8 +38,8 @@ class Preprocess:
             "resize_mode": config.resize_mode,
             "interpolation": config.interpolation,
             "fill_color": config.fill_color,
-            "mean": _three("mean", config.mean),
-            "std": _three("std", config.std),
+            "mean": _three(config.mean),
+            "std": _three(config.std),
         }
 
     def __call__(self, image: Image.Image) -> Tensor:
@@ -55,8 +54,6 @@ class Preprocess:
         return (pixels_NCHW.float() / 255 - mean) / std
 
 
-def _three(name: str, value: Any) -> list[float]:
+def _three(value: float | Sequence[float]) -> list[float]:
     values = list(value) if isinstance(value, (list, tuple)) else [value] * 3
-    if len(values) != 3 or not all(isinstance(v, (int, float)) for v in values):
-        raise UserError(f"{name} in the model's preprocessing is {value!r}; it must be one number or three.")
     return [float(v) for v in values]

@@ -6,7 +6,7 @@ so that a machine without a network gets an answer in seconds.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,7 +17,9 @@ import huggingface_hub
 import open_clip
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from tai_engine.errors import UserError, unknown_choice
+from tai_engine.encoders.model_config import check_config
+from tai_engine.errors import ItemError, UserError, unknown_choice
+from tai_engine.json_documents import read_json
 
 CONFIG_NAME = "open_clip_config.json"
 # In open_clip's own order of preference for a repository and for a folder.
@@ -29,6 +31,8 @@ _HUB_WEIGHT_NAMES = (
 _FOLDER_WEIGHT_NAMES = (*_HUB_WEIGHT_NAMES, "model.safetensors", "pytorch_model.bin", "model.pth")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _HUB_TIMEOUT_SECONDS = 5.0
+_MOST_CONFIG_BYTES = 1 << 20
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def cached_weights(model: str, pretrained: str | None, cache_dir: str | Path | N
     if colon and prefix == "local-dir":
         return _in_folder(model, Path(rest).expanduser()).weights
     repository, names = (rest, _HUB_WEIGHT_NAMES) if colon else _hub_files(_known_tag(model, pretrained or "")[1])
-    return _in_cache(repository, names, cache_dir)
+    return find_in_cache(repository, names, cache_dir) if _REPOSITORY.fullmatch(repository) else None
 
 
 def _in_folder(model: str, folder: Path) -> ModelFiles:
@@ -95,7 +99,7 @@ def _in_folder(model: str, folder: Path) -> ModelFiles:
 
 
 def _on_hub(model: str, repository: str, cache_dir: str | Path | None) -> ModelFiles:
-    if repository.count("/") != 1 or not all(repository.split("/")):
+    if not _REPOSITORY.fullmatch(repository):
         raise UserError(f"{model!r} names no repository; write hf-hub:organisation/repository.")
     config, preprocess = _read_config(fetch_from_hub(repository, (CONFIG_NAME,), model, cache_dir))
     weights = fetch_from_hub(repository, _HUB_WEIGHT_NAMES, model, cache_dir)
@@ -157,7 +161,7 @@ def fetch_from_hub(
     Raises:
         UserError: when no file is in the cache and the hub cannot be reached, or has none of them.
     """
-    cached = _in_cache(repository, names, cache_dir)
+    cached = find_in_cache(repository, names, cache_dir)
     if cached is not None:
         return cached
     for name in names:
@@ -184,7 +188,8 @@ def fetch_from_hub(
     )
 
 
-def _in_cache(repository: str, names: Sequence[str], cache_dir: str | Path | None) -> Path | None:
+def find_in_cache(repository: str, names: Sequence[str], cache_dir: str | Path | None) -> Path | None:
+    """The first of ``names`` that the local cache has of a Hugging Face repository; the network is not asked."""
     for name in names:
         cached = huggingface_hub.try_to_load_from_cache(repository, name, cache_dir=cache_dir)
         if isinstance(cached, str):
@@ -201,29 +206,19 @@ def _unreachable(repository: str, names: Sequence[str], what: str, error: Except
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """open_clip's ``model_cfg`` and ``preprocess_cfg`` from a configuration file."""
+    """open_clip's ``model_cfg`` and ``preprocess_cfg`` from a configuration file, checked."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"The folder {str(path.parent)!r} has no {path.name}, which says what the weights are; add the one "
-            "published with the weights."
-        ) from error
-    except (OSError, ValueError) as error:
+        content = read_json(path, _MOST_CONFIG_BYTES)
+    except ItemError as error:
+        if error.reason == "missing":
+            raise UserError(
+                f"The folder {str(path.parent)!r} has no {path.name}, which says what the weights are; add the one "
+                "published with the weights."
+            ) from error
+        raise UserError(f"{str(path)!r} cannot be read ({error.detail}); replace it.") from error
+    except ValueError as error:
         raise UserError(f"{str(path)!r} is not a readable JSON file ({first_line(error)}); replace it.") from error
-    config = content.get("model_cfg") if isinstance(content, Mapping) else None
-    missing = [
-        key for key in ("embed_dim", "vision_cfg", "text_cfg") if not isinstance(config, dict) or key not in config
-    ]
-    if not isinstance(config, dict) or missing:
-        raise UserError(
-            f"{str(path)!r} lacks {', '.join(missing)} under 'model_cfg'; use the configuration that open_clip "
-            "published with the weights."
-        )
-    preprocess = content.get("preprocess_cfg") or {}
-    if not isinstance(preprocess, dict):
-        raise UserError(f"'preprocess_cfg' of {str(path)!r} is not a table of options; correct or remove it.")
-    return config, preprocess
+    return check_config(content, str(path))
 
 
 def _weights_in(folder: Path) -> Path:

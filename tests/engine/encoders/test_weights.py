@@ -169,28 +169,10 @@ def test_folders_that_are_not_a_model(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("{", "is not a readable JSON file"),
-        ("[]", "lacks embed_dim, vision_cfg, text_cfg under 'model_cfg'"),
-        ('{"model_cfg": {"embed_dim": 4, "vision_cfg": {}}}', "lacks text_cfg under 'model_cfg'"),
-        (
-            '{"model_cfg": {"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "preprocess_cfg": 5}',
-            "'preprocess_cfg' of .* is not a table",
-        ),
-    ],
-)
-def test_configurations_that_cannot_be_read(folder, text, expected):
-    (folder / "open_clip_config.json").write_text(text)
-    with pytest.raises(UserError, match=expected):
-        load_encoder(f"local-dir:{folder}", device="cpu")
-
-
-@pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"vision_cfg": {"no_such_option": 1}}, "cannot build .*no_such_option"),
-        ({"vision_cfg": {"timm_model_name": "no_such_tower"}}, "cannot build .*no_such_tower"),
+        ({"vision_cfg": {"no_such_option": 1}}, "Unknown setting in 'vision_cfg' of .*: 'no_such_option'"),
+        ({"vision_cfg": {"timm_model_name": "no_such_tower"}}, "'no_such_tower', which is no architecture of timm"),
         ({"vision_cfg": {"image_size": [64, 32]}}, "only square ones are supported"),
         ({"text_cfg": {"width": 64}}, "do not fit the configuration"),
         ({"text_cfg": {"hf_tokenizer_name": "org/name"}}, "The tokenizer"),
@@ -200,24 +182,6 @@ def test_configurations_that_do_not_fit(folder, change, expected):
     content = json.loads((folder / "open_clip_config.json").read_text())
     for part, options in change.items():
         content["model_cfg"][part].update(options)
-    (folder / "open_clip_config.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=expected):
-        load_encoder(f"local-dir:{folder}", device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("option", "expected"),
-    [
-        (
-            {"interpolation": "bicubik"},
-            "Unknown interpolation in the model's preprocessing 'bicubik'; did you mean 'bic",
-        ),
-        ({"resize_mode": "stretch"}, "Unknown resize_mode"),
-        ({"mean": [0.5, 0.5]}, "mean in the model's preprocessing is .* one number or three"),
-    ],
-)
-def test_preprocessing_that_open_clip_does_not_know(folder, option, expected):
-    content = json.loads((folder / "open_clip_config.json").read_text()) | {"preprocess_cfg": option}
     (folder / "open_clip_config.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=expected):
         load_encoder(f"local-dir:{folder}", device="cpu")
