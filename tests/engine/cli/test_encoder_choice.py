@@ -34,7 +34,7 @@ def test_the_model_of_a_store_must_give_its_space(tiny_model):
     space = load_encoder(tiny_model, None, device="cpu").space_key
     assert choice().open(store(space, model=tiny_model)).space_key == space
     assert choice(tiny_model).open(store("another", model="whatever")).space_key == space
-    with pytest.raises(UserError, match="is of the embedding space 'another', but .* now gives"):
+    with pytest.raises(UserError, match=r"is of the embedding space 'another', but .* now gives"):
         choice().open(store("another", model=tiny_model))
 
 
