@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -16,6 +15,7 @@ from typing import Literal
 import torch
 
 from tai_engine.errors import UserError
+from tai_engine.processors import available_cpus
 
 State = Literal["ok", "note", "missing"]
 PACKAGES = ("torch", "open_clip_torch", "zarr", "numpy", "triton", "pyarrow", "pillow")
@@ -73,9 +73,8 @@ def _packages() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads, vectors = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    yield Finding("cpu", "ok", f"{cores} cores, torch uses {threads} threads and {vectors}")
+    yield Finding("cpu", "ok", f"{available_cpus()} cores, torch uses {threads} threads and {vectors}")
     if not torch.cuda.is_available():
         yield Finding("gpu", "note", f"torch {torch.__version__} sees no CUDA device; all runs on the CPU, slower")
         return

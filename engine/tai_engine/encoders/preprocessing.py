@@ -5,7 +5,7 @@ Shape legend: N images, C = 3 channels, H = W = S pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -54,6 +54,6 @@ class Preprocess:
         return (pixels_NCHW.float() / 255 - mean) / std
 
 
-def _three(value: float | Sequence[float]) -> list[float]:
+def _three(value: Any) -> list[float]:
     values = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     return [float(v) for v in values]

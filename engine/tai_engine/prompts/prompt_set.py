@@ -6,10 +6,11 @@ Shape legend: C classes, D embedding size, P templates, K contexts per prompt, W
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,10 +21,17 @@ from torch.nn.functional import normalize
 from tai_engine.errors import UserError
 from tai_engine.features import wrong_lengths
 from tai_engine.files import write_atomically
+from tai_engine.json_documents import parse_json, reason
 from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
 
 FORMAT = "tai-engine prompt set 1"
 CONTEXTS = ("global_contexts", "local_contexts")
+TENSORS = ("global_vectors", "local_vectors", *CONTEXTS)
+METHODS = ("zero-shot", "tuned")
+_MOST_DIMENSIONS = 1 << 16
+_MOST_OF_A_PROMPT = 1 << 24
+"""Numbers of one class's contexts: a thousand vectors of the widest text tower."""
+_SENTENCES_AT_A_TIME = 1024
 
 
 class TextEncoder(Protocol):
@@ -48,10 +56,18 @@ class ScoringConstants:
     Attributes:
         scale: k, the factor on every cosine, as in tuning.
         image_temperature: tau of the softmax over the rows of a picture.
+
+    Raises:
+        ValueError: for anything but numbers above 0.
     """
 
     scale: float
     image_temperature: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"the {name} is {value!r}, expected a number above 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +90,8 @@ class PromptSet:
         constants: what tuned prompts are scored with; None for others.
 
     Raises:
-        ValueError: for shapes that do not fit or rows that are not of unit length.
+        ValueError: for no classes, a name that is no text or occurs twice, shapes that do not fit, rows that are not of
+            unit length, contexts or numbers that are not finite, and metadata that is no text.
     """
 
     class_names: tuple[str, ...]
@@ -88,17 +105,40 @@ class PromptSet:
     constants: ScoringConstants | None = None
 
     def __post_init__(self) -> None:
-        for name, rows in (("global_vectors", self.global_vectors), ("local_vectors", self.local_vectors)):
-            if rows.ndim != 2 or rows.shape[0] != len(self.class_names) or rows.dtype != torch.float32:
-                raise ValueError(
-                    f"{name} are {rows.dtype} {tuple(rows.shape)}, expected float32 [{len(self.class_names)}, D]"
-                )
+        names, vectors = self.class_names, (self.global_vectors, self.local_vectors)
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError("class_names are none, or hold something else than text")
+        if len(set(names)) < len(names):
+            raise ValueError("a class name occurs twice")
+        for name, rows in zip(("global_vectors", "local_vectors"), vectors, strict=True):
+            if rows.ndim != 2 or len(rows) != len(names) or rows.dtype != torch.float32 or not rows.shape[1]:
+                raise ValueError(f"{name} are {rows.dtype} {tuple(rows.shape)}, expected float32 [{len(names)}, D]")
             if len(wrong_lengths(rows)):
                 raise ValueError(f"{name} are not of unit length")
         if self.global_vectors.shape != self.local_vectors.shape:
             raise ValueError("global_vectors and local_vectors differ in shape")
-        if self.contexts and set(self.contexts) != set(CONTEXTS):
+        if self.method not in METHODS:
+            raise ValueError(f"the method is {self.method!r}, expected one of {METHODS}")
+        if not 0 < self.logit_scale < math.inf:
+            raise ValueError(f"the logit scale is {self.logit_scale}, expected a number above 0")
+        if not isinstance(self.metadata, Mapping) or not all(
+            isinstance(part, str) for pair in self.metadata.items() for part in pair
+        ):
+            raise ValueError("the metadata is not a table of texts")
+        self._check_contexts()
+
+    def _check_contexts(self) -> None:
+        if not self.contexts:
+            return
+        if set(self.contexts) != set(CONTEXTS):
             raise ValueError(f"contexts are {sorted(self.contexts)}, expected {CONTEXTS} or none")
+        for name, rows in self.contexts.items():
+            shape = tuple(rows.shape)
+            own = len(shape) == 3 and shape[0] != len(self.class_names)
+            if len(shape) not in (2, 3) or own or 0 in shape or rows.dtype != torch.float32:
+                raise ValueError(f"{name} are {rows.dtype} {shape}, expected float32 [K, W] or [C, K, W]")
+            if not bool(rows.isfinite().all()):
+                raise ValueError(f"{name} hold something that is no number")
 
     @property
     def dim(self) -> int:
@@ -141,23 +181,37 @@ class PromptSet:
                 header = file.metadata() or {}
                 if header.get("format") != FORMAT:
                     raise UserError(f"'{path}' is no prompt set of this engine (expected the format {FORMAT!r}).")
+                names = parse_json(header["class_names"])
+                if not isinstance(names, list) or not names:
+                    raise ValueError("its class names are no list with something in it")
+                tensors = {name: _fitting(file, name, len(names)) for name in file.keys() if name in TENSORS}  # noqa: SIM118
+                constants = parse_json(header["constants"]) if "constants" in header else None
                 return cls(
-                    class_names=tuple(json.loads(header["class_names"])),
-                    global_vectors=file.get_tensor("global_vectors"),
-                    local_vectors=file.get_tensor("local_vectors"),
+                    class_names=tuple(names),
+                    global_vectors=tensors.pop("global_vectors"),
+                    local_vectors=tensors.pop("local_vectors"),
                     space_key=header["space_key"],
                     logit_scale=float(header["logit_scale"]),
                     method=header["method"],
-                    metadata=json.loads(header["metadata"]),
-                    contexts={name: file.get_tensor(name) for name in CONTEXTS if name in file.keys()},  # noqa: SIM118
-                    constants=ScoringConstants(**json.loads(header["constants"])) if "constants" in header else None,
+                    metadata=parse_json(header["metadata"]),
+                    contexts=tensors,
+                    constants=None if constants is None else ScoringConstants(**constants),
                 )
         except UserError:
             raise
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"The prompt set '{path}' is damaged ({error}): make it anew or take a copy that is whole."
+                f"The prompt set '{path}' is damaged ({reason(error)}): make it anew or take a copy that is whole."
             ) from error
+
+
+def _fitting(file: Any, name: str, classes: int) -> Tensor:
+    """A tensor of a file, of which the shape is looked at before any memory is taken."""
+    shape = file.get_slice(name).get_shape()
+    most = _MOST_OF_A_PROMPT if name in CONTEXTS else _MOST_DIMENSIONS
+    if math.prod(shape) > classes * most:
+        raise ValueError(f"its {name} are of the shape {shape}, too large for {classes} classes")
+    return cast("Tensor", file.get_tensor(name))
 
 
 def zero_shot_prompts(
@@ -166,7 +220,8 @@ def zero_shot_prompts(
     """Class vectors from hand-written templates, as CLIP does it: per class the normalised mean of the normalised
     templates.
 
-    Both vectors of a class are the same. At most C * P sentences are encoded; P at a time are held.
+    Both vectors of a class are the same. Memory: the class vectors, and the templates of one class or of as many as
+    make 1,024 sentences.
 
     Raises:
         UserError: for a template without the place ``{}`` for the name.
@@ -176,9 +231,14 @@ def zero_shot_prompts(
             raise UserError(f"The template {template!r} needs the place {{}} for the class name exactly once.")
     if not templates:
         raise UserError("At least one template is needed, such as 'a photo of a {}.'.")
-    texts = [template.replace("{}", name) for name in vocabulary.prompt_names for template in templates]
-    vectors_PD = encoder.encode_class_texts(texts)
-    class_vectors = normalize(vectors_PD.view(len(vocabulary.names), len(templates), -1).mean(dim=1), dim=1)
+    at_a_time = max(1, _SENTENCES_AT_A_TIME // len(templates))
+    parts = []
+    for start in range(0, len(vocabulary), at_a_time):
+        names = vocabulary.prompt_names[start : start + at_a_time]
+        texts = [template.replace("{}", name) for name in names for template in templates]
+        vectors_PD = encoder.encode_class_texts(texts)
+        parts.append(normalize(vectors_PD.view(len(names), len(templates), -1).mean(dim=1), dim=1))
+    class_vectors = torch.cat(parts)
     return PromptSet(
         class_names=vocabulary.names,
         global_vectors=class_vectors,

@@ -1,8 +1,11 @@
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
@@ -133,3 +136,114 @@ def test_constants_that_make_no_sense_are_damage(tmp_path: Path):
     (tmp_path / "p.safetensors").write_bytes(whole.replace(b"image_temperature", b"image_temperamant"))
     with pytest.raises(UserError, match="is damaged"):
         PromptSet.load(tmp_path / "p.safetensors")
+
+
+# Files that others may have made
+
+
+def write_file(path: Path, header: dict | None = None, **tensors: torch.Tensor) -> None:
+    """A prompt set of two classes with other entries in its header, or other tensors."""
+    tuned_prompts().save(path)
+    with safe_open(path, "pt") as file:
+        content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content = {name: rows for name, rows in (content | tensors).items() if rows is not None}
+        save_file(content, path, file.metadata() | (header or {}))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({"class_names": "[]"}, "class names are no list with something in it"),
+        ({"class_names": "[1, 2]"}, "hold something else than text"),
+        ({"class_names": '["cat", ""]'}, "hold something else than text"),
+        ({"class_names": '["cat", "cat"]'}, "a class name occurs twice"),
+        ({"class_names": '["cat"]'}, r"expected float32 \[1, D\]"),
+        ({"class_names": '{"cat": 1, "dog": 2}'}, "class names are no list"),
+        ({"class_names": "7"}, "class names are no list"),
+        ({"class_names": "[" * 100_000}, "nested too deep"),
+        ({"class_names": f"[{'1' * 6000}, 2]"}, "digit"),
+        ({"logit_scale": "inf"}, "the logit scale is inf"),
+        ({"logit_scale": "nan"}, "the logit scale is nan"),
+        ({"logit_scale": "-1"}, "the logit scale is -1"),
+        ({"logit_scale": "x"}, "could not convert"),
+        ({"method": "magic"}, "the method is 'magic'"),
+        ({"metadata": "[1]"}, "the metadata is not a table of texts"),
+        ({"metadata": '{"seed": 1}'}, "the metadata is not a table of texts"),
+        ({"metadata": '{"recipe": {"a": "b"}}'}, "the metadata is not a table of texts"),
+        ({"metadata": "{"}, "is damaged"),
+        ({"constants": '{"scale": Infinity, "image_temperature": 4}'}, "holds Infinity, which is no number"),
+        ({"constants": '{"scale": 1e999, "image_temperature": 4}'}, "too large a number"),
+        ({"constants": '{"scale": 0, "image_temperature": 4}'}, "the scale is 0, expected a number above 0"),
+        ({"constants": '{"scale": 4, "image_temperature": "40"}'}, "the image_temperature is '40'"),
+        ({"constants": '{"scale": true, "image_temperature": 4}'}, "the scale is True"),
+        ({"constants": '{"scale": 4}'}, "is damaged"),
+        ({"constants": "[4, 40]"}, "is damaged"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_headers_of_another_form_are_damage(tmp_path: Path, header: dict, expected: str):
+    write_file(tmp_path / "p.safetensors", header)
+    with pytest.raises(UserError, match=r"The prompt set .*p.safetensors' is damaged") as caught:
+        PromptSet.load(tmp_path / "p.safetensors")
+    assert re.search(expected, str(caught.value))
+    assert len(str(caught.value)) < 400
+
+
+NAN, INFINITY = torch.tensor(float("nan")), torch.tensor(float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "expected"),
+    [
+        ({"global_vectors": torch.eye(3)}, r"global_vectors are torch.float32 \(3, 3\)"),
+        ({"global_vectors": torch.eye(4)[:2]}, "differ in shape"),
+        ({"local_vectors": torch.zeros(2, 0)}, r"\(2, 0\), expected float32"),
+        ({"local_vectors": torch.eye(3)[:2].half()}, "local_vectors are torch.float16"),
+        ({"local_vectors": torch.eye(3)[0]}, r"local_vectors are torch.float32 \(3,\)"),
+        ({"local_vectors": None}, "is damaged"),
+        ({"global_vectors": torch.eye(3)[:2] * NAN}, "not of unit length"),
+        ({"global_vectors": torch.eye(3)[:2] * 2}, "not of unit length"),
+        ({"global_vectors": torch.zeros(3, 1 << 16)}, "too large for 2 classes"),
+        ({"global_contexts": torch.zeros(2, 3) * INFINITY}, "global_contexts hold something that is no number"),
+        ({"global_contexts": torch.zeros(3, 2, 3)}, r"global_contexts are torch.float32 \(3, 2, 3\)"),
+        ({"local_contexts": torch.zeros(2, 0, 3)}, "local_contexts are"),
+        ({"local_contexts": torch.zeros(3)}, "local_contexts are"),
+        ({"local_contexts": torch.zeros(2, 3, dtype=torch.int64)}, "local_contexts are torch.int64"),
+        ({"local_contexts": None}, "expected .*global_contexts"),
+    ],
+    ids=lambda value: str(value)[:50].replace("\n", " "),
+)
+def test_tensors_of_another_form_are_damage(tmp_path: Path, tensors: dict, expected: str):
+    write_file(tmp_path / "p.safetensors", **tensors)
+    with pytest.raises(UserError, match="is damaged") as caught:
+        PromptSet.load(tmp_path / "p.safetensors")
+    assert re.search(expected, str(caught.value))
+
+
+def test_what_no_file_can_be_is_not_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for name in ("pipe.safetensors", "."):
+        with pytest.raises(UserError, match="There is no prompt set"):
+            PromptSet.load(tmp_path / name)
+
+
+def test_templates_are_encoded_a_thousand_sentences_at_a_time():
+    class Counting(LetterEncoder):
+        def __init__(self):
+            self.calls = []
+
+        def encode_class_texts(self, texts):
+            self.calls.append(len(texts))
+            return super().encode_class_texts(texts)
+
+    names = Vocabulary.from_names([f"name {'a' * (n % 7)} {n}" for n in range(30)])
+    templates = [f"{'a' * n} {{}}" for n in range(100)]
+    encoder = Counting()
+    found = zero_shot_prompts(encoder, names, templates).global_vectors
+    assert encoder.calls == [1000, 1000, 1000]
+    texts = [template.replace("{}", name) for name in names.names for template in templates]
+    whole = LetterEncoder().encode_class_texts(texts).view(30, 100, 3).mean(dim=1)
+    assert torch.equal(found, normalize(whole, dim=1))
+    few, many = Counting(), [f"{'a' * n} {{}}" for n in range(1500)]
+    zero_shot_prompts(few, Vocabulary.from_names(["x", "y"]), many)
+    assert few.calls == [1500, 1500]  # never less than a class
