@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,13 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 from tai_engine.files import write_atomically
+from tai_engine.json_documents import parse_json, reason
+from tai_engine.prompts.prompt_set import CONTEXTS
+from tai_engine.regular_files import check_size, open_regular
 from tai_engine.tuning.config import differences
 from tai_engine.tuning.negatives.strategies import MinedNegatives
 
 NAME = "checkpoint.pt"
 FORMAT = "tai-engine tuning checkpoint 1"
+_OTHER_BYTES = 16 << 20
+_DAMAGE = (
+    *(ItemError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError),
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class RunState:
 
     Attributes:
         contexts: by name, as `PromptLearner.contexts` gives them.
-        optimizer: its state dict.
+        optimizer: its state dict; of one that was loaded only the momentum.
         step: steps done since the beginning.
         loss_sum: of the steps of the present epoch.
         seconds: of the steps of the present epoch.
@@ -110,34 +120,128 @@ def save_checkpoint(folder: Path, state: RunState, identity: Mapping[str, Any]) 
     write_atomically(folder / NAME, buffer.getbuffer())
 
 
-def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> RunState | None:
+@dataclass(frozen=True)
+class RunSizes:
+    """What the tensors of a run's state have to fit.
+
+    Attributes:
+        context_shape: of each of the two contexts.
+        n_classes: C.
+        n_sentences: those that train.
+        per_class: negatives that are mined for a class at most.
+    """
+
+    context_shape: tuple[int, ...]
+    n_classes: int
+    n_sentences: int
+    per_class: int
+
+    @property
+    def most_bytes(self) -> int:
+        """Of a checkpoint: contexts, the best ones and their momentum in fp32, what is mined, and the figures."""
+        return 6 * 4 * math.prod(self.context_shape) + self.n_classes * (12 * self.per_class + 32) + _OTHER_BYTES
+
+
+def load_checkpoint(folder: Path, identity: Mapping[str, Any], sizes: RunSizes) -> RunState | None:
     """The state that a run in ``folder`` left; None if there was none.
+
+    Args:
+        folder: of the run.
+        identity: as of `save_checkpoint`.
+        sizes: of this run; a state that does not fit is damage.
 
     Raises:
         UserError: if the file is damaged, or is of a run with another recipe or other data.
     """
     path = folder / NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     advice = f"remove the folder {folder}, or choose another one with --run"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']!r}")
-        old = json.loads(content.pop("identity"))
-        content.pop("format")
-        history = [EpochMetrics(**metrics) for metrics in content.pop("history")]
-        mined = content.pop("mined")
-        state = RunState(**content, history=history, mined=None if mined is None else MinedNegatives(**mined))
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"The checkpoint {path} is damaged ({reason}); {advice}.") from error
-    # What JSON makes of tuples and the like is what was saved.
-    changed = differences(old, json.loads(json.dumps(dict(identity))))
-    if changed:
+        with open_regular(path) as file:
+            check_size(os.fstat(file.fileno()).st_size, sizes.most_bytes)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(
+                f"its format is {content.get('format')!r}" if isinstance(content, dict) else "it is no table"
+            )
+        old = parse_json(content["identity"])
+        # What JSON makes of tuples and the like is what was saved.
+        changed = differences(old, json.loads(json.dumps(dict(identity))))
+        state = None if changed else _checked_state(content, sizes)
+    except _DAMAGE as error:
+        raise UserError(f"The checkpoint {path} is damaged ({reason(error)}); {advice}.") from error
+    if state is None:
         shown = "; ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise UserError(
             f"The folder {folder} holds another run ({shown}); give the same options and sentences as before to go on "
             f"with it, {advice}."
         )
     return state
+
+
+def _checked_state(content: dict[str, Any], sizes: RunSizes) -> RunState:
+    """The state in a checkpoint, all of whose values are such as a run of these sizes leaves.
+
+    Raises:
+        ValueError: saying what is not.
+    """
+    history = [EpochMetrics(**metrics) for metrics in content["history"]]
+    if not all(_are_numbers(asdict(metrics)) for metrics in history):
+        raise ValueError("a figure of its history is no number")
+    if not _are_numbers({name: content[name] for name in ("step", "loss_sum", "seconds", "best_epoch")}):
+        raise ValueError("its counters are no numbers")
+    step, best_epoch = content["step"], content["best_epoch"]
+    if not isinstance(step, int) or step < 0 or not isinstance(best_epoch, int) or not 0 <= best_epoch <= len(history):
+        raise ValueError("its counters do not fit its history")
+    if not isinstance(content["finished"], bool):
+        raise ValueError("it does not say whether the run is finished")
+    momentum = content["optimizer"]["state"]
+    if not set(momentum) <= {0, 1} or any(set(entry) - {"momentum_buffer"} for entry in momentum.values()):
+        raise ValueError("its momentum is of another optimizer")
+    buffers = {index: rows for index, entry in momentum.items() for rows in entry.values() if rows is not None}
+    contexts, best_contexts = content["contexts"], content["best_contexts"]
+    if set(contexts) != set(CONTEXTS) or set(best_contexts) != (set(CONTEXTS) if best_epoch else set()):
+        raise ValueError(f"its contexts are not {' and '.join(CONTEXTS)}")
+    for name, rows in (*contexts.items(), *best_contexts.items(), *buffers.items()):
+        if not isinstance(rows, Tensor) or rows.dtype != torch.float32 or tuple(rows.shape) != sizes.context_shape:
+            raise ValueError(f"its tensor {name!r} is not of the shape {sizes.context_shape} in fp32")
+        if not bool(rows.isfinite().all()):
+            raise ValueError(f"its tensor {name!r} holds something that is no number")
+    return RunState(
+        contexts=contexts,
+        optimizer={"state": momentum},
+        step=step,
+        loss_sum=float(content["loss_sum"]),
+        seconds=float(content["seconds"]),
+        history=history,
+        best_epoch=best_epoch,
+        best_contexts=best_contexts,
+        mined=None if content["mined"] is None else _checked_negatives(MinedNegatives(**content["mined"]), sizes),
+        finished=content["finished"],
+    )
+
+
+def _checked_negatives(mined: MinedNegatives, sizes: RunSizes) -> MinedNegatives:
+    offsets, sentences, similarities, n_random = vars(mined).values()
+    kinds = [(rows.dtype, rows.ndim) for rows in (offsets, sentences, similarities, n_random)]
+    whole, fine = (torch.int64, 1), (torch.float32, 1)
+    if kinds != [whole, whole, fine, whole] or len(offsets) != sizes.n_classes + 1 or len(n_random) != sizes.n_classes:
+        raise ValueError("its mined sentences are of another form")
+    if (
+        int(offsets[0])
+        or bool((offsets.diff() < 0).any())
+        or not int(offsets[-1]) == len(sentences) == len(similarities)
+    ):
+        raise ValueError("its mined sentences do not fit their classes")
+    if len(sentences) and not 0 <= int(sentences.min()) <= int(sentences.max()) < sizes.n_sentences:
+        raise ValueError("its mined sentences are none of this store")
+    return mined
+
+
+def _are_numbers(values: Mapping[str, Any]) -> bool:
+    """Whether all are finite numbers, or None where nothing was measured."""
+    return all(
+        value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value))
+        for value in values.values()
+    )

@@ -14,13 +14,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 from tai_engine.files import write_atomically
+from tai_engine.json_documents import read_json
 from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.loop import DivergedError, Tuner
 from tai_engine.tuning.task import TuningTask
 
 NAME = "constants.json"
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Trial:
     """One short run; its figures are None if the loss went wrong.
 
     Attributes:
-        learning_rate: tried.
-        text_temperature: tried.
+        learning_rate: tried; above 0.
+        text_temperature: tried; above 0.
         merged: held-out mAP of the merged scores, from 0 to 1.
         coarse: of the coarse ones.
         fine: of the fine ones.
@@ -148,14 +150,19 @@ def find_constants(
 
 
 def _load(path: Path, identity: dict[str, Any]) -> FoundConstants | None:
-    """What was found before under the same identity."""
+    """What was found before under the same identity; None for whatever else is there, which is found anew."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, _MOST_BYTES)
         if content["identity"] != identity:
             return None
-        return FoundConstants(tuple(Trial(**trial) for trial in content["trials"]), Trial(**content["best"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        trials = tuple(Trial(**trial) for trial in content["trials"])
+        best = Trial(**content["best"])
+    except (ItemError, ValueError, KeyError, TypeError):
         return None
+    figures = [value for trial in trials for value in vars(trial).values() if value is not None]
+    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in figures):
+        return None
+    return FoundConstants(trials, best) if best in trials and best.merged is not None else None
 
 
 def _try(task: TuningTask, config: TuningConfig, rate: float, temperature: float, steps: int) -> Trial:

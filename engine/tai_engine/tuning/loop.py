@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.prompts.learner import ClassVectors, PromptLearner
-from tai_engine.tuning.checkpoint import EpochMetrics, RunState, load_checkpoint, save_checkpoint
+from tai_engine.tuning.checkpoint import EpochMetrics, RunSizes, RunState, load_checkpoint, save_checkpoint
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut, evaluate, score_sentences, tuning_loss
 from tai_engine.tuning.negatives.miner import NegativeMiner
@@ -124,10 +124,15 @@ class Tuner:
             self._miner = NegativeMiner(store, split.training, config.negatives, device=device)
         self._updating = False
         self._saved_at = time.monotonic()
-        self.state = (load_checkpoint(folder.path, folder.identity) if folder else None) or RunState()
+        self.state = RunState()
+        if folder:
+            shape, n_classes = learner.tower.context_shape, learner.tower.n_classes
+            sizes = RunSizes(shape, n_classes, len(split.training), config.negatives.per_class)
+            self.state = load_checkpoint(folder.path, folder.identity, sizes) or self.state
         if self.state.contexts:
             learner.load_contexts(self.state.contexts)
-            self._optimizer.load_state_dict(self.state.optimizer)
+            # Rates and the like are the recipe's.
+            self._optimizer.load_state_dict({**self._optimizer.state_dict(), **self.state.optimizer})
         self._last_good = {name: contexts.detach().clone() for name, contexts in learner.named_parameters()}
 
     def run(self, max_steps: int | None = None) -> None:
