@@ -79,21 +79,31 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def check_place(path: str | os.PathLike[str]) -> None:
-    """Make sure, as far as it can be told beforehand, that a file can be written at ``path``; nothing is made.
+def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Find out before the work whether its result can be written to ``path``. Nothing is left there.
+
+    Args:
+        path: the final name, of a file that `atomic_path` will write; missing parent folders are made then.
+        folder: whether it is a folder that files go into.
 
     Raises:
-        UserError: if a folder or no regular file lies there, or its folder cannot be written to or made.
+        UserError: as `atomic_path` would in the end.
     """
     final = Path(os.path.realpath(path))
-    if final.exists() and not final.is_file():
-        kind = errno.EISDIR if final.is_dir() else errno.EEXIST
-        raise write_error(path, OSError(kind, os.strerror(kind)))
-    folder = next(parent for parent in final.parents if os.path.lexists(parent))
-    if not folder.is_dir():
-        raise write_error(path, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise write_error(path, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+    try:
+        if final.exists() and final.is_dir() != folder:
+            kind = errno.EISDIR if final.is_dir() else errno.EEXIST
+            raise OSError(kind, os.strerror(kind))
+        if final.exists() and not (folder or final.is_file()):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        place = final if folder else final.parent
+        while not place.exists():
+            place = place.parent
+        probe = place / f".{secrets.token_hex(8)}.tmp"
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        probe.unlink()
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.files import atomic_path, read_error, write_atomically
+from tai_engine.files import atomic_path, read_error, check_place, write_atomically
 
 
 def names(folder):
@@ -148,3 +148,42 @@ def test_what_cannot_be_read_is_one_sentence_that_leads_on(tmp_path):
     )
     odd = OSError(errno.EXDEV, "Invalid cross-device link")
     assert "Invalid cross-device link; check the place and try again." in str(read_error("store", odd))
+
+
+def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path):
+    (tmp_path / "old.txt").write_text("old")
+    for path in (tmp_path / "new.txt", tmp_path / "old.txt", tmp_path / "a" / "b" / "c.txt"):
+        check_place(path)
+    check_place(tmp_path, folder=True)
+    check_place(tmp_path / "d" / "e", folder=True)
+    assert names(tmp_path) == ["old.txt"]
+    assert (tmp_path / "old.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "cause"),
+    [
+        ("folder", False, "it is a folder; give the name of a file"),
+        ("pipe", False, "a file of that name is in the way"),
+        ("file", True, "a file of that name is in the way"),
+        ("file/below", False, "a part of the path is a file, not a folder"),
+        ("file/below/further", True, "a part of the path is a file, not a folder"),
+        ("n" * 300, False, "the name is too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path, name, folder, cause):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=f"Cannot write .*{name[:20]}.*: {cause}"):
+        check_place(tmp_path / name, folder=folder)
+    assert names(tmp_path) == ["file", "folder", "pipe"]
+
+
+def test_a_file_system_that_refuses_is_said_before_the_work(tmp_path, monkeypatch):
+    def refuse(path, *_arguments, **_options):
+        raise OSError(errno.EROFS, "read-only", os.fspath(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UserError, match=r"Cannot write .*new.txt: the file system is read-only; choose another place"):
+        check_place(tmp_path / "new.txt")

@@ -14,6 +14,7 @@ import typer
 
 from tai_engine.cli.output import print_narrow_table, remarks
 from tai_engine.errors import UserError
+from tai_engine.files import check_place
 
 if TYPE_CHECKING:
     from tai_benchmarks.protocol import Columns, Row
@@ -206,6 +207,8 @@ def _measure(
         raise UserError(f"tai bench {name} needs {package}, which is not installed here; install it.") from error
     config = bench.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
     folder = None if no_record else results or (None if quick else _checkout_results())
+    if folder is not None:
+        check_place(folder, folder=True)
     _report(bench.run(config, _remark), as_json, folder, bench.TABLE)
 
 

@@ -30,7 +30,7 @@ from tai_engine.cli.output import ProgressBar, print_json, progress_bar, remarks
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 from tai_engine.errors import unknown_choice
-from tai_engine.files import human_bytes
+from tai_engine.files import human_bytes, check_place
 
 if TYPE_CHECKING:
     from tai_engine.caching.report import CacheProgress, CacheReport
@@ -116,6 +116,7 @@ def images(
         "dense": "none" if coarse_only else dense,
         "batch_size": batch_size,
     }
+    require_place(store)
     with progress_bar("Encoding pictures") as bar:
         shown = show(bar, store)
         if places.are_elsewhere:
@@ -203,6 +204,7 @@ def texts(
         sentences_per_image=sentences_per_image,
     )
     check_files(files, reading)
+    require_place(store)
     options = CacheOptions(row_dtype=_row_dtype(rows))
     encoder = open_encoder(model, pretrained, device=device, precision=precision, dense="none", batch_size=batch_size)
     sentences: Iterator[SentenceInput]
@@ -238,6 +240,21 @@ def texts(
         lines=describe_corpus(corpus.report) if corpus is not None else (),
         warnings=warnings,
     )
+
+
+def require_place(store: str) -> None:
+    """Find out before an encoder is loaded whether there is a store, or room for one.
+
+    Raises:
+        UserError: as `FeatureStore.open`, or if the place cannot be written.
+    """
+    from tai_engine.addresses import is_address
+    from tai_engine.store import FeatureStore
+
+    if not FeatureStore.is_free(store):
+        FeatureStore.open(store)
+    elif not is_address(store):
+        check_place(store, folder=True)
 
 
 def show(bar: ProgressBar, store: str | Path) -> Callable[[CacheProgress], None]:

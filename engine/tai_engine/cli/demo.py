@@ -15,6 +15,7 @@ from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, progress_bar, results
 from tai_engine.cli.tag import describe as describe_tagging
 from tai_engine.cli.tune import show_steps
+from tai_engine.files import check_place
 
 if TYPE_CHECKING:
     from tai_engine.caching.report import CacheProgress
@@ -35,6 +36,7 @@ def demo(
     """Draw pictures, tag them with COCO's 80 words, tune prompts on sentences, and show how right it all was."""
     from tai_engine.demo.walkthrough import run_demo
 
+    check_place(out, folder=True)
     result = run_demo(out, pictures, seed, _Bars())
     if as_json:
         print_json(_summary(result))

@@ -23,6 +23,7 @@ from tai_engine.cli.options import (
 )
 from tai_engine.cli.output import print_json, print_table, results
 from tai_engine.errors import UserError
+from tai_engine.files import check_place
 
 
 def explain(
@@ -50,6 +51,7 @@ def explain(
     from tai_engine.store import FeatureStore
     from tai_engine.vocabulary import Vocabulary, VocabularyClass
 
+    check_place(out)
     features = None if store is None else FeatureStore.open(store)
     needs_encoder = features is None or prompts is None
     encoder = None

@@ -11,6 +11,7 @@ import typer
 from tai_engine.cli.options import AsJson, Device, EncoderChoice, Precision
 from tai_engine.cli.output import print_json, print_table, progress_bar, remarks
 from tai_engine.errors import UserError, unknown_choice
+from tai_engine.files import check_place
 
 if TYPE_CHECKING:
     from tai_engine.searching.search import Hit
@@ -58,6 +59,8 @@ def search(
         raise unknown_choice("score", which, SCORES)
     if sheet is not None and images is None:
         raise UserError("A sheet needs the pictures themselves: name their folder with --images.")
+    if sheet is not None:
+        check_place(sheet)
     features = FeatureStore.open(store)
     encoder = EncoderChoice(None, "", device, precision).open(features)
     found: list[tuple[str, list[Hit]]] = []

@@ -12,6 +12,7 @@ import typer
 from tai_engine.cli.options import AsJson, Device, EncoderChoice, MergeDuplicates, VocabularyChoice, VocabularyColumn
 from tai_engine.cli.output import ProgressBar, print_json, print_table, progress_bar, remarks, results
 from tai_engine.errors import UserError
+from tai_engine.files import check_place
 
 if TYPE_CHECKING:
     from tai_engine.tuning import StepProgress, Trial, TuningConfig, TuningResult, TuningTask
@@ -85,6 +86,9 @@ def tune(
     """Tune prompts on sentences, without a single picture; run it again after an interruption to go on."""
     from tai_engine.tuning import NegativeConfig, TuningConfig
 
+    check_place(out)
+    folder = run or out.with_name(out.name + ".run")
+    check_place(folder, folder=True)
     mining = {"strategy": negatives or "none", "share": negative_share, "seed": seed, "refresh": refresh or None}
     recipe = {
         "n_contexts": contexts,
@@ -110,7 +114,7 @@ def tune(
         store=store,
         vocabulary=VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column),
         out=out,
-        folder=run or out.with_name(out.name + ".run"),
+        folder=folder,
         config=config,
         encoder=EncoderChoice(model, pretrained, device, precision),
         init=init,

@@ -182,7 +182,7 @@ class AddressFiles(StoreFiles):
 
     def write(self, name: str, data: bytes | str) -> None:
         """See `StoreFiles.write`."""
-        self._require_writable()
+        self._check_place()
         try:
             with _as_os_errors():
                 self._system.pipe_file(self._place(name), data.encode("utf-8") if isinstance(data, str) else data)
@@ -191,7 +191,7 @@ class AddressFiles(StoreFiles):
 
     def remove(self, name: str) -> None:
         """See `StoreFiles.remove`."""
-        self._require_writable()
+        self._check_place()
         with contextlib.suppress(FileNotFoundError), _as_os_errors():
             self._system.rm_file(self._place(name))
 
@@ -201,7 +201,7 @@ class AddressFiles(StoreFiles):
     @contextlib.contextmanager
     def new_store(self) -> Iterator[Path]:
         """See `StoreFiles.new_store`: copied file by file, the one that makes it a store last."""
-        self._require_writable()
+        self._check_place()
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, "store")
             yield folder
@@ -220,7 +220,7 @@ class AddressFiles(StoreFiles):
     def _place(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
-    def _require_writable(self) -> None:
+    def _check_place(self) -> None:
         if self._is_read_only:
             raise UserError(
                 f"The address {self._address} can be read only; give a folder or an address that takes files."

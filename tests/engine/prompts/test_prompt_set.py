@@ -236,7 +236,7 @@ def test_templates_are_encoded_a_thousand_sentences_at_a_time():
             self.calls.append(len(texts))
             return super().encode_class_texts(texts)
 
-    names = Vocabulary.from_names([f"name {'a' * (n % 7)} {n}" for n in range(30)])
+    names = Vocabulary.from_names([f"x{'a' * (n % 7)} {n}" for n in range(30)])
     templates = [f"{'a' * n} {{}}" for n in range(100)]
     encoder = Counting()
     found = zero_shot_prompts(encoder, names, templates).global_vectors
