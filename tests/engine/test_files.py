@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.files import atomic_path, read_error, check_place, write_atomically
+from tai_engine.files import atomic_path, check_place, read_error, write_atomically
 
 
 def names(folder):

@@ -30,7 +30,7 @@ from tai_engine.cli.output import ProgressBar, print_json, progress_bar, remarks
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 from tai_engine.errors import unknown_choice
-from tai_engine.files import human_bytes, check_place
+from tai_engine.files import check_place, human_bytes
 
 if TYPE_CHECKING:
     from tai_engine.caching.report import CacheProgress, CacheReport

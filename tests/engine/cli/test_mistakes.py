@@ -69,7 +69,9 @@ def test_tagging_needs_words_and_a_place(tai, filled_store, words, tmp_path):
     refused(tai("tag", filled_store, "--out", out), "--vocabulary")
     refused(tai("tag", filled_store, "--vocabulary", "coco81", "--out", out), "'coco81'", "'coco80'")
     refused(tai("tag", filled_store, "--vocabulary", words, "--out", tmp_path / "t.doc"), ".doc", ".parquet")
-    refused(tai("tag", filled_store, "--vocabulary", words, "--out", words / "t.parquet"), "a part of the path is a file")
+    refused(
+        tai("tag", filled_store, "--vocabulary", words, "--out", words / "t.parquet"), "a part of the path is a file"
+    )
     refused(tai("tag", filled_store, "--vocabulary", words, "--out", out, "--score", "best"), "'best'", "'merged'")
     refused(tai("tag", filled_store, "--vocabulary", words, "--prompts", words, "--out", out), "--prompts already")
     refused(tai("tag", filled_store, "--prompts", tmp_path / "p.safetensors", "--out", out), "no prompt set")
