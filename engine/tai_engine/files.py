@@ -8,11 +8,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
+import shutil
+import stat
+import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from tai_engine.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+FOLDER_SUFFIX = ".folder.tmp"
+"""Of folders that are written under a temporary name."""
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{16}}(\.tmp|{re.escape(FOLDER_SUFFIX)})")
+_UNTOUCHED_SECONDS = 60.0
 
 _WRITE_CAUSES = {
     errno.ENOSPC: "the disk is full; free some space or choose another place, then run the same command again",
@@ -107,12 +122,67 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
 
 
 @contextlib.contextmanager
+def alive(temporary: Path) -> Iterator[None]:
+    """Mark a temporary file, or a folder of `FOLDER_SUFFIX`, as being written, for the time of the body.
+
+    The mark is a lock, which the system takes back when a process ends, however it ends.
+    """
+    descriptor = -1
+    try:
+        with contextlib.suppress(OSError):  # no locks here: then `clear_dead` gets none either
+            descriptor = os.open(temporary, os.O_RDONLY)
+            _lock(descriptor)
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@lru_cache(maxsize=1024)  # once a process: it is for what others left
+def clear_dead(folder: Path) -> None:
+    """Remove the temporary files and folders in ``folder`` whose writers were killed.
+
+    That is what has our names, was not touched for a minute, and is not `alive`. Where there are no locks, nothing is.
+    """
+    with contextlib.suppress(OSError):
+        names = [entry.name for entry in os.scandir(folder) if _TEMPORARY.fullmatch(entry.name)]
+        for path in (folder / name for name in names):
+            with contextlib.suppress(OSError):
+                _remove_if_dead(path)
+
+
+def _remove_if_dead(path: Path) -> None:
+    found = path.lstat()
+    is_folder = stat.S_ISDIR(found.st_mode)
+    if is_folder != path.name.endswith(FOLDER_SUFFIX) or not (is_folder or stat.S_ISREG(found.st_mode)):
+        return
+    if time.time() - found.st_mtime < _UNTOUCHED_SECONDS:
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _lock(descriptor)
+        if is_folder:
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Raises OSError when another process has the lock, or there are none."""
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside ``path`` for the body to write a file to; renamed to ``path`` when the body ends well.
 
     The file is fsynced before the rename and its folder after it. If the body raises, the temporary file goes and
-    whatever was at ``path`` stays as it was. Missing parent folders are made. A symbolic link at ``path`` stays a link:
-    the file that it names is replaced.
+    whatever was at ``path`` stays as it was; what a killed process leaves goes with a later write (`clear_dead`).
+    Missing parent folders are made. A symbolic link at ``path`` stays a link: the file that it names is replaced.
 
     Args:
         path: the final name.
@@ -128,9 +198,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             kind = errno.EISDIR if final.is_dir() else errno.EEXIST
             raise OSError(kind, os.strerror(kind))
         final.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        sync_file(temporary)
-        temporary.replace(final)
+        clear_dead(final.parent)
+        temporary.touch()
+        with alive(temporary):
+            yield temporary
+            sync_file(temporary)
+            temporary.replace(final)
         sync_directory(final.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tai_engine.errors import UserError
-from tai_engine.files import sync_directory, sync_file, write_error
+from tai_engine.files import FOLDER_SUFFIX, alive, clear_dead, sync_directory, sync_file, write_error
 
 
 def require_free(path: Path) -> None:
@@ -31,15 +31,17 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     require_free(final)
-    temporary = final.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = final.parent / f".{secrets.token_hex(8)}{FOLDER_SUFFIX}"
     try:
         temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.rglob("*"):
-            (sync_directory if file.is_dir() else sync_file)(file)
-        if final.exists():
-            final.rmdir()
-        temporary.rename(final)
+        clear_dead(final.parent)
+        with alive(temporary):
+            yield temporary
+            for file in temporary.rglob("*"):
+                (sync_directory if file.is_dir() else sync_file)(file)
+            if final.exists():
+                final.rmdir()
+            temporary.rename(final)
         sync_directory(final.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
