@@ -25,7 +25,14 @@ _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def write_store(
-    path: Path, items: int, rows: int, dim: int, *, row_dtype: str = "float16", chunk_items: int = 64
+    path: Path,
+    items: int,
+    rows: int,
+    dim: int,
+    *,
+    row_dtype: str = "float16",
+    chunk_items: int = 64,
+    group_items: int = StoreSpec.group_items,
 ) -> FeatureStore:
     """A store of ``items`` pictures with random unit rows, those of a group being those of the one before, moved on.
 
@@ -38,8 +45,10 @@ def write_store(
         dim: D.
         row_dtype: as `StoreSpec` has it.
         chunk_items: likewise.
+        group_items: likewise.
     """
-    spec = StoreSpec("images", SPACE, "benchmark", dim, rows, row_dtype=row_dtype, chunk_items=chunk_items)
+    sizes = {"chunk_items": chunk_items, "group_items": group_items}
+    spec = StoreSpec("images", SPACE, "benchmark", dim, rows, row_dtype=row_dtype, **sizes)
     store = FeatureStore.create(path, spec)
     generator = torch.Generator().manual_seed(0)
     count = min(items, spec.group_items)
