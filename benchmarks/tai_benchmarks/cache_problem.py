@@ -47,8 +47,9 @@ def write_store(
         chunk_items: likewise.
         group_items: likewise.
     """
-    sizes = {"chunk_items": chunk_items, "group_items": group_items}
-    spec = StoreSpec("images", SPACE, "benchmark", dim, rows, row_dtype=row_dtype, **sizes)
+    spec = StoreSpec(
+        "images", SPACE, "benchmark", dim, rows, row_dtype=row_dtype, chunk_items=chunk_items, group_items=group_items
+    )
     store = FeatureStore.create(path, spec)
     generator = torch.Generator().manual_seed(0)
     count = min(items, spec.group_items)
