@@ -62,7 +62,7 @@ class Exporter:
             return
         if self.makes == "folder":
             require_free(path)
-        check_place(path / "any file")
+        check_place(path.parent if self.makes == "folder" else path, folder=True)
 
     def export(
         self,
