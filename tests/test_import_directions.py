@@ -44,11 +44,12 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.features",
         "tai_engine.store",
         "tai_engine.prompts",
+        "tai_engine.tables",
         "tai_kernels",
     },
     "tai_engine.tagging.exporters": {"tai_engine.sources.ids"},
     "tai_engine.tagging.normalisation": set(),
-    "tai_engine.tagging.tag_rows": {"tai_engine.tagging.exporters"},
+    "tai_engine.tagging.tag_rows": {"tai_engine.tables", "tai_engine.tagging.exporters"},
     "tai_engine.tagging.scoring": {
         "tai_engine.features",
         "tai_engine.prompts",

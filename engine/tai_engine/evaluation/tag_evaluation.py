@@ -40,11 +40,12 @@ def evaluate_tags(tags: str | Path, truth: str | Path, difficult: str = "as-nega
     known = load_truth(truth, file.scores.class_names)
     row_of = {name: row for row, name in enumerate(known.ids)}
     common = [(n, row_of[name]) for n, name in enumerate(file.scores.ids) if name in row_of]
+    if not file.scores.ids:
+        raise UserError(f"The file of tags '{tags}' has no picture at all: tag a store that holds some.")
     if not common:
-        example = file.scores.ids[0] if file.scores.ids else "none"
         raise UserError(
-            f"'{tags}' (first id {example!r}) and '{truth}' (first id {known.ids[0]!r}) have no picture in common: "
-            "ids are paths relative to the folder that was cached."
+            f"'{tags}' (first id {file.scores.ids[0]!r}) and '{truth}' (first id {known.ids[0]!r}) have no picture in "
+            "common: ids are paths relative to the folder that was cached."
         )
     in_tags, in_truth = np.array(common).T
     precisions = mean_average_precision(
@@ -60,9 +61,9 @@ def _remarks(
 ) -> list[str]:
     remarks = []
     if common < len(tagged):
-        remarks.append(f"{len(tagged) - common:,} tagged pictures are not in the truth and were left out.")
+        remarks.append(f"{len(tagged) - common:,} scored pictures are not in the truth and were left out.")
     if common < len(true):
-        remarks.append(f"{len(true) - common:,} pictures of the truth have no tags and were left out.")
+        remarks.append(f"{len(true) - common:,} pictures of the truth were not scored and were left out.")
     if not is_complete:
         remarks.append("Not every class was written for every picture (--top-k or --threshold): a rough guide only.")
     if precisions.without_positives:

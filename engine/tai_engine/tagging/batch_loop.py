@@ -21,6 +21,7 @@ from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters import Exporter
+from tai_engine.tagging.exporters.item_tags import ExportOptions
 from tai_engine.tagging.parts_folder import hold_parts, require_free
 from tai_engine.tagging.scoring import ScoringConfig
 from tai_engine.tagging.tag_job import SLICE_ITEMS, Selection, TagJob, TagPart, part_name
@@ -132,5 +133,8 @@ def tag_store(
                 progress(done, items)
         tags = parts.check(groups, items)
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        exporter.export(parts.batches(groups), out, {**job.provenance, "created": created, "items": str(items)})
+        options = ExportOptions(untagged=parts.untagged(groups))
+        exporter.export(
+            parts.batches(groups), out, {**job.provenance, "created": created, "items": str(items)}, options
+        )
     return TagReport(str(out), items, tags, counts["failed"], resumed, time.perf_counter() - started)

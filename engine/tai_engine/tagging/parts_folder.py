@@ -21,7 +21,7 @@ from tai_engine.errors import UserError
 from tai_engine.files import write_atomically, write_error
 from tai_engine.store.lock import find_writer, hold_lock
 from tai_engine.store.store_files import open_files
-from tai_engine.tagging.tag_job import TagJob, TagPart, part_name
+from tai_engine.tagging.tag_job import UNTAGGED, TagJob, TagPart, part_name
 
 JOB = "job.json"
 _FORMAT = "tai-engine tags in the making"
@@ -97,6 +97,11 @@ class PartsFolder:
                         "none of the words of this run: run the same command again; nothing was written."
                     )
                 yield batch.replace_schema_metadata(None)
+
+    def untagged(self, groups: Sequence[int]) -> Iterator[str]:
+        """The items of all parts that were scored and have no tag, one part's at a time."""
+        for group in groups:
+            yield from json.loads(pq.read_metadata(self.path / part_name(group)).metadata[UNTAGGED.encode()])
 
     def _begin(self) -> None:
         """Keep the parts of this very job; those of another one that was not finished are removed."""

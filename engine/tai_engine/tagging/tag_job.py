@@ -26,6 +26,9 @@ from tai_engine.store import FeatureStore
 from tai_engine.tagging.exporters.table import TAG_SCHEMA
 from tai_engine.tagging.scoring import ScoringConfig, default_device, default_scoring, in_effect, score_tags
 
+UNTAGGED = "untagged"
+"""Key of a part's metadata: ids of the items that were scored and have no tag, as JSON."""
+
 SLICE_ITEMS = 256
 
 
@@ -172,6 +175,7 @@ class TagJob:
             UserError: if the group is damaged.
         """
         items, tables = 0, [TAG_SCHEMA.empty_table()]
+        untagged: list[str] = []
         with_fine = self.scoring.which != "coarse"
         where = default_device() if device == "auto" else device
         vectors = (self.prompts.global_vectors.to(where), self.prompts.local_vectors.to(where))
@@ -179,10 +183,11 @@ class TagJob:
         for batch in self.store.iter_batches(slice_items, with_fine=with_fine, groups=[group]):
             tags = tag_batch(batch, prompts, self.scoring, self.selection, device=where)
             tables.append(tag_table(tags, self.selection.threshold))
+            untagged += [tags.ids[n] for n in np.flatnonzero(tags.offsets.diff().numpy() == 0)]
             items += len(batch)
         buffer = io.BytesIO()
         table = pa.concat_tables(tables)
-        facts = {"items": str(items), "rows": str(table.num_rows), "job": self.digest}
+        facts = {"items": str(items), "rows": str(table.num_rows), "job": self.digest, UNTAGGED: json.dumps(untagged)}
         pq.write_table(table.replace_schema_metadata(facts), buffer, compression="zstd")
         return buffer.getvalue(), TagPart(group, items, table.num_rows)
 
@@ -197,6 +202,7 @@ class TagJob:
             found = pq.read_metadata(file)
             facts = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
             part = TagPart(group, int(facts["items"]), int(facts["rows"]))
+            json.loads(facts[UNTAGGED])
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"it is not a whole file of tags ({type(error).__name__}: {error})") from error
         if facts.get("job") != self.digest:

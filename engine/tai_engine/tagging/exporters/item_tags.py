@@ -42,12 +42,15 @@ class ExportOptions:
         image_prefix: put before an id where a format wants a place that another program can open.
         xmp_name: ``"photo.jpg.xmp"`` (digiKam, darktable) or ``"photo.xmp"`` (Capture One, Lightroom).
         file_items: pictures in one file, for formats whose readers want small files.
+        untagged: ids of the pictures that were scored and have no tag, in order; formats that `tai evaluate` reads list
+            them.
     """
 
     images: Path | None = None
     image_prefix: str = ""
     xmp_name: str = "photo.jpg.xmp"
     file_items: int = 10_000
+    untagged: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         if self.xmp_name not in XMP_NAMES:

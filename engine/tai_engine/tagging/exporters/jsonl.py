@@ -2,7 +2,8 @@
 
 Provenance is not a first line of the file itself, since readers of JSON Lines (pandas, DuckDB, Hugging Face datasets)
 would take it for a row. The second file is named ``<file>.provenance.json`` and holds one object: ``file``, ``rows``
-and ``bytes`` of the file that it belongs to, and ``tai_engine``, the provenance.
+and ``bytes`` of the file that it belongs to, ``tai_engine``, the provenance, and ``untagged``, the ids of items that
+were scored and have no tag, if there are any.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tai_engine.files import atomic_path, write_atomically
+from tai_engine.files import atomic_path
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, shortest
 from tai_engine.tagging.exporters.table import conform
 
@@ -24,7 +25,7 @@ def export(
     batches: Iterable[pa.RecordBatch],
     path: str | Path,
     provenance: Mapping[str, str],
-    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> int:
     """Write a tag table as JSON Lines in UTF-8: ``{"id", "tag", "score", "probability", "threshold"}``.
 
@@ -35,6 +36,7 @@ def export(
         batches: pieces of the table, in order.
         path: the final name.
         provenance: goes into the second file (see the module), which is written after the first.
+        options: pictures without a tag, which are listed there.
 
     Returns:
         The number of rows.
@@ -51,9 +53,21 @@ def export(
                 file.writelines(_lines(batch.slice(start, SLICE_ROWS)))
             rows += batch.num_rows
     record = {"file": path.name, "rows": rows, "bytes": path.stat().st_size, "tai_engine": dict(provenance)}
-    text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)
-    write_atomically(path.with_name(path.name + ".provenance.json"), text + "\n")
+    beside = provenance_path(path)
+    with atomic_path(beside) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)
+        file.write(text.removesuffix("\n}"))
+        opening, closing = ',\n  "untagged": [\n    ', "\n}\n"
+        for item_id in options.untagged:  # one at a time: there may be millions
+            file.write(opening + json.dumps(item_id, ensure_ascii=False))
+            opening, closing = ",\n    ", "\n  ]\n}\n"
+        file.write(closing)
     return rows
+
+
+def provenance_path(path: Path) -> Path:
+    """The second file beside a file of JSON Lines."""
+    return path.with_name(path.name + ".provenance.json")
 
 
 def _lines(batch: pa.RecordBatch) -> Iterator[str]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from tai_engine.files import atomic_path
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions
 from tai_engine.tagging.exporters.table import TAG_SCHEMA, conform
+from tai_engine.tagging.exporters.untagged_items import METADATA_KEY, write_listing
 
 METADATA_PREFIX = "tai_engine."
 ROW_GROUP_ROWS = 131_072
@@ -20,7 +21,7 @@ def export(
     batches: Iterable[pa.RecordBatch],
     path: str | Path,
     provenance: Mapping[str, str],
-    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> int:
     """Write a tag table as one zstd-compressed Parquet file, in row groups of `ROW_GROUP_ROWS` rows.
 
@@ -30,6 +31,7 @@ def export(
         batches: pieces of the table, in order.
         path: the final name.
         provenance: each entry becomes the key-value metadata ``tai_engine.<key>``.
+        options: pictures without a tag, which are listed where rows are not (see `untagged_items`).
 
     Returns:
         The number of rows.
@@ -43,8 +45,11 @@ def export(
     with (
         atomic_path(path) as temporary,
         temporary.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+        pa.PythonFile(file, mode="w") as sink,
+        pq.ParquetWriter(sink, schema, compression="zstd") as writer,
     ):
+        if (untagged := write_listing(sink, options.untagged)) is not None:
+            writer.add_key_value_metadata({METADATA_KEY: untagged})
         for block in _row_groups(conform(batches)):
             writer.write_table(block, row_group_size=ROW_GROUP_ROWS)
             rows += block.num_rows
