@@ -40,10 +40,10 @@ def read_provenance(path: Path) -> dict[str, str]:
             found = {k.removeprefix(METADATA_PREFIX): v for k, v in pairs.items() if k.startswith(METADATA_PREFIX)}
             found.pop(METADATA_KEY.removeprefix(METADATA_PREFIX), None)
             return found
-        found = _read_beside(path).get("tai_engine")
-        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        beside = _read_beside(path).get("tai_engine")
+        if not isinstance(beside, dict) or not all(isinstance(value, str) for value in beside.values()):
             raise ValueError(f"'{provenance_path(path).name}' has no provenance in it")
-        return dict(found)
+        return dict(beside)
 
 
 def read_class_names(path: Path, provenance: dict[str, str]) -> tuple[str, ...]:

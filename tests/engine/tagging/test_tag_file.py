@@ -190,7 +190,7 @@ def test_the_file_beside_json_lines(tmp_path):
         beside.write_text(text)
         with pytest.raises(UserError, match=message):
             read_tag_file(path)
-    beside.write_text('{"tai_engine": {"class_names": "[]"}, "untagged": [3]}')
+    beside.write_text(json.dumps({"tai_engine": {"class_names": '["a"]'}, "untagged": [3]}))
     with pytest.raises(UserError, match="no list of ids"):
         read_tag_file(path)
     beside.unlink()
