@@ -33,15 +33,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
-    report = yield
-    if report.failed and collector.config.getoption("--skip-uninstalled"):
-        found = re.search(r"ModuleNotFoundError: No module named '(\w+)", str(report.longrepr))
-        if found and find_spec(found[1]) is None:
-            report.outcome = "skipped"
-            report.longrepr = (str(collector.path), 1, f"Skipped: needs {found[1]}, which is not installed")
-    return report
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--skip-uninstalled"):
+        config.pluginmanager.register(SkipUninstalled())
+
+
+class SkipUninstalled:
+    """As a plugin of its own, for pytest does not ask this file while it loads a folder's own conftest."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Iterator[None]:
+        report = yield
+        if report.failed:
+            found = re.search(r"ModuleNotFoundError: No module named '(\w+)", str(report.longrepr))
+            if found and find_spec(found[1]) is None:
+                report.outcome = "skipped"
+                report.longrepr = (str(collector.path), 1, f"Skipped: needs {found[1]}, which is not installed")
+        return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,7 +41,7 @@ def test_a_step_that_does_not_stop_is_stopped():
 
 def test_all_steps_together_take_less_than_eight_minutes_and_know_the_commands_options(tmp_path: Path):
     found = gpu.steps(tmp_path)
-    assert sum(step.seconds for step in found) <= 8 * 60 - 15
+    assert sum(step.seconds for step in found) <= gpu.ALL_SECONDS <= 8 * 60 - 15
     benches = [step for step in found if "bench" in step.arguments]
     assert {step.arguments[step.arguments.index("bench") + 1] for step in benches} == {"score", "tune", "encode"}
     for step in benches:
