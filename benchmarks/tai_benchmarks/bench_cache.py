@@ -22,7 +22,7 @@ from tai_benchmarks.cache_memory import peak_of_tagging
 from tai_benchmarks.cache_problem import find_pictures, random_prompts, write_random_model, write_store
 from tai_benchmarks.machine import environment
 from tai_benchmarks.peak_memory import NotMeasurableError
-from tai_benchmarks.protocol import ROUNDS, Candidate, Columns, Row, Timing, Value, measure, throughput_row
+from tai_benchmarks.protocol import ROUNDS, BenchRow, Candidate, Columns, Timing, Value, measure, throughput_row
 from tai_engine.decoding.decode import decode_image
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.errors import UserError, unknown_choice
@@ -89,7 +89,7 @@ def configure(*, quick: bool, **wanted: Any) -> CacheConfig:
     return CacheConfig(**(defaults | wanted), quick=quick)
 
 
-def run(config: CacheConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
+def run(config: CacheConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[BenchRow]:
     """Measure every case on the CPU and yield its rows. The store takes 100 KB of temporary disk an item.
 
     Args:
@@ -125,7 +125,7 @@ def _rows(
     baseline: str,
     unit: str,
     extra: Mapping[str, Value],
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     for name, timing in timings.items():
         yield throughput_row(BENCH, case, classes, (name, timing), (baseline, timings[baseline]), unit, extra)
 
@@ -135,7 +135,7 @@ def _rows(
 
 def random_rows(
     config: CacheConfig, store: FeatureStore, facts: Mapping[str, Value], remark: Callable[[str], None]
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """Batches of 128 items from anywhere; ``tai-first-touch`` has a store just opened test the checksums it meets."""
     generator = np.random.default_rng(0)
     count = min(RANDOM_ITEMS, config.items)
@@ -184,7 +184,7 @@ def check_reads(store: FeatureStore, positions_N: np.ndarray) -> None:
 
 def sequential_rows(
     config: CacheConfig, store: FeatureStore, facts: Mapping[str, Value], remark: Callable[[str], None]
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """The whole store in order; the raw files are read into one buffer of a batch's size, and nothing else is done."""
     remark(f"reading {store.nbytes / 1e9:.1f} GB in order")
     files = [path for name in ("coarse", "fine") for path in sorted((Path(store.path) / name).glob("c.*"))]
@@ -231,7 +231,7 @@ def retag_rows(
     folder: Path,
     facts: Mapping[str, Value],
     remark: Callable[[str], None],
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """Tags of a new vocabulary into a Parquet file: from the cache, and by decoding and encoding the pictures again."""
     pictures, kind = find_pictures(folder / "pictures", config.pictures)
     remark(f"tagging {config.items} items, and encoding {len(pictures)} {kind} pictures by RN50 of random weights")
@@ -258,7 +258,7 @@ def encode_pictures(encoder: Encoder, pictures: list[Path]) -> None:
 # Memory
 
 
-def memory_rows(config: CacheConfig, facts: Mapping[str, Value], remark: Callable[[str], None]) -> Iterator[Row]:
+def memory_rows(config: CacheConfig, facts: Mapping[str, Value], remark: Callable[[str], None]) -> Iterator[BenchRow]:
     """Peak memory of fresh processes that tag stores of different sizes; the ratio is what is left of 2 GB.
 
     Raises:
@@ -270,7 +270,7 @@ def memory_rows(config: CacheConfig, facts: Mapping[str, Value], remark: Callabl
         found = peak_of_tagging(items)
         smallest = smallest or found.peak_bytes
         peak = found.peak_bytes / 1e9
-        yield Row(
+        yield BenchRow(
             bench="cache-memory",
             case=f"tag/{items}-items",
             classes=found.classes,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from tai_benchmarks.machine import environment
-from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Columns, Row, measure, throughput_row
+from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, BenchRow, Candidate, Columns, measure, throughput_row
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.sentences.corpus import LabelledCorpus
 from tai_engine.sentences.nouns import lemmatiser, words_of
@@ -71,7 +71,7 @@ def configure(*, quick: bool, **wanted: Any) -> CorpusBenchConfig:
     return CorpusBenchConfig(**(defaults | wanted))
 
 
-def run(config: CorpusBenchConfig, remark: Callable[[str], object] = lambda _: None) -> Iterator[Row]:
+def run(config: CorpusBenchConfig, remark: Callable[[str], object] = lambda _: None) -> Iterator[BenchRow]:
     """Measure every case and yield its rows, in sentences per second.
 
     Args:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tai_benchmarks.cache_problem import find_pictures
-from tai_benchmarks.encode_contest import BASELINE, COMPUTES, Contest
+from tai_benchmarks.encode_contest import BASELINE, COMPUTES, EncodeContest
 from tai_benchmarks.machine import Limits, environment, probes, resolve_device
-from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, Candidate, Columns, Row, Value, measure, throughput_row
+from tai_benchmarks.protocol import QUICK_ROUNDS, ROUNDS, BenchRow, Candidate, Columns, Value, measure, throughput_row
 from tai_benchmarks.tables import percent
 from tai_engine.errors import UserError, unknown_choice
 
@@ -78,7 +78,7 @@ def configure(*, quick: bool, **wanted: Any) -> EncodeConfig:
     return EncodeConfig(**(defaults | wanted), quick=quick)
 
 
-def run(config: EncodeConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
+def run(config: EncodeConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[BenchRow]:
     """Measure every case and yield its rows.
 
     Args:
@@ -93,7 +93,7 @@ def run(config: EncodeConfig, remark: Callable[[str], None] = lambda _: None) ->
     facts = environment(device) | {"quick": config.quick}
     for case in config.cases:
         remark(f"{case}, {config.batch} pictures at a time: making the model")
-        contest = Contest(MODELS.get(case, _PHOTO_MODEL), config.batch, device)
+        contest = EncodeContest(MODELS.get(case, _PHOTO_MODEL), config.batch, device)
         if case == PHOTOS:
             with tempfile.TemporaryDirectory() as folder:
                 paths, kind = find_pictures(Path(folder), config.batch)
@@ -106,14 +106,14 @@ def run(config: EncodeConfig, remark: Callable[[str], None] = lambda _: None) ->
 
 
 def rows_of(
-    contest: Contest,
+    contest: EncodeContest,
     case: str,
     works: Mapping[str, Callable[[], object]],
     pictures: int,
     rounds: int,
     facts: Mapping[str, Value],
     remark: Callable[[str], None],
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """The rows of one case, each against the baseline."""
     cosines = contest.check()
     remark(f"{case}: features checked; measuring {rounds} rounds")

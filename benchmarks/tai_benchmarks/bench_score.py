@@ -19,17 +19,17 @@ from tai_benchmarks.peak_memory import NotMeasurableError
 from tai_benchmarks.protocol import (
     QUICK_ROUNDS,
     ROUNDS,
+    BenchRow,
     Candidate,
     Columns,
-    Row,
     Timing,
     Value,
     measure,
     throughput_row,
 )
-from tai_benchmarks.score_contenders import TOP_K, Contender, Judged, Remark, check, contenders
+from tai_benchmarks.score_contenders import TOP_K, Contender, Fp64Agreement, Remark, check, contenders
 from tai_benchmarks.score_memory import memory_rows
-from tai_benchmarks.score_problem import ROW_DTYPES, SHAPES, ScoreProblem, Truth, plan_items
+from tai_benchmarks.score_problem import ROW_DTYPES, SHAPES, ExactScores, ScoreProblem, plan_items
 from tai_benchmarks.tables import percent
 from tai_engine.errors import UserError, unknown_choice
 from tai_kernels.scoring import ops
@@ -100,7 +100,7 @@ def configure(*, quick: bool, **wanted: Any) -> ScoreConfig:
     return ScoreConfig(**(defaults | wanted), quick=quick)
 
 
-def run(config: ScoreConfig, remark: Remark = lambda _: None) -> Iterator[Row]:
+def run(config: ScoreConfig, remark: Remark = lambda _: None) -> Iterator[BenchRow]:
     """Measure every set and yield its rows: each candidate against ``published``, ours also against ``fastest-torch``.
 
     Last come the rows of memory (``score_memory``).
@@ -129,7 +129,7 @@ def run(config: ScoreConfig, remark: Remark = lambda _: None) -> Iterator[Row]:
         problem = ScoreProblem(SHAPES[case], items, classes, pooling, device)
         judged = check(
             contenders(problem, config.row_dtypes, config.quick),
-            Truth(problem, _CHECK_FLOPS[device.type]),
+            ExactScores(problem, _CHECK_FLOPS[device.type]),
             remark,
         )
         candidates = {c.label: Candidate(c.run, c.items) for c in judged}
@@ -153,10 +153,10 @@ def backend_in_use(device: torch.device) -> str:
 def rows_of_set(
     case: str,
     problem: ScoreProblem,
-    judged: dict[Contender, Judged],
+    judged: dict[Contender, Fp64Agreement],
     timings: dict[str, Timing],
     facts: dict[str, Value],
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """The rows of one set: every contender against ``published``, ours also against the fastest torch variant.
 
     fp32 rows are held against torch in fp32; the narrower dtypes against torch in any dtype.
@@ -189,6 +189,6 @@ def rows_of_set(
             yield throughput_row(BENCH, *own, rival, "images/s", extra | {"fastest_torch": fastest.label})
 
 
-def _fastest_torch(judged: dict[Contender, Judged], timings: dict[str, Timing], row_dtype: str) -> Contender:
+def _fastest_torch(judged: dict[Contender, Fp64Agreement], timings: dict[str, Timing], row_dtype: str) -> Contender:
     rivals = [c for c in judged if c.name.startswith("torch-") and (row_dtype != "fp32" or c.row_dtype == "fp32")]
     return max(rivals, key=lambda c: timings[c.label].throughput())

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from tai_benchmarks.machine import environment, resolve_device
 from tai_benchmarks.peak_memory import NotMeasurableError, ask_new_process, process_peak_bytes
-from tai_benchmarks.protocol import Candidate, Columns, Row, Timing, Value, measure
+from tai_benchmarks.protocol import BenchRow, Candidate, Columns, Timing, Value, measure
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.tuning import NegativeConfig, Tuner
@@ -94,7 +94,7 @@ def configure(*, quick: bool, **wanted: Any) -> TuneConfig:
     return TuneConfig(**(defaults | wanted), quick=quick)
 
 
-def run(config: TuneConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
+def run(config: TuneConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[BenchRow]:
     """Measure every case and yield its rows.
 
     Args:
@@ -128,10 +128,10 @@ def seconds_row(
     baseline: tuple[str, Timing],
     unit: str,
     extra: Mapping[str, Value],
-) -> Row:
+) -> BenchRow:
     """The row of seconds an item; the ratio is that of the medians, above 1 where the candidate is the faster."""
     seconds, reference = (np.array(timing.seconds) / timing.items for _, timing in (candidate, baseline))
-    return Row(
+    return BenchRow(
         bench=BENCH,
         case=case,
         classes=classes,
@@ -151,7 +151,7 @@ def seconds_row(
 
 def step_rows(
     config: TuneConfig, device: torch.device, facts: Mapping[str, Value], remark: Callable[[str], None]
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """A whole step each: class vectors, scores, loss, gradients, update; ours with its features read from a store."""
     problem = TuneProblem(config.classes, config.sentences, config.size, device=device)
     remark(f"a step of {config.classes} classes and {config.sentences} sentences: checking it")
@@ -257,7 +257,7 @@ def _dense(labels: list[tuple[int, ...]], classes: int) -> Tensor:
 
 def mining_rows(
     config: TuneConfig, device: torch.device, facts: Mapping[str, Value], remark: Callable[[str], None]
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """One refresh of hard negatives against one of plain torch: a product, a mask and a top-k over all sentences.
 
     The product alone (``gemm``) is what an exact search cannot do without.
@@ -327,7 +327,7 @@ def _plain_mining(strategy: HardNegatives, vectors_MD: Tensor, labels_MC: Tensor
 # Memory
 
 
-def memory_row(config: TuneConfig, facts: Mapping[str, Value], seconds: float = 3600.0) -> Row:
+def memory_row(config: TuneConfig, facts: Mapping[str, Value], seconds: float = 3600.0) -> BenchRow:
     """Peak memory of a fresh process that takes some steps; the ratio is what is left of 8 GB.
 
     Raises:
@@ -341,7 +341,7 @@ def memory_row(config: TuneConfig, facts: Mapping[str, Value], seconds: float = 
     }
     found = ask_new_process("tai_benchmarks.bench_tune", given, seconds)
     peak = found["peak_bytes"] / 1e9
-    return Row(
+    return BenchRow(
         bench="tune-memory",
         case=f"{config.memory_steps}-steps/{config.sentences}-sentences",
         classes=config.memory_classes,

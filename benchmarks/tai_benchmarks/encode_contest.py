@@ -39,7 +39,7 @@ class WrongFeaturesError(RuntimeError):
     """Our features are not those of the exact model."""
 
 
-class Contest:
+class EncodeContest:
     """One model with random weights and all who encode with it.
 
     Memory: the weights twice, and those of the fast towers.

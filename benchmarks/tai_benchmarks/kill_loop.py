@@ -89,7 +89,7 @@ class Collections:
 
 
 @dataclass
-class Tally:
+class KillTally:
     """What the kills did.
 
     Attributes:
@@ -285,7 +285,7 @@ def count_stops(pictures: Path, store: Path) -> Counter[str]:
     return Counter({stage: int(said.partition(f"'{stage}': ")[2].split(",")[0].rstrip("}") or 0) for stage in STAGES})
 
 
-def kill_loop(folder: Path, kills: int, seed: int = 0) -> Tally:
+def kill_loop(folder: Path, kills: int, seed: int = 0) -> KillTally:
     """Kill ``kills`` processes that fill or update a store, resume after each, and compare.
 
     A quarter of the kills is aimed at each of the stages in `AIMED`, and a quarter at moments drawn by chance.
@@ -308,7 +308,7 @@ def kill_loop(folder: Path, kills: int, seed: int = 0) -> Tally:
         stops = count_stops(pictures, rehearsal)
         scenarios.append((pictures, start, content_of(end), stops, time.perf_counter() - begun))
         shutil.rmtree(rehearsal)
-    tally, store = Tally(), folder / "store"
+    tally, store = KillTally(), folder / "store"
     gc.freeze()  # a collection in a child would copy what it shares with its parent
     while tally.killed.total() < kills:
         aims = (*AIMED, None)

@@ -64,7 +64,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """One result; ``as_dict`` gives the JSON object, the fields in this order and then the extra ones.
 
     Attributes:
@@ -106,7 +106,7 @@ class Row:
         return _key(self.as_dict())
 
 
-Columns = dict[str, Callable[[Row], object]]
+Columns = dict[str, Callable[[BenchRow], object]]
 """What a benchmark shows beside what all of them do: a heading and what stands below it."""
 
 
@@ -118,10 +118,10 @@ def throughput_row(
     baseline: tuple[str, Timing],
     unit: str,
     extra: Mapping[str, Value] | None = None,
-) -> Row:
+) -> BenchRow:
     """The row of items per second; the ratio is that of the medians."""
     timing, reference = candidate[1], baseline[1]
-    return Row(
+    return BenchRow(
         bench=bench,
         case=case,
         classes=classes,
@@ -198,7 +198,7 @@ def _key(row: Mapping[str, Value]) -> tuple[Value, ...]:
     return tuple(row.get(name) for name in ("bench", "case", "classes", "candidate", "baseline"))
 
 
-def record(rows: Sequence[Row], folder: Path, device: str) -> Path:
+def record(rows: Sequence[BenchRow], folder: Path, device: str) -> Path:
     """Keep rows as ``<folder>/<bench>-<device>.jsonl``, where a newer row takes the place of the older one.
 
     Rows that this run did not measure stay; the file is replaced whole. All rows must be of one bench.

@@ -10,7 +10,7 @@ import torch
 from tai_benchmarks import torch_variants
 from tai_benchmarks.machine import is_native
 from tai_benchmarks.published import published_scores
-from tai_benchmarks.score_problem import SCALE, TEMPERATURE, TOLERANCE, Inputs, ScoreProblem, Truth
+from tai_benchmarks.score_problem import SCALE, TEMPERATURE, TOLERANCE, ExactScores, Inputs, ScoreProblem
 from tai_kernels.scoring import ops
 
 TOP_K = 5
@@ -44,7 +44,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Fp64Agreement:
     """What the check against fp64 said of a contender; the bare product has nothing to be judged by."""
 
     relative_error: float | None = None
@@ -128,13 +128,13 @@ def tai(inputs: Inputs, pooling: str) -> Callable[[], ops.Scores]:
     )
 
 
-def check(all_contenders: Iterator[Contender], truth: Truth, remark: Remark) -> dict[Contender, Judged]:
+def check(all_contenders: Iterator[Contender], truth: ExactScores, remark: Remark) -> dict[Contender, Fp64Agreement]:
     """Run each contender once and hold it against fp64; those of torch that fail or are wrong are left out.
 
     Raises:
         WrongResultError: when ours is wrong.
     """
-    judged: dict[Contender, Judged] = {}
+    judged: dict[Contender, Fp64Agreement] = {}
     for contender in all_contenders:
         try:
             scores = contender.run()
@@ -146,7 +146,7 @@ def check(all_contenders: Iterator[Contender], truth: Truth, remark: Remark) -> 
             remark(f"{contender.label} is left out: {type(error).__name__}: {first_line}")
             continue
         if scores is None:
-            judged[contender] = Judged()
+            judged[contender] = Fp64Agreement()
             continue
         error_found = truth.relative_error(scores)
         if error_found > TOLERANCE[contender.row_dtype]:
@@ -155,5 +155,5 @@ def check(all_contenders: Iterator[Contender], truth: Truth, remark: Remark) -> 
                 raise WrongResultError(message)
             remark(f"{message}: it is left out")
             continue
-        judged[contender] = Judged(error_found, truth.top_k_agreement(scores, TOP_K))
+        judged[contender] = Fp64Agreement(error_found, truth.top_k_agreement(scores, TOP_K))
     return judged

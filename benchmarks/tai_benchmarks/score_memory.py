@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from tai_benchmarks.peak_memory import MemoryProblem, measure, measure_in_new_process
-from tai_benchmarks.protocol import Row, Value
+from tai_benchmarks.protocol import BenchRow, Value
 from tai_benchmarks.score_problem import SHAPES
 
 BENCH = "score-memory"
@@ -22,7 +22,7 @@ _PAGE = 4096
 
 def memory_rows(
     device: torch.device, pooling: str, row_dtypes: Sequence[str], facts: Mapping[str, Value], seconds: float = 600.0
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """A row for ``published`` and one for each row dtype of ours: MB beside inputs and outputs at the larger size.
 
     ``growth_per_similarity`` is the share of the growth: bytes more per similarity more, 4 for one fp32 copy of them.
@@ -41,7 +41,7 @@ def memory_rows(
     found = [measure(problem) for problem in problems] if on_gpu else measure_in_new_process(problems, seconds)
     similarities = [items * shape.rows * CLASSES for items in sizes]
     for (name, dtype), small, large in zip(contenders, found[::2], found[1::2], strict=True):
-        yield Row(
+        yield BenchRow(
             bench=BENCH,
             case=f"{CASE}/{pooling}/{dtype}",
             classes=CLASSES,

@@ -120,7 +120,7 @@ class ScoreProblem:
         return Inputs(*(v.to(dtype) for v in vectors))
 
 
-class Truth:
+class ExactScores:
     """The scores of some items by the published formulation in fp64, to judge candidates by.
 
     Attributes:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tai_benchmarks.protocol import Columns, Row
+from tai_benchmarks.protocol import BenchRow, Columns
 
 
 class TextTable(NamedTuple):
@@ -18,7 +18,7 @@ class TextTable(NamedTuple):
     lines: list[tuple[str, ...]]
 
 
-def tables(rows: Sequence[Row], columns: Columns) -> Iterator[TextTable]:
+def tables(rows: Sequence[BenchRow], columns: Columns) -> Iterator[TextTable]:
     """A table for each run of rows of the same benchmark, unit, number of classes and case but for its last part.
 
     A line is a candidate with its median, how far the 20th and the 80th percentile are from it on the average, and how
@@ -30,7 +30,7 @@ def tables(rows: Sequence[Row], columns: Columns) -> Iterator[TextTable]:
         columns: the benchmark's own, by heading.
     """
     for (bench, unit, classes, stem), group in itertools.groupby(rows, key=_subject):
-        lines: dict[tuple[str, str], dict[str, Row]] = {}
+        lines: dict[tuple[str, str], dict[str, BenchRow]] = {}
         for row in group:
             lines.setdefault((row.candidate, row.case), {})[row.baseline] = row
         leaves = list(dict.fromkeys(case.removeprefix(stem).lstrip("/") for _, case in lines))
@@ -56,7 +56,7 @@ def tables(rows: Sequence[Row], columns: Columns) -> Iterator[TextTable]:
         yield table
 
 
-def _subject(row: Row) -> tuple[str, str, int, str]:
+def _subject(row: BenchRow) -> tuple[str, str, int, str]:
     return row.bench, row.unit, row.classes, row.case.rpartition("/")[0] or row.case
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from tai_benchmarks.machine import environment, slug
-from tai_benchmarks.protocol import Row, Value, json_line, record
+from tai_benchmarks.protocol import BenchRow, Value, json_line, record
 from tai_benchmarks.tuning_data import Scenes, encode_scenes, scene_styles
 from tai_engine.demo.embedded_clip import load_embedded_clip
 from tai_engine.demo.recipe import INITIAL_WORDS, own_names, own_names_recipe, tuning_recipe
@@ -114,7 +114,7 @@ def problems(config: TableConfig, vocabulary: Vocabulary) -> Iterator[TuningCase
     yield TuningCase(", names unknown to the model", own_names(vocabulary), recipe, None, (recipe.negatives.strategy,))
 
 
-def run(config: TableConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[Row]:
+def run(config: TableConfig, remark: Callable[[str], None] = lambda _: None) -> Iterator[BenchRow]:
     """Encode what is not encoded, tune what is not tuned, and yield the rows of every set, the sentences' last.
 
     Args:
@@ -137,7 +137,7 @@ def _rows_of_problem(
     encoder: Encoder,
     sets: Sequence[Scenes],
     remark: Callable[[str], None],
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     remark(f"{config.sentences} sentences{problem.title}")
     folder = config.work / f"sentences-{config.sentences}-{problem.vocabulary.fingerprint}"
     cache_demo_sentences(folder, config.sentences, encoder, problem.vocabulary)
@@ -188,7 +188,7 @@ def _on_sentences(task: TuningTask, recipe: TuningConfig, prompts: PromptSet) ->
 
 def rows_of(
     items: str, classes: int, found: Mapping[str, Sequence[Mapping[Which, float]]], facts: Mapping[str, Value]
-) -> Iterator[Row]:
+) -> Iterator[BenchRow]:
     """A row for each method and kind of score: coarse alone is zero-shot CLIP or TaI, with fine it is DPT.
 
     Args:
@@ -202,7 +202,7 @@ def rows_of(
             values = [one[which] for one in seeds]
             plain = "zero-shot CLIP" if which == "coarse" else "CLIP-DPT"
             tuned = f"{'TaI' if which == 'coarse' else 'TaI-DPT'}/{name}"
-            yield Row(
+            yield BenchRow(
                 bench=BENCH,
                 case=f"{items}/{which}",
                 classes=classes,
@@ -221,9 +221,9 @@ def rows_of(
             )
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[BenchRow]) -> str:
     """Rows of all sets as Markdown: a table a set, a line for each method, mean ± standard deviation over the seeds."""
-    sets: dict[str, dict[str, dict[str, Row]]] = {}
+    sets: dict[str, dict[str, dict[str, BenchRow]]] = {}
     for row in rows:
         items, which = row.case.rsplit("/", 1)
         method, _, strategy = row.candidate.partition("/")
@@ -239,7 +239,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(parts).rstrip()
 
 
-def _cell(row: Row | None) -> str:
+def _cell(row: BenchRow | None) -> str:
     if row is None:
         return ""
     deviation = row.extra["deviation"]

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from tai_benchmarks import bench_encode, encode_contest, machine, protocol
 from tai_benchmarks.bench_encode import EncodeConfig, configure, run
-from tai_benchmarks.encode_contest import Contest, WrongFeaturesError, random_model
+from tai_benchmarks.encode_contest import EncodeContest, WrongFeaturesError, random_model
 from tai_engine.cli.bench import app
 from tai_engine.encoders.fast import resnet
 from tai_engine.errors import UserError
@@ -63,7 +63,7 @@ def test_the_operations_of_a_transformer_by_hand():
     patches = 2 * 16 * 3 * 16 * 16 * width
     attention = 2 * tokens * width * 4 * width + 2 * 2 * tokens * tokens * width
     mlp = 2 * 2 * tokens * width * 4 * width
-    contest = Contest("ViT-B-32-quickgelu", 1, CPU)
+    contest = EncodeContest("ViT-B-32-quickgelu", 1, CPU)
     assert contest.flops_per_picture() == patches + layers * (attention + mlp) + 2 * width * 24
 
 
@@ -80,14 +80,14 @@ def test_the_operations_of_a_residual_network_by_hand():
             )
     model.encode_image(torch.zeros(1, 3, 64, 64))
     assert len(convolutions) == 3 + 4 * 4
-    found = Contest("RN50-quickgelu", 1, CPU).flops_per_picture()
+    found = EncodeContest("RN50-quickgelu", 1, CPU).flops_per_picture()
     assert found == sum(convolutions) + projections + attention
 
 
 def test_all_encode_the_same_pictures(monkeypatch):
     # Where a CPU has bf16, ours would take it.
     monkeypatch.setattr(encode_contest, "resolve_precision", lambda *_: ("fp32", "fp32"))
-    contest = Contest("RN50-quickgelu", 3, CPU)
+    contest = EncodeContest("RN50-quickgelu", 3, CPU)
     works = contest.on_tensors()
     clip = works["open_clip"]()
     assert clip.shape == (3, 24)

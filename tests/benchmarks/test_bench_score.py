@@ -9,9 +9,9 @@ from tai_benchmarks import bench_score, machine, protocol, score_contenders, sco
 from tai_benchmarks.bench_score import ScoreConfig, configure, rows_of_set, run
 from tai_benchmarks.peak_memory import NotMeasurableError
 from tai_benchmarks.protocol import Timing, read_rows
-from tai_benchmarks.score_contenders import Contender, Judged, WrongResultError, check, contenders, tai
+from tai_benchmarks.score_contenders import Contender, Fp64Agreement, WrongResultError, check, contenders, tai
 from tai_benchmarks.score_memory import memory_rows
-from tai_benchmarks.score_problem import ROW_DTYPES, ScoreProblem, Shape, Truth
+from tai_benchmarks.score_problem import ROW_DTYPES, ExactScores, ScoreProblem, Shape
 from tai_engine.cli.bench import app
 from tai_engine.errors import UserError
 from tai_kernels.scoring.pooling import POOLING_MODES
@@ -35,7 +35,7 @@ def tiny(monkeypatch):
 def test_every_contender_agrees_with_fp64(pooling):
     problem = ScoreProblem(Shape(6, 32), 8, 21, pooling, CPU)
     remarks = []
-    judged = check(contenders(problem, ROW_DTYPES, True), Truth(problem, 1e12), remarks.append)
+    judged = check(contenders(problem, ROW_DTYPES, True), ExactScores(problem, 1e12), remarks.append)
     assert remarks == []
     labels = [c.label for c in judged]
     assert labels[0] == "published/fp32"
@@ -43,7 +43,7 @@ def test_every_contender_agrees_with_fp64(pooling):
     assert {"torch-prenormalised/fp32", "torch-chunked/fp32", "gemm/fp32"} <= set(labels)
     for contender, verdict in judged.items():
         if contender.name == "gemm":
-            assert verdict == Judged()
+            assert verdict == Fp64Agreement()
             continue
         assert verdict.relative_error <= score_problem.TOLERANCE[contender.row_dtype]
         # Half precision may swap two classes that are nearly equal.
@@ -70,7 +70,7 @@ def wrong(name: str) -> Contender:
 
 
 def test_what_is_wrong_is_not_timed():
-    truth = Truth(ScoreProblem(Shape(6, 32), 8, 21, "softmax", CPU), 1e12)
+    truth = ExactScores(ScoreProblem(Shape(6, 32), 8, 21, "softmax", CPU), 1e12)
     remarks = []
     assert check(iter([wrong("torch-chunked")]), truth, remarks.append) == {}
     assert len(remarks) == 1
@@ -80,7 +80,7 @@ def test_what_is_wrong_is_not_timed():
 
 
 def test_a_compiler_that_fails_is_left_out_and_said():
-    truth = Truth(ScoreProblem(Shape(6, 32), 8, 21, "softmax", CPU), 1e12)
+    truth = ExactScores(ScoreProblem(Shape(6, 32), 8, 21, "softmax", CPU), 1e12)
 
     def fail():
         raise RuntimeError("no compiler\nand a long story")
@@ -97,7 +97,7 @@ def test_rows_by_hand():
     seconds = {
         "published/fp32": 8.0, "torch-chunked/fp32": 4.0, "torch-chunked/bf16": 2.0, "tai/fp32": 1.0, "tai/fp16": 0.5,
     }  # fmt: skip
-    judged = {Contender(*label.split("/"), 8, lambda: None): Judged(1e-5, 0.75) for label in seconds}
+    judged = {Contender(*label.split("/"), 8, lambda: None): Fp64Agreement(1e-5, 0.75) for label in seconds}
     timings = {label: Timing((s,) * 3, 8) for label, s in seconds.items()}
     # flops: 2 * 8 * 5 * 16 * 10 = 12800
     timings |= {"copy": Timing((1.0,), 1e4), "gemm of fp32": Timing((1.0,), 25600.0)}

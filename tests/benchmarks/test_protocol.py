@@ -7,18 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tai_benchmarks.protocol import Candidate, Row, Timing, json_line, measure, read_rows, record, throughput_row
+from tai_benchmarks.protocol import BenchRow, Candidate, Timing, json_line, measure, read_rows, record, throughput_row
 from tai_engine.errors import UserError
 
 CPU = torch.device("cpu")
 
 
-def row(**changed) -> Row:
+def row(**changed) -> BenchRow:
     fields = {
         "bench": "b", "case": "c", "classes": 3, "candidate": "tai", "baseline": "published", "value": 2.0,
         "unit": "images/s", "p20": 1.0, "p80": 3.0, "ratio": 4.0, "extra": {"device": "d"},
     }  # fmt: skip
-    return Row(**(fields | changed))
+    return BenchRow(**(fields | changed))
 
 
 class FakeClock:

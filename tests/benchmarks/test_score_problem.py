@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tai_benchmarks.score_problem import SCALE, SHAPES, TEMPERATURE, ScoreProblem, Shape, Truth, plan_items
+from tai_benchmarks.score_problem import SCALE, SHAPES, TEMPERATURE, ExactScores, ScoreProblem, Shape, plan_items
 from tai_kernels.scoring import reference
 from tai_kernels.scoring.pooling import POOLING_MODES
 from tai_kernels.scoring.reference import Scores
@@ -54,7 +54,7 @@ def test_work_by_hand():
 @pytest.mark.parametrize("pooling", POOLING_MODES)
 def test_the_truth_is_the_kernels_definition_in_fp64(pooling):
     problem = small(pooling)
-    truth = Truth(problem, flops=1e12)
+    truth = ExactScores(problem, flops=1e12)
     assert truth.items_M.tolist() == [0, 1, 2, 3, 4, 5]
     unit = [
         torch.nn.functional.normalize(v.double(), dim=-1)
@@ -69,12 +69,12 @@ def test_the_truth_is_the_kernels_definition_in_fp64(pooling):
 
 
 def test_few_operations_leave_the_first_and_the_last_item():
-    assert Truth(small(items=50), flops=1.0).items_M.tolist() == [0, 49]
-    assert Truth(small(items=1), flops=1.0).items_M.tolist() == [0]
+    assert ExactScores(small(items=50), flops=1.0).items_M.tolist() == [0, 49]
+    assert ExactScores(small(items=1), flops=1.0).items_M.tolist() == [0]
 
 
 def test_the_error_is_a_share_of_the_largest_score():
-    truth = Truth(small(), flops=1e12)
+    truth = ExactScores(small(), flops=1e12)
     exact = truth.scores
     assert truth.relative_error(exact) == 0.0
     assert truth.top_k_agreement(exact, 3) == 1.0
@@ -89,7 +89,7 @@ def test_the_error_is_a_share_of_the_largest_score():
 
 
 def test_agreement_by_hand():
-    truth = Truth(small(), flops=1e12)
+    truth = ExactScores(small(), flops=1e12)
     reversed_ = truth.scores._replace(merged=-truth.scores.merged)
     assert truth.top_k_agreement(reversed_, 4) == 0.0  # of 9 classes the best 4 and the worst 4
     assert truth.top_k_agreement(reversed_, 5) == pytest.approx(1 / 5)
@@ -101,4 +101,4 @@ def test_a_problem_of_zeros_is_refused():
     problem.raw.fine.fill_(1.0)
     problem.raw.class_local.fill_(1.0)
     with pytest.raises(ValueError, match="do not differ"):
-        Truth(problem, flops=1e12)
+        ExactScores(problem, flops=1e12)

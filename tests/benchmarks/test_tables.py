@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tai_benchmarks.protocol import Row, read_rows
+from tai_benchmarks.protocol import BenchRow, read_rows
 from tai_benchmarks.tables import percent, plain, tables
 from tai_engine.cli.output import print_narrow_table, results
 
@@ -12,8 +12,10 @@ NAMES = ("score", "encode", "tune", "cache", "corpus")
 BENCHES = {name: import_module(f"tai_benchmarks.bench_{name}") for name in NAMES}
 
 
-def row(case: str, candidate: str, value: float = 2.0, baseline: str = "published", ratio: float = 1.0, **extra) -> Row:
-    return Row("score", case, 20, candidate, baseline, value, "images/s", 0.9 * value, 1.2 * value, ratio, extra)
+def row(
+    case: str, candidate: str, value: float = 2.0, baseline: str = "published", ratio: float = 1.0, **extra: float
+) -> BenchRow:
+    return BenchRow("score", case, 20, candidate, baseline, value, "images/s", 0.9 * value, 1.2 * value, ratio, extra)
 
 
 def test_what_is_shared_stands_in_the_title_and_two_baselines_in_one_line():
@@ -55,8 +57,8 @@ def test_tables_of_what_was_recorded_fit_into_80_columns(name, capsys, monkeypat
     rows = []
     for path in sorted(RECORDED.glob(f"{name}-*.jsonl")):
         for found in read_rows(path):
-            own = {key: found.pop(key) for key in Row.__dataclass_fields__ if key != "extra"}
-            rows.append(Row(**own, extra=found))
+            own = {key: found.pop(key) for key in BenchRow.__dataclass_fields__ if key != "extra"}
+            rows.append(BenchRow(**own, extra=found))
     assert rows
     monkeypatch.setattr(results, "width", 80)
     for table in tables(rows, BENCHES[name].TABLE):

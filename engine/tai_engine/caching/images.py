@@ -25,7 +25,7 @@ from tai_engine.store import FeatureStore, StoreSpec
 from tai_engine.store.commits import CommitRecord
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """Pictures in an order that is the same every time; `tai_engine.sources` has several."""
 
     def __iter__(self) -> Iterator[Any]:
@@ -39,7 +39,7 @@ class Source(Protocol):
         """An item to its bytes; called in other processes, so it must be possible to pickle it."""
 
 
-class Preprocess(Protocol):
+class HasPixels(Protocol):
     """What is done to a decoded picture."""
 
     @property
@@ -63,7 +63,7 @@ class ImageEncoder(EncoderIdentity, PixelEncoder, Protocol):
     """What `cache_images` needs of an encoder; `tai_engine.encoders.Encoder` has it."""
 
     @property
-    def preprocess(self) -> Preprocess:
+    def preprocess(self) -> HasPixels:
         """What pictures go through before `encode_pixels`."""
 
     def prepare_images(self) -> None:
@@ -77,7 +77,7 @@ come in any order."""
 
 
 def cache_images(
-    source: Source,
+    source: PictureSource,
     encoder: ImageEncoder,
     path: str | Path,
     *,
@@ -136,7 +136,7 @@ def image_spec(encoder: EncoderIdentity, options: CacheOptions) -> StoreSpec:
 
 
 def update_store(
-    source: Source,
+    source: PictureSource,
     spec: StoreSpec,
     path: str | Path,
     run_groups: GroupRunner,

@@ -17,7 +17,7 @@ from tai_engine.errors import UserError
 from tai_engine.files import check_place
 
 if TYPE_CHECKING:
-    from tai_benchmarks.protocol import Columns, Row
+    from tai_benchmarks.protocol import BenchRow, Columns
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
@@ -224,7 +224,7 @@ def _checkout_results() -> Path | None:
     return root / "results" if (root.parent / "pyproject.toml").is_file() else None
 
 
-def _report(rows: Iterable[Row], as_json: bool, folder: Path | None, columns: Columns) -> None:
+def _report(rows: Iterable[BenchRow], as_json: bool, folder: Path | None, columns: Columns) -> None:
     """Print rows as they come (JSON) or as tables at the end, and record what was measured.
 
     A run that is cut short or fails half-way has printed, and records, the rows that it finished.
@@ -233,7 +233,7 @@ def _report(rows: Iterable[Row], as_json: bool, folder: Path | None, columns: Co
     from tai_benchmarks.protocol import json_line, record
     from tai_benchmarks.tables import tables
 
-    done: list[Row] = []
+    done: list[BenchRow] = []
     try:
         for row in rows:
             done.append(row)

@@ -15,7 +15,7 @@ import torch
 
 from tai_engine.caching.encode_groups import encode_groups
 from tai_engine.caching.groups import SliceCallback
-from tai_engine.caching.images import ImageEncoder, Source, image_spec, update_store
+from tai_engine.caching.images import ImageEncoder, PictureSource, image_spec, update_store
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
 from tai_engine.caching.stages import Stages
 from tai_engine.decoding.decode import DecodeOptions
@@ -182,7 +182,7 @@ class PooledGroups:
 def cache_on_pool(
     make_pool: Callable[[EncodeRecipe], Any],
     recipe: EncodeRecipe,
-    source: Source,
+    source: PictureSource,
     *,
     progress: ProgressCallback | None = None,
 ) -> CacheReport:

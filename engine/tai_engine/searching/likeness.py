@@ -16,7 +16,7 @@ from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore
 
 
-class ImageEncoder(Protocol):
+class PictureEncoder(Protocol):
     """What a picture's vector needs of an encoder; `tai_engine.encoders.Encoder` has it."""
 
     space_key: str
@@ -25,7 +25,7 @@ class ImageEncoder(Protocol):
         """Features of pictures."""
 
 
-def vectors_like(names: Sequence[str], store: FeatureStore, encoder: ImageEncoder) -> Tensor:
+def vectors_like(names: Sequence[str], store: FeatureStore, encoder: PictureEncoder) -> Tensor:
     """The coarse vectors [Q, D] fp32 of pictures: of a file where there is one of that name, else of the item.
 
     Raises:
@@ -47,7 +47,7 @@ def open_picture(path: Path, decoding: Any = None) -> Image.Image:
         raise UserError(f"The picture '{path}' cannot be read ({error}): give another one.") from error
 
 
-def _vector(name: str, store: FeatureStore, encoder: ImageEncoder) -> Tensor:
+def _vector(name: str, store: FeatureStore, encoder: PictureEncoder) -> Tensor:
     if Path(name).is_file():
         picture = open_picture(Path(name), store.spec.recipe.get("decoding"))
         return encoder.encode_images([picture], [name]).coarse.float().cpu()

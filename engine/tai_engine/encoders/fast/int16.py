@@ -49,7 +49,7 @@ class Int16ResNet:
         cpu = torch.device("cpu")
         self._stem = FoldedConvolution(visual.conv1, visual.bn1, Place(torch.float32, cpu, image_size))
         self._stem2, self._stem3 = _wide(visual.conv2, visual.bn2), _wide(visual.conv3, visual.bn3)
-        stages = [[_Block(block) for block in layer] for layer in _layers(visual)]
+        stages = [[_Int16Block(block) for block in layer] for layer in _layers(visual)]
         self._early = [block for stage in stages[:_EARLY_STAGES] for block in stage]
         self._late = [block for stage in stages[_EARLY_STAGES:] for block in stage]
         self._pool = FoldedPool(visual.attnpool, torch.float32, cpu, wants_fine, without_position)
@@ -74,7 +74,7 @@ class Int16ResNet:
         return rows
 
 
-class _Block:
+class _Int16Block:
     """A bottleneck: 1x1, 3x3, 1x1, and the sum with its input."""
 
     def __init__(self, block: Bottleneck) -> None:
