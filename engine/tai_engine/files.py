@@ -232,3 +232,40 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError("unreachable")
+
+
+def create_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write ``data`` to ``path`` whole, or not at all, where nothing is; of two who try it, one succeeds.
+
+    Raises:
+        FileExistsError: if something is there.
+        UserError: when the file system refuses.
+    """
+    final = Path(path)
+    temporary = final.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        try:
+            temporary.write_bytes(data)
+            sync_file(temporary)
+            _link(temporary, final, data)
+            sync_directory(final.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _link(temporary: Path, final: Path, data: bytes) -> None:
+    """Give a file a second name, which must be free."""
+    try:
+        os.link(temporary, final)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # No hard links here: the name is still taken by one alone, but a crash may leave it with half of its content.
+        with final.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())

@@ -95,16 +95,16 @@ class CacheRun(Generic[Input]):
             return
         inputs = itertools.chain([first], inputs)
         store = self.create()
-        taken = set(store.groups())
         reserved = 0
-        for made, number in enumerate(n for n in itertools.count() if n not in taken):
+        for made, number in enumerate(store.free_groups()):
             first = next(inputs, None)
             if first is None:
                 return
             if number >= reserved:
                 # At once for all that are foreseen, since it takes some dozen writes; later ones were not foreseen.
                 foreseen = max(1, -(-self._foreseen // self.spec.group_items) - made)
-                reserved = _nth_free(taken, number, foreseen) + 1
+                free = (group for group in store.free_groups() if group >= number)
+                reserved = next(itertools.islice(free, foreseen - 1, None)) + 1
                 store.reserve(reserved)
             rest = itertools.islice(inputs, self.spec.group_items - 1)
             yield GroupTask(number, self._noting(number, itertools.chain([first], rest)))
@@ -153,9 +153,3 @@ class CacheRun(Generic[Input]):
                 self.store.delete(missing)
         self.counter.missing(len(missing), len(missing) if delete else 0)
         return self.counter.report()
-
-
-def _nth_free(taken: set[int], first: int, count: int) -> int:
-    """The last of ``count`` numbers from ``first`` on that are not taken."""
-    free = (number for number in itertools.count(first) if number not in taken)
-    return next(itertools.islice(free, count - 1, None))

@@ -150,7 +150,7 @@ class PreparedOnce:
     def prepare_group(self, group: int, items: Sequence[StoredItem], batches: Sequence[FeatureBatch]) -> CommitRecord:
         """See `FeatureStore.prepare_group`; of a committed group the record that it has."""
         if self._files.exists(record_name(group)):
-            return read_record(self._files, group)
+            return read_record(self._files, self.spec, group)
         return self._store.prepare_group(group, items, batches)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from zarr.abc.store import Store
@@ -17,10 +17,20 @@ METADATA = "zarr.json"
 
 
 class StoreFiles(ABC):
-    """The files of one store, by name. Nothing is held in memory but what a call returns."""
+    """The files of one store, by name. Nothing is held in memory but what a call returns.
+
+    Attributes:
+        is_local: whether the files lie in a folder, so that `local_path` leads to them.
+        what: what lies here, for messages.
+        fence: called before every change; raises where another process may have taken the place over by now (see
+            `tai_engine.store.lock.hold_lock`).
+    """
 
     is_local: bool
-    """Whether the files lie in a folder, so that `local_path` leads to them."""
+
+    def __init__(self, what: str = "store") -> None:
+        self.what = what
+        self.fence: Callable[[], None] = lambda: None
 
     @abstractmethod
     def __str__(self) -> str:
@@ -77,21 +87,53 @@ class StoreFiles(ABC):
             OSError: if the place cannot be looked at.
         """
 
-    @abstractmethod
     def write(self, name: str, data: bytes | str) -> None:
-        """Write a file, durable and whole, or not at all; text as UTF-8.
+        """Write a file, durable and whole, or not at all; text as UTF-8. What is there is replaced.
 
         Raises:
-            UserError: if the place refuses.
+            UserError: if the place refuses, or the fence does.
         """
+        self.fence()
+        self._write(name, _as_bytes(data))
 
-    @abstractmethod
+    def create(self, name: str, data: bytes | str) -> None:
+        """The same for a file that is not there yet; of two who try it, one succeeds.
+
+        One whose reply was lost on the way has succeeded if its own content is found.
+
+        Raises:
+            FileExistsError: if there is a file with another content.
+            UserError: if the place refuses, or the fence does.
+        """
+        self.fence()
+        self._create(name, _as_bytes(data))
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is fine.
 
         Raises:
             OSError: if the place refuses.
+            UserError: if the fence does.
         """
+        self.fence()
+        self._remove(name)
+
+    def take_back(self, name: str) -> None:
+        """Remove a file that this process has just made, and that no other may have, whatever the fence says.
+
+        Raises:
+            OSError: if the place refuses.
+        """
+        self._remove(name)
+
+    @abstractmethod
+    def _write(self, name: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _create(self, name: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _remove(self, name: str) -> None: ...
 
     @abstractmethod
     def sync(self, names: Iterable[str]) -> None:
@@ -116,3 +158,7 @@ class StoreFiles(ABC):
     @abstractmethod
     def local_path(self, name: str = "") -> Path | None:
         """The path of a file, None at an address."""
+
+
+def _as_bytes(data: bytes | str) -> bytes:
+    return data.encode("utf-8") if isinstance(data, str) else data

@@ -3,6 +3,7 @@ are chunks of which group."""
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 from collections.abc import Container, Iterator
@@ -18,7 +19,15 @@ from zarr.storage import LocalStore, MemoryStore
 
 from tai_engine.errors import UserError
 from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.commits import HIDDEN, RECORDS, CommitRecord, read_hidden, record_groups, record_name
+from tai_engine.store.commits import (
+    HIDDEN,
+    RECORDS,
+    CommitRecord,
+    read_hidden,
+    record_groups,
+    record_name,
+)
+from tai_engine.store.damage import DamagedDescriptionError, unreadable
 from tai_engine.store.spec import ATTRIBUTE, CHECKSUM_BYTES, HASH_BYTES, StoreSpec
 
 # Without this, chunks of nothing but zeros are left out, and a lost one could not be told from them.
@@ -110,7 +119,7 @@ def open_group(files: StoreFiles) -> tuple[zarr.Group, dict[str, Any] | None]:
     """
     try:
         is_there = files.exists(METADATA)
-        is_nothing = not is_there and not files.names() and files.is_free()
+        is_nothing = not is_there and files.is_free()
     except OSError as error:
         raise UserError(f"The store {files} cannot be read ({error.strerror or error}); check the path.") from error
     if is_nothing:
@@ -123,15 +132,46 @@ def open_group(files: StoreFiles) -> tuple[zarr.Group, dict[str, Any] | None]:
         group = zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=False)
         attributes: Any = group.attrs.asdict().get(ATTRIBUTE)
     except Exception as error:  # zarr raises whatever its parsing of JSON raises
-        raise UserError(
-            f"The store {files} is damaged: {files}/{METADATA} cannot be read ({error}); "
-            "copy the whole store again or make it anew."
-        ) from error
+        _require_bytes(files, METADATA)
+        message = (
+            f"The store {files} is damaged: {files}/{METADATA} makes no sense ({error}); copy the whole store again or "
+            "make it anew."
+        )
+        raise DamagedDescriptionError(message, METADATA, str(error)) from error
     return group, attributes if isinstance(attributes, dict) else None
 
 
-def open_array(group: zarr.Group, name: str, layout: ArrayLayout) -> zarr.Array[Any]:
-    """Open one array; raises whatever zarr's parsing of JSON raises, or TypeError for another layout."""
+def open_array(files: StoreFiles, group: zarr.Group, name: str, layout: ArrayLayout) -> zarr.Array[Any]:
+    """Open one array.
+
+    Raises:
+        DamagedDescriptionError: if its description is missing, damaged or of another layout.
+        UserError: if it cannot be read.
+    """
+    try:
+        return _open_array(group, name, layout)
+    except Exception as error:  # zarr raises whatever its parsing of JSON raises
+        file = f"{name}/{METADATA}"
+        _require_bytes(files, file)
+        what = f"{type(error).__name__}: {error}"
+        raise DamagedDescriptionError(f"{files}/{file} is missing or damaged ({what}).", file, what) from error
+
+
+def _require_bytes(files: StoreFiles, name: str) -> None:
+    """Refuse to call a file damaged that cannot be read.
+
+    Raises:
+        UserError: if it is there, and cannot be read.
+    """
+    try:
+        files.read(name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unreadable(files, name, error) from error
+
+
+def _open_array(group: zarr.Group, name: str, layout: ArrayLayout) -> zarr.Array[Any]:
     array = group[name]
     if not isinstance(array, zarr.Array) or array.chunks != layout.chunks:
         raise TypeError(f"it is not an array in chunks of {layout.chunks}")
@@ -140,14 +180,18 @@ def open_array(group: zarr.Group, name: str, layout: ArrayLayout) -> zarr.Array[
     return array.with_config(_ARRAY_CONFIG)
 
 
-def wrong_descriptions(spec: StoreSpec, group: zarr.Group) -> dict[str, str]:
-    """What is wrong with the ``zarr.json`` of each array that cannot be opened, by name."""
+def wrong_descriptions(files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> dict[str, str]:
+    """What is wrong with the ``zarr.json`` of each array that cannot be opened, by name.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
     found = {}
     for name, layout in array_layouts(spec).items():
         try:
-            open_array(group, name, layout)
-        except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
+            open_array(files, group, name, layout)
+        except DamagedDescriptionError as error:
+            found[name] = error.what
     return found
 
 
@@ -208,9 +252,17 @@ class ChunkFiles:
         """Bytes of the chunks that a group must have.
 
         Raises:
-            OSError: FileNotFoundError if one of them is missing.
+            OSError: FileNotFoundError if one of them is missing, or is not of the length that it must have.
         """
-        return sum(self._files.size(name) for array in self.arrays for name in self.of_group(array, record))
+        total = 0
+        for array in self.arrays:
+            wanted = self.bytes(array)
+            for name in self.of_group(array, record):
+                size = self._files.size(name)
+                if size != wanted and (wanted is not None or size == 0):
+                    raise FileNotFoundError(errno.ENOENT, f"it has {size} bytes, not {wanted or 'some'}", name)
+                total += size
+        return total
 
     def remove_groups(self, groups: Container[int]) -> None:
         """Remove all chunks of some groups.

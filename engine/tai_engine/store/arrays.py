@@ -8,9 +8,11 @@ Shape legend: T rows, D embedding size.
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,10 +20,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from tai_engine.errors import UserError
 from tai_engine.store.abstract_files import METADATA, StoreFiles
 from tai_engine.store.array_layout import ROW_ARRAYS, SEPARATOR, array_layouts, open_array
-from tai_engine.store.commits import DamagedGroupError
+from tai_engine.store.damage import DamagedDescriptionError, DamagedGroupError, unreadable
 from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
 from tai_engine.store.spec import StoreSpec
 
@@ -44,11 +45,13 @@ class StoreArrays:
 
     def _open(self, name: str) -> zarr.Array[Any]:
         try:
-            return open_array(self._group, name, self._layouts[name])
-        except Exception as error:
-            raise UserError(
-                f"The store {self._files} is cut short: {name}/zarr.json is missing or damaged ({error}); "
-                f"run `tai verify {self._files} --repair`, or copy the whole store again."
+            return open_array(self._files, self._group, name, self._layouts[name])
+        except DamagedDescriptionError as error:
+            raise DamagedDescriptionError(
+                f"The store {self._files} is cut short: {error.file} is missing or damaged ({error.what}); "
+                f"run `tai verify {self._files} --repair`, or copy the whole store again.",
+                error.file,
+                error.what,
             ) from error
 
     def _is_plain(self, array: zarr.Array[Any]) -> bool:
@@ -118,6 +121,8 @@ class StoreArrays:
             group = error.number * self._arrays[name].chunks[0] // self._group_length(name)
             what = f"the chunk {self._chunk_name(name, error.number)} {error}"
             raise DamagedGroupError(self._files, group, what) from error
+        except OSError as error:
+            raise unreadable(self._files, os.path.relpath(error.filename or name, str(self._files)), error) from error
 
     def _require_length(self, name: str, start: int, stop: int) -> None:
         length = self._arrays[name].shape[0]
@@ -134,16 +139,25 @@ class StoreArrays:
             values = np.asarray(array[start:stop])
         except MemoryError:
             raise
-        except Exception as error:  # codecs raise whatever they raise; all of it means damage
-            bad = [self._chunk_name(name, index) for index in chunks if not self._is_readable(name, index)]
-            what = f"the chunk {', '.join(bad) or name} cannot be read: {error}"
+        except Exception as error:  # of the place or of a codec, which both raise whatever they raise
+            bad = [self._chunk_name(name, index) for index in chunks if self._is_damaged(name, index)]
+            if not bad:
+                cause = error if isinstance(error, OSError) else OSError(errno.EIO, f"{type(error).__name__}: {error}")
+                raise unreadable(self._files, name, cause) from error
+            what = f"the chunk {', '.join(bad)} is damaged: {error}"
             raise DamagedGroupError(self._files, group, what) from error
         for index in chunks:
             first = values[max(0, index * length - start)]
             # Zarr takes a missing chunk for zeros.
-            if not np.any(first) and not self._files.exists(self._chunk_name(name, index)):
+            if not np.any(first) and not self._exists(self._chunk_name(name, index)):
                 raise DamagedGroupError(self._files, group, f"the chunk {self._chunk_name(name, index)} is missing")
         return values
+
+    def _exists(self, chunk: str) -> bool:
+        try:
+            return self._files.exists(chunk)
+        except OSError as error:
+            raise unreadable(self._files, chunk, error) from error
 
     def _read_runs_by_zarr(self, name: str, starts: Sequence[int], lengths: Sequence[int], out: np.ndarray) -> None:
         """One read for each run, and one for all short runs that lie in the same chunk."""
@@ -172,6 +186,7 @@ class StoreArrays:
         Raises:
             OSError, UserError: when the file system refuses.
         """
+        self._files.fence()
         if name in self._plain:
             self._plain[name].forget(start, start + len(values))
         if start + len(values) > self._arrays[name].shape[0]:
@@ -188,6 +203,10 @@ class StoreArrays:
     def length(self, name: str) -> int:
         """Entries that an array reaches to."""
         return int(self._arrays[name].shape[0])
+
+    def groups_begun(self) -> int:
+        """How many groups the arrays reach to, whole or not."""
+        return max(-(-self.length(name) // max(1, self._group_length(name))) for name in self._arrays)
 
     def is_reserved(self, groups: int) -> bool:
         """Whether every array is long enough for the groups below this number."""
@@ -229,16 +248,14 @@ class StoreArrays:
             written += len(chunk["fine"])
         return written
 
-    def sync(self, group: int) -> int:
-        """Make the chunks of a group durable; returns their size in bytes.
+    def sync(self, group: int) -> None:
+        """Make the chunks of a group durable.
 
         Raises:
             OSError: when the file system refuses.
         """
-        chunks = list(self.group_chunks(group))
         # The folders of all arrays too: chunks of an earlier attempt were removed from them.
-        self._files.sync([*chunks, *(f"{name}/{METADATA}" for name in self._arrays)])
-        return sum(map(self._files.size, chunks))
+        self._files.sync([*self.group_chunks(group), *(f"{name}/{METADATA}" for name in self._arrays)])
 
     def group_chunks(self, group: int) -> Iterator[str]:
         """Names of the chunk files that there are in a group's part of the arrays."""
@@ -255,13 +272,29 @@ class StoreArrays:
     def _chunk_name(self, name: str, index: int) -> str:
         return f"{name}/c.{index}" + ".0" * (self._arrays[name].ndim - 1)
 
-    def _is_readable(self, name: str, index: int) -> bool:
+    def _is_damaged(self, name: str, index: int) -> bool:
+        """Whether a chunk is missing, or its bytes are there and not what was written.
+
+        Raises:
+            UserError: if its bytes cannot be had.
+        """
+        chunk = self._chunk_name(name, index)
+        try:
+            self._files.read(chunk)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise unreadable(self._files, chunk, error) from error
         array = self._arrays[name]
         try:
             array[index * array.chunks[0] : (index + 1) * array.chunks[0]]
+        except MemoryError:
+            raise
+        except OSError:
+            return False  # its bytes were there a moment ago
         except Exception:
-            return False
-        return True
+            return True
+        return False
 
 
 def _whole_chunks(pieces: Iterable[Mapping[str, np.ndarray]], chunk_rows: int) -> Iterator[dict[str, np.ndarray]]:

@@ -17,7 +17,8 @@ from torch import Tensor
 from tai_engine.errors import UserError
 from tai_engine.store.array_layout import open_group
 from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import DamagedGroupError, read_summaries
+from tai_engine.store.commits import read_summaries
+from tai_engine.store.damage import DamagedGroupError
 from tai_engine.store.group import StoredGroup
 from tai_engine.store.inventory import IdSet, Inventory
 from tai_engine.store.labels import add_digests, content_of
@@ -49,7 +50,7 @@ class StoreCatalogue:
         self.created = str((attributes or {}).get("created", ""))
         self.unknown_parts = unknown_parts(attributes or {})
         self._arrays = StoreArrays(self._files, self.spec, group)
-        self._records = read_summaries(self._files)
+        self._records = read_summaries(self._files, self.spec)
 
     def __len__(self) -> int:
         """Items of all committed groups, failed ones included, deleted ones not."""

@@ -7,29 +7,19 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from tai_engine.errors import UserError
 from tai_engine.store.abstract_files import METADATA, StoreFiles
+from tai_engine.store.damage import DamagedDescriptionError, DamagedRecordError, unreadable
+from tai_engine.store.spec import StoreSpec
 
 RECORDS = "commits"
 HIDDEN = f"{RECORDS}/hidden.json"
 """Says which groups do not exist although they may have records; see `read_hidden`."""
-_ADVICE = "run `tai verify {store} --repair`, then run the same `tai cache` command again to redo its items"
 _RECORD = re.compile(r"\d{8,}\.json")
-
-
-class DamagedGroupError(UserError):
-    """A committed group cannot be read.
-
-    Attributes:
-        what: what is wrong with it.
-    """
-
-    def __init__(self, store: StoreFiles, group: int, what: str) -> None:
-        super().__init__(f"Group {group} of the store {store} is damaged ({what}); {_ADVICE.format(store=store)}.")
-        self.what = what
 
 
 @dataclass(frozen=True)
@@ -80,40 +70,90 @@ def record_name(group: int) -> str:
     return f"{RECORDS}/{group:08d}.json"
 
 
-def write_record(store: StoreFiles, record: CommitRecord) -> None:
+def create_record(store: StoreFiles, record: CommitRecord) -> None:
     """Commit a group: the record appears whole and durable, or not at all.
+
+    Raises:
+        UserError: when the file system refuses, or if another process has committed a group of this number.
+    """
+    try:
+        store.create(record_name(record.group), _as_text(record))
+    except FileExistsError as error:
+        raise UserError(
+            f"Group {record.group} of the store {store} was committed by another process; wait for it, then run the "
+            "same command again to go on."
+        ) from error
+
+
+def replace_record(store: StoreFiles, record: CommitRecord) -> None:
+    """Change the record of a committed group.
 
     Raises:
         UserError: when the file system refuses.
     """
+    store.write(record_name(record.group), _as_text(record))
+
+
+def _as_text(record: CommitRecord) -> str:
     values = {name: value for name, value in asdict(record).items() if value is not None and value != ()}
-    store.write(record_name(record.group), json.dumps(values, ensure_ascii=False) + "\n")
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-def read_record(store: StoreFiles, group: int) -> CommitRecord:
-    """The record of a group.
+def read_record(store: StoreFiles, spec: StoreSpec, group: int) -> CommitRecord:
+    """The record of a group, validated as a whole.
 
     Raises:
-        UserError: if it is damaged.
+        DamagedRecordError: if it is missing or damaged.
+        UserError: if it cannot be read, which says nothing about it.
     """
     name = record_name(group)
     try:
-        values = json.loads(store.read(name).decode("utf-8"))
-        failed = {int(slot): str(reason) for slot, reason in values["failed"].items()}
-        numbers = {name: int(values[name]) for name in ("group", "items", "done", "first_row", "rows", "bytes")}
-        if numbers["group"] != group or numbers["done"] + len(failed) != numbers["items"]:
-            raise ValueError("its numbers do not fit together")
-        digest = values.get("digest")
-        if digest is not None and not re.fullmatch(r"[0-9a-f]{32}", digest):
-            raise ValueError("its digest is not one")
-        deleted = tuple(map(int, values.get("deleted", ())))
-        if any(a >= b for a, b in itertools.pairwise((-1, *deleted, numbers["items"]))):
-            raise ValueError("its deleted slots do not rise within its items")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"The commit record {store}/{name} is damaged ({error}); {_ADVICE.format(store=store)}."
-        ) from error
+        data = store.read(name)
+    except FileNotFoundError as error:
+        raise DamagedRecordError(store, name, "there is no such file") from error
+    except OSError as error:
+        raise unreadable(store, name, error) from error
+    try:
+        record = _parsed(json.loads(data.decode("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DamagedRecordError(store, name, f"{type(error).__name__}: {error}") from error
+    wrong = next(_contradictions(record, spec, group), None)
+    if wrong is not None:
+        raise DamagedRecordError(store, name, wrong)
+    return record
+
+
+def _parsed(values: dict[str, Any]) -> CommitRecord:
+    numbers = {name: values[name] for name in ("group", "items", "done", "first_row", "rows", "bytes")}
+    deleted = tuple(values.get("deleted", ()))
+    for number in (*numbers.values(), *deleted):
+        if type(number) is not int:
+            raise TypeError(f"{number!r} is not a whole number")
+    failed = {int(slot): str(reason) for slot, reason in values["failed"].items()}
+    digest = values.get("digest")
+    if digest is not None and not re.fullmatch(r"[0-9a-f]{32}", digest):
+        raise ValueError("its digest is not one")
     return CommitRecord(**numbers, failed=failed, digest=digest, deleted=deleted)
+
+
+def _contradictions(record: CommitRecord, spec: StoreSpec, group: int) -> Iterator[str]:
+    """What a record says that cannot be in a store of this spec."""
+    if record.group != group:
+        yield f"it is of group {record.group}"
+    if not 0 < record.items <= spec.group_items:
+        yield f"it has {record.items} items, and a group 1 to {spec.group_items}"
+    if record.done + len(record.failed) != record.items:
+        yield f"{record.done} done and {len(record.failed)} failed items are not {record.items}"
+    if not 0 <= record.rows <= spec.rows_per_item_max * record.done:
+        yield f"it has {record.rows} fine rows, and {record.done} items up to {spec.rows_per_item_max} each"
+    if record.first_row != group * spec.group_rows:
+        yield f"its first row is {record.first_row}, not {group * spec.group_rows}"
+    if record.bytes <= 0:
+        yield f"its chunks have {record.bytes} bytes"
+    if any(not 0 <= slot < record.items for slot in record.failed):
+        yield "a failed item lies outside its slots"
+    if any(a >= b for a, b in itertools.pairwise((-1, *record.deleted, record.items))):
+        yield "its deleted slots do not rise within its items"
 
 
 def record_groups(store: StoreFiles) -> list[int]:
@@ -126,11 +166,13 @@ def record_groups(store: StoreFiles) -> list[int]:
         names = store.names(RECORDS)
         if METADATA not in names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UserError(
-            f"The store {store} is cut short: its folder {RECORDS} cannot be read ({error.strerror or error}); "
-            "copy the whole store again or make it anew."
+            f"The store {store} is cut short: its folder {RECORDS} is not there; copy the whole store again or make it "
+            "anew."
         ) from error
+    except OSError as error:
+        raise unreadable(store, RECORDS, error) from error
     return sorted(int(name.removesuffix(".json")) for name in names if _RECORD.fullmatch(name))
 
 
@@ -141,17 +183,21 @@ def read_hidden(store: StoreFiles) -> range:
     replacing that file, the old ones are. The next writer removes what is hidden, and the file after it.
 
     Raises:
-        UserError: if the file is damaged.
+        DamagedDescriptionError: if the file is damaged.
+        UserError: if it cannot be read.
     """
     try:
-        values = json.loads(store.read(HIDDEN))
-        return range(int(values["first"]), int(values["stop"]))
+        data = store.read(HIDDEN)
     except FileNotFoundError:
         return range(0)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"The file {store}/{HIDDEN} is damaged ({error}); run `tai verify {store} --repair` to be without it."
-        ) from error
+    except OSError as error:
+        raise unreadable(store, HIDDEN, error) from error
+    try:
+        values = json.loads(data)
+        return range(int(values["first"]), int(values["stop"]))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        message = f"The file {store}/{HIDDEN} is damaged ({error}); run `tai verify {store} --repair` to be without it."
+        raise DamagedDescriptionError(message, HIDDEN, str(error)) from error
 
 
 def write_hidden(store: StoreFiles, groups: range) -> None:
@@ -163,7 +209,7 @@ def write_hidden(store: StoreFiles, groups: range) -> None:
     store.write(HIDDEN, json.dumps({"first": groups.start, "stop": groups.stop}) + "\n")
 
 
-def read_summaries(store: StoreFiles) -> dict[int, CommitRecord]:
+def read_summaries(store: StoreFiles, spec: StoreSpec) -> dict[int, CommitRecord]:
     """The records of all groups that exist, in order and without their reasons: about 200 bytes of memory per group,
     and 8 for each item that was deleted.
 
@@ -172,4 +218,4 @@ def read_summaries(store: StoreFiles) -> dict[int, CommitRecord]:
     """
     # The list first: a group that is hidden later was there when it was made.
     groups, hidden = record_groups(store), read_hidden(store)
-    return {group: read_record(store, group).summary() for group in groups if group not in hidden}
+    return {group: read_record(store, spec, group).summary() for group in groups if group not in hidden}

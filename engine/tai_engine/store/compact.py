@@ -19,7 +19,7 @@ from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
 from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.array_layout import ChunkFiles
-from tai_engine.store.commits import CommitRecord, read_summaries, write_hidden, write_record
+from tai_engine.store.commits import HIDDEN, CommitRecord, create_record, read_hidden, read_summaries, write_hidden
 from tai_engine.store.feature_store import FeatureStore
 from tai_engine.store.lease import StoreLock
 from tai_engine.store.lock import hold_lock
@@ -74,11 +74,11 @@ def compact_store(store: str | Path, progress: Callable[[int, int], None] | None
     filled = FeatureStore.open(store)
     files = open_files(store)
     with hold_lock(files) as lock, filled.writing_under(lock):
-        before = read_summaries(files)
+        before = read_summaries(files, filled.spec)
         moving = _groups_to_move(list(before.values()), filled.spec.group_items)
         if moving:
             _move(filled, files, lock, moving, progress)
-        after = read_summaries(files)
+        after = read_summaries(files, filled.spec)
     return CompactReport(
         path=str(files),
         items=sum(map(_live_items, after.values())),
@@ -115,18 +115,26 @@ def _move(
     """Move all items of some groups, the last ones of the store, to new groups."""
     old = range(moving[0].group, moving[-1].group + 1)
     count = -(-sum(map(_live_items, moving)) // store.spec.group_items)
-    new = _place_for(count, old, store.groups())
+    new = _place_for(count, old, store.groups(), lock.first_group)
     chunks = ChunkFiles(files, store.spec)
     try:
         write_hidden(files, new)
         for group, (items, batches) in zip(new, _refilled(store, [record.group for record in moving]), strict=True):
             record = store.prepare_group(group, items, batches)
             lock.check()
-            write_record(files, record)
+            create_record(files, record)
+            lock.check()
             if progress is not None:
                 progress(group - new.start + 1, count)
         lock.check()
         write_hidden(files, old)
+        try:
+            lock.check()
+        except UserError:
+            # This process slept between the two, and another one has removed the new groups by now.
+            if read_hidden(files) == old:
+                files.take_back(HIDDEN)
+            raise
         chunks.remove_hidden()
     except BaseException as error:
         # Whichever groups are hidden at this moment are those to be removed. If even that fails, the next writer does.
@@ -138,11 +146,12 @@ def _move(
         raise
 
 
-def _place_for(count: int, old: range, groups: Sequence[int]) -> range:
+def _place_for(count: int, old: range, groups: Sequence[int], first: int) -> range:
     """Where the new groups go, so that the order of the store stays: right before the old ones if there is a gap, as an
-    earlier compaction leaves it, else behind them."""
-    gap = range(max((group + 1 for group in groups if group < old.start), default=0), old.start)
-    start = gap.start if len(gap) >= count else old.stop
+    earlier compaction leaves it, else behind them; nowhere before ``first``."""
+    gap = range(max((group + 1 for group in groups if group < old.start), default=first), old.start)
+    gap = range(max(gap.start, first), gap.stop)
+    start = gap.start if len(gap) >= count else max(old.stop, first)
     return range(start, start + count)
 
 

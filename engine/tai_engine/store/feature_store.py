@@ -7,6 +7,7 @@ written whole and then committed by one record; a group without its record does 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,10 +19,11 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
 from tai_engine.store.array_layout import ChunkFiles, create_arrays
-from tai_engine.store.commits import HIDDEN, CommitRecord, read_record, record_name, write_record
+from tai_engine.store.commits import HIDDEN, CommitRecord, create_record, read_record, record_name, replace_record
+from tai_engine.store.damage import unreadable
 from tai_engine.store.group import check_group, fine_columns, group_columns
 from tai_engine.store.labels import content_of, contents_digest, subtract_digest
-from tai_engine.store.lock import StoreLock, hold_lock
+from tai_engine.store.lock import StoreLock, fenced, hold_lock
 from tai_engine.store.reader import StoreReader
 from tai_engine.store.rows import Positions
 from tai_engine.store.spec import StoredItem, StoreSpec
@@ -94,9 +96,17 @@ class FeatureStore(StoreReader):
         except OSError as error:
             raise UserError(f"The folder {path} cannot be read ({error.strerror or error}); check the path.") from error
 
+    def free_groups(self) -> Iterator[int]:
+        """The numbers of no committed group, rising: where the next ones go, or damaged ones are made again.
+
+        Within `writing`, those are left out that another writer may still be at work on that has lost the right to it.
+        """
+        first = 0 if self._lock is None else self._lock.first_group
+        return (group for group in itertools.count(first) if group not in self._records)
+
     def next_group(self) -> int:
-        """The lowest number of no committed group: where the next one goes, or a damaged one is made again."""
-        return next(group for group in range(len(self._records) + 1) if group not in self._records)
+        """The first of `free_groups`."""
+        return next(self.free_groups())
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[FeatureStore]:
@@ -125,8 +135,11 @@ class FeatureStore(StoreReader):
             if self.spec != spec:
                 raise UserError(f"The store {self.path} was replaced by another one; run the same command again.")
             self._forget_items()
-            self._remove_hidden()
-            yield self
+            with fenced(self._files, lock):
+                if lock.must_skip_groups:
+                    lock.keep_out_of(max(self._arrays.groups_begun(), *(group + 1 for group in (-1, *self._records))))
+                self._remove_hidden()
+                yield self
         finally:
             self._lock = None
 
@@ -189,23 +202,26 @@ class FeatureStore(StoreReader):
         digest = contents_digest(content_of(i.id, i.text, i.labels) for i in items) if spec.has_text else None
         first_row, rows = group * spec.group_rows, 0
         with self._undone_on_failure(group):
+            self._check_lock()
             # Whatever an earlier, uncommitted attempt left must not mingle with this one.
             self._remove_chunks(group)
             for name, values in columns.items():
                 self._arrays.write(name, group * spec.group_items, values)
             if spec.has_fine:
                 rows = self._arrays.write_rows(first_row, (fine_columns(spec, batch) for batch in batches))
-            size = self._arrays.sync(group)
-        return CommitRecord(
-            group=group,
-            items=len(items),
-            done=sum(item.status == "done" for item in items),
-            first_row=first_row,
-            rows=rows,
-            bytes=size,
-            failed={slot: item.reason or "" for slot, item in enumerate(items) if item.status == "failed"},
-            digest=digest,
-        )
+            self._arrays.sync(group)
+            record = CommitRecord(
+                group=group,
+                items=len(items),
+                done=sum(item.status == "done" for item in items),
+                first_row=first_row,
+                rows=rows,
+                bytes=0,
+                failed={slot: item.reason or "" for slot, item in enumerate(items) if item.status == "failed"},
+                digest=digest,
+            )
+            # Measured as they lie there now, so that what got lost on the way is never committed.
+            return replace(record, bytes=self._chunk_files.total_bytes(record))
 
     def commit_group(self, record: CommitRecord) -> None:
         """Commit a group that `prepare_group` wrote, here or elsewhere.
@@ -219,10 +235,14 @@ class FeatureStore(StoreReader):
         self._held_lock()
         if record.group in self._records:
             raise ValueError(f"group {record.group} is committed already")
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if self._chunk_files.total_bytes(record) == record.bytes:
                 self._commit(record)
                 return
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise unreadable(self._files, record_name(record.group), error) from error
         raise UserError(
             f"The chunks of group {record.group} of the store {self.path} are not those that were prepared: something "
             "else removed or replaced them; run the same command again to redo its items."
@@ -259,7 +279,7 @@ class FeatureStore(StoreReader):
         return count
 
     def _delete_slots(self, group: int, slots: list[int]) -> int:
-        record = read_record(self._files, group)
+        record = read_record(self._files, self.spec, group)
         new = sorted(set(slots) - set(record.deleted))
         if not new:
             return 0
@@ -270,15 +290,21 @@ class FeatureStore(StoreReader):
             digest = subtract_digest(digest, gone)
         record = replace(record, deleted=tuple(sorted((*record.deleted, *new))), digest=digest)
         self._held_lock().check()
-        write_record(self._files, record)
+        replace_record(self._files, record)
         self._records[group] = record.summary()
         return len(new)
 
     def _commit(self, record: CommitRecord) -> None:
-        # If the store was taken over, the chunks may be the other process's by now and stay.
-        self._held_lock().check()
+        lock = self._held_lock()
         with self._undone_on_failure(record.group):
-            write_record(self._files, record)
+            lock.check()
+            create_record(self._files, record)
+        try:
+            lock.check()
+        except UserError:
+            # This process slept between the two, and another one may have made the same items again by now.
+            self._files.take_back(record_name(record.group))
+            raise
         self._records[record.group] = record.summary()
         self._forget_items()
 
@@ -286,6 +312,11 @@ class FeatureStore(StoreReader):
         if self._lock is None:
             raise RuntimeError("a store is changed within `with store.writing():` only")
         return self._lock
+
+    def _check_lock(self) -> None:
+        """Whoever prepares groups for the holder of the lock has none to look at: its groups are its own for good."""
+        if self._lock is not None:
+            self._lock.check()
 
     def _require_place(self, group: int) -> None:
         """Who holds the lock lengthens arrays as it goes; all others find them long enough."""
@@ -301,6 +332,7 @@ class FeatureStore(StoreReader):
             yield
         except BaseException as error:
             with contextlib.suppress(OSError, UserError):
+                self._check_lock()
                 if not self._files.exists(record_name(group)):
                     self._remove_chunks(group)
             if isinstance(error, OSError):

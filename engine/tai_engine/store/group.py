@@ -14,7 +14,8 @@ import torch
 from tai_engine.features import FeatureBatch, quantise_rows
 from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import CommitRecord, DamagedGroupError, read_record
+from tai_engine.store.commits import CommitRecord, read_record
+from tai_engine.store.damage import DamagedGroupError
 from tai_engine.store.labels import pack_labels, unpack_labels
 from tai_engine.store.spec import (
     HASH_BYTES,
@@ -117,7 +118,7 @@ class StoredGroup:
         texts = self.texts_N().tolist() if self._spec.has_text else nothing
         labels = [tuple(row.nonzero()[0].tolist()) for row in self.labels_NC()] if self._spec.labels else nothing
         hashes = map(bytes, self.hashes_N()) if self._spec.has_content_hash else nothing
-        failed = read_record(self._files, self.number).failed
+        failed = read_record(self._files, self._spec, self.number).failed
         items = []
         for slot, (name, status, size, modified_ns, text, classes, content_hash) in enumerate(
             zip(*columns, texts, labels, hashes, strict=True)

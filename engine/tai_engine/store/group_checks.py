@@ -16,7 +16,8 @@ from tai_engine.features import LENGTH_TOLERANCE
 from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.array_layout import ROW_ARRAYS, ChunkFiles
 from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import CommitRecord, DamagedGroupError, record_name
+from tai_engine.store.commits import CommitRecord, record_name
+from tai_engine.store.damage import DamagedGroupError
 from tai_engine.store.labels import content_of, contents_digest, unpack_labels
 from tai_engine.store.spec import STATUS_DONE, STATUS_FAILED, StoreSpec
 
@@ -54,19 +55,6 @@ class GroupChecker:
         self._spec = spec
         self._arrays = arrays
         self._chunks = ChunkFiles(files, spec)
-
-    def record_problems(self, record: CommitRecord) -> Iterator[StoreProblem]:
-        """What is wrong with a record in itself."""
-        spec = self._spec
-        first_row = record.group * spec.group_rows
-        if not 0 < record.items <= spec.group_items:
-            yield _wrong_record(record, f"it has {record.items} items, and a group 1 to {spec.group_items}")
-        if not 0 <= record.rows <= spec.group_rows:
-            yield _wrong_record(record, f"it has {record.rows} fine rows, and a group up to {spec.group_rows}")
-        if record.first_row != first_row:
-            yield _wrong_record(record, f"its first row is {record.first_row}, not {first_row}")
-        if any(not 0 <= slot < record.items for slot in record.failed):
-            yield _wrong_record(record, "a failed item lies outside its slots")
 
     def short_arrays(self, records: Iterable[CommitRecord]) -> dict[str, int]:
         """Arrays that are too short for what records without problems say: the lengths that they need."""
@@ -193,10 +181,6 @@ class GroupChecker:
     def _read(self, record: CommitRecord, array: str, start: int, stop: int) -> np.ndarray:
         first = record.group * self._chunks.group_length(array)
         return self._arrays.read(array, first + start, first + stop)
-
-
-def _wrong_record(record: CommitRecord, detail: str) -> StoreProblem:
-    return StoreProblem("damaged record", record_name(record.group), detail, record.group)
 
 
 def _wrong_counts(record: CommitRecord, detail: str) -> StoreProblem:

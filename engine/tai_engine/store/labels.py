@@ -61,7 +61,10 @@ class LabelSpec:
             KeyError, TypeError, ValueError: for attributes that make no sense.
         """
         values = {f.name: attributes[f.name] for f in fields(cls)}
-        return cls(**{**values, "class_names": tuple(map(str, values["class_names"]))})
+        names = values["class_names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names is not a list of names")
+        return cls(**{**values, "class_names": tuple(names)})
 
 
 def require_same_labels(stored: LabelSpec | None, wanted: LabelSpec | None, path: object) -> None:

@@ -34,16 +34,31 @@ _NO_FILE_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextlib.contextmanager
 def hold_lock(files: StoreFiles) -> Iterator[StoreLock]:
-    """The right to write a store, for the time of the body.
+    """The right to write a store, or whatever else lies in a folder or at an address, for the time of the body.
+
+    All changes by ``files`` are fenced meanwhile: they fail when the right was lost.
 
     Raises:
         UserError: at once, if another process has it or the place cannot be written.
     """
     lock = _take_lock(files)
+    is_well = False
     try:
-        yield lock
+        with fenced(files, lock):
+            yield lock
+        is_well = True
     finally:
-        lock.release()
+        lock.release(is_well)
+
+
+@contextlib.contextmanager
+def fenced(files: StoreFiles, lock: StoreLock) -> Iterator[None]:
+    """Let changes by ``files`` happen only as long as the lock is ours; may be nested."""
+    before, files.fence = files.fence, lock.fence
+    try:
+        yield
+    finally:
+        files.fence = before
 
 
 def _take_lock(files: StoreFiles) -> StoreLock:
@@ -116,14 +131,18 @@ class _FileLock(StoreLock):
                     raise
                 raise write_error(self._path, error) from error
 
-    def _check(self) -> None:
+    def fence(self) -> None:
+        """See `StoreLock.fence`."""
         if not _is_at(self._descriptor, self._path):
             raise UserError(
-                f"The file {self._path} was removed while this process was writing the store, so that another one may "
-                "write it as well; run the same command again, alone."
+                f"The file {self._path} was removed while this process was writing the {self._files.what}, so that "
+                "another one may write it as well; run the same command again, alone."
             )
 
-    def _release(self) -> None:
+    def _check(self) -> None:
+        self.fence()
+
+    def _release(self, is_well: bool) -> None:  # noqa: ARG002 - a file lock ends with what it protects
         if _is_at(self._descriptor, self._path):
             self._path.unlink(missing_ok=True)
         self.close()

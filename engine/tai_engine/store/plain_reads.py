@@ -38,6 +38,10 @@ class DamagedChunkError(Exception):
         self.number = number
 
 
+class _WrongBytesError(Exception):
+    """What was read is not what was written."""
+
+
 _Piece: TypeAlias = tuple[int, int, int]
 """Place, size and target: bytes ``place:place + size`` of a chunk go to ``target`` of the destination."""
 
@@ -65,7 +69,8 @@ class PlainChunks:
             out: C-contiguous, with as many entries as all runs together.
 
         Raises:
-            DamagedChunkError: for a chunk that cannot be read.
+            DamagedChunkError: for a chunk that is missing, of a wrong length or with a wrong checksum.
+            OSError: for one that cannot be read, which says nothing about it.
         """
         if out.nbytes != sum(lengths) * self._entry_bytes:
             raise ValueError(f"the runs have {sum(lengths)} entries, and there is room for {len(out)}")
@@ -123,15 +128,15 @@ class PlainChunks:
                     os.close(descriptor)
             except FileNotFoundError as error:
                 raise DamagedChunkError(number, "is missing") from error
-            except OSError as error:
-                raise DamagedChunkError(number, f"cannot be read: {error}") from error
+            except _WrongBytesError as error:
+                raise DamagedChunkError(number, str(error)) from error
 
     def _read_and_test(self, descriptor: int, pieces: Sequence[_Piece], view: memoryview, scratch: memoryview) -> None:
         """Read a whole chunk for its checksum, and what is wanted of it to its destination."""
         length = self._chunk_entries * self._entry_bytes
         found = os.fstat(descriptor).st_size
         if found != length + CHECKSUM_BYTES:
-            raise OSError(f"it has {found} bytes, not {length + CHECKSUM_BYTES}")
+            raise _WrongBytesError(f"is damaged: it has {found} bytes, not {length + CHECKSUM_BYTES}")
         checksum = 0
         for begin in range(0, length, _BLOCK_BYTES):
             end = min(begin + _BLOCK_BYTES, length)
@@ -146,7 +151,7 @@ class PlainChunks:
                     view[target : target + size] = block[place - begin :][:size]
         stored = int.from_bytes(os.pread(descriptor, CHECKSUM_BYTES, length), "little")
         if checksum != stored:
-            raise OSError(f"its checksum is {checksum:08x}, not {stored:08x}")
+            raise _WrongBytesError(f"is damaged: its checksum is {checksum:08x}, not {stored:08x}")
 
     def _mark(self, number: int) -> None:
         missing = number + 1 - len(self._tested)
@@ -168,7 +173,7 @@ def _read_exactly(descriptor: int, view: memoryview, place: int) -> None:
     while len(view):
         count = os.preadv(descriptor, [view], place)
         if count == 0:
-            raise OSError("it ends too soon")
+            raise _WrongBytesError("is damaged: it ends too soon")
         view, place = view[count:], place + count
 
 

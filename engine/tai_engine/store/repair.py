@@ -27,6 +27,7 @@ from tai_engine.store.verify import (
     VerifyReport,
     in_order,
     look_at_descriptions,
+    readable,
     verify_store,
 )
 
@@ -54,38 +55,58 @@ def repair_store(store: str | Path, *, deep: bool = True, progress: ProgressCall
         what was found, and what was done about each; a store whose own ``zarr.json`` is damaged cannot be mended.
 
     Raises:
-        UserError: if there is no store, another process is writing it, or the file system refuses.
+        UserError: if there is no store, another process is writing it, the file system refuses, or anything cannot be
+            read just now: then nothing is removed.
     """
     files = open_files(store)
-    try:
+    with readable(files):
         spec = look_at_descriptions(files).spec
-        if spec is None:
-            return verify_store(store, deep=deep)
-        with hold_lock(files) as lock:
-            return _repair(files, spec, deep, progress, lock)
-    except OSError as error:
-        raise write_error(str(files), error) from error
+    if spec is None:
+        return verify_store(store, deep=deep)
+    with hold_lock(files) as lock:
+        return _repair(files, spec, deep, progress, lock)
 
 
 def _repair(
     files: StoreFiles, spec: StoreSpec, deep: bool, progress: ProgressCallback | None, lock: StoreLock
 ) -> VerifyReport:
-    chunks = ChunkFiles(files, spec)
-    mended = _mend_descriptions(files, spec)
-    leftovers = [HIDDEN] if files.exists(HIDDEN) else []
-    descriptions = look_at_descriptions(files)
-    if descriptions.arrays is None or descriptions.problems:
-        return VerifyReport(str(files), deep, problems=(*mended, *descriptions.problems))
-    examination = Examination(files, spec, descriptions.arrays, deep)
-    if leftovers:
-        chunks.remove_hidden()
-    if examination.short:
-        known = {problem.file for problem in mended}
-        mended += [problem for problem in _lengthen(files, spec, examination) if problem.file not in known]
-        descriptions.arrays.refresh()
+    # Everything is looked at before anything is removed: what cannot be read ends it all here.
+    with readable(files):
+        mended = _mend_descriptions(files, spec)
+        leftovers = [HIDDEN] if files.exists(HIDDEN) else []
+        descriptions = look_at_descriptions(files)
+        if descriptions.arrays is None or descriptions.problems:
+            return VerifyReport(str(files), deep, problems=(*mended, *descriptions.problems))
         examination = Examination(files, spec, descriptions.arrays, deep)
-    examination.look_at_groups(progress)
-    examination.look_for_leftovers()
+        if examination.short:
+            known = {problem.file for problem in mended}
+            mended += [problem for problem in _lengthen(files, spec, examination) if problem.file not in known]
+            descriptions.arrays.refresh()
+            examination = Examination(files, spec, descriptions.arrays, deep)
+        examination.look_at_groups(progress)
+        examination.look_for_leftovers()
+    try:
+        _remove(files, spec, examination, lock)
+    except OSError as error:
+        raise write_error(str(files), error) from error
+    mended += [
+        replace(problem, mended="all but the last deleted" if problem.slots else TAKEN_OUT)
+        for problem in examination.problems
+    ]
+    examination.records = read_summaries(files, spec)
+    return replace(
+        examination.report(),
+        problems=in_order(mended),
+        leftovers=tuple(dict.fromkeys((*leftovers, *examination.leftovers))),
+        removed_leftovers=True,
+    )
+
+
+def _remove(files: StoreFiles, spec: StoreSpec, examination: Examination, lock: StoreLock) -> None:
+    """Take damaged groups out, and remove what killed writers left and all but the last of items with one id."""
+    chunks = ChunkFiles(files, spec)
+    if files.exists(HIDDEN):
+        chunks.remove_hidden()
     for number in sorted(examination.damaged):
         _take_out(files, number)
     chunks.remove_groups(examination.damaged)
@@ -100,17 +121,6 @@ def _repair(
     if doubles:
         with FeatureStore.open(files.path).writing_under(lock) as store:
             store.delete(doubles)
-    mended += [
-        replace(problem, mended="all but the last deleted" if problem.slots else TAKEN_OUT)
-        for problem in examination.problems
-    ]
-    examination.records = read_summaries(files)
-    return replace(
-        examination.report(),
-        problems=in_order(mended),
-        leftovers=(*leftovers, *examination.leftovers),
-        removed_leftovers=True,
-    )
 
 
 def _mend_descriptions(files: StoreFiles, spec: StoreSpec) -> list[StoreProblem]:

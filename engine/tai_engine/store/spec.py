@@ -12,6 +12,7 @@ from typing import Any
 
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
+from tai_engine.store.damage import DamagedDescriptionError
 from tai_engine.store.labels import LabelSpec, require_same_labels
 
 SCHEMA_VERSION = 2
@@ -29,6 +30,15 @@ HASH_BYTES = 16
 # Guesses for estimates: ids are paths, texts are captions.
 _ID_BYTES = 80
 _TEXT_BYTES = 60
+
+# What a store can be asked to have: a group stays far below the memory of a machine, whatever a foreign store says.
+_LIMITS = (
+    ("dim", 1, 65_536),
+    ("rows_per_item_max", 0, 65_536),
+    ("group_items", 1, 1_048_576),
+    ("chunk_items", 1, 1_048_576),
+)
+_MAX_GROUP_BYTES = 2**36
 
 # Attributes that came later: stores without them are sound.
 _ADDED = {"has_text", "labels", "has_content_hash"}
@@ -82,10 +92,23 @@ class StoreSpec:
             raise ValueError(f"kind is {self.kind!r}, expected one of {KINDS}")
         if self.row_dtype not in ROW_DTYPES:
             raise ValueError(f"row_dtype is {self.row_dtype!r}, expected one of {tuple(ROW_DTYPES)}")
-        if self.dim < 1 or self.rows_per_item_max < 0:
-            raise ValueError(f"dim is {self.dim} and rows_per_item_max {self.rows_per_item_max}: too small")
-        if self.chunk_items < 1 or self.group_items < 1 or self.group_items % self.chunk_items:
+        for name, least, most in _LIMITS:
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise ValueError(f"{name} is {value!r}, expected a whole number from {least} to {most:,}")
+        for name in ("has_coarse_clip", "has_text", "has_content_hash"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected true or false")
+        for name in ("space_key", "recipe_key"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected text")
+        for name in ("provenance", "recipe"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected an object")
+        if self.group_items % self.chunk_items:
             raise ValueError(f"group_items ({self.group_items}) is not a multiple of chunk_items ({self.chunk_items})")
+        if self._group_bytes(self.group_items, self.rows_per_item_max) > _MAX_GROUP_BYTES:
+            raise ValueError(f"a group of {self.group_items} items is larger than {_MAX_GROUP_BYTES:,} bytes")
 
     @property
     def has_fine(self) -> bool:
@@ -159,10 +182,12 @@ class StoreSpec:
         """
         version = None if attributes is None else attributes.get("schema_version")
         if attributes is None or not isinstance(version, int) or version < 1:
-            raise UserError(
-                f"The Zarr group at {path} is not a feature store (its attributes lack {ATTRIBUTE}.schema_version); "
-                "give the path of a store that `tai cache` made."
+            what = f"its attributes lack {ATTRIBUTE}.schema_version"
+            message = (
+                f"The Zarr group at {path} is not a feature store ({what}); give the path of a store that `tai cache` "
+                "made."
             )
+            raise DamagedDescriptionError(message, "zarr.json", what)
         if version > SCHEMA_VERSION:
             raise UserError(
                 f"The store {path} has schema version {version}, and this tai-engine reads versions up to "
@@ -178,9 +203,10 @@ class StoreSpec:
                 values["labels"] = LabelSpec.from_attributes(values["labels"])
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
+            message = (
                 f"The attributes in {path}/zarr.json are damaged ({error}); restore that file or make the store again."
-            ) from error
+            )
+            raise DamagedDescriptionError(message, "zarr.json", str(error)) from error
 
     def require_compatible(self, wanted: StoreSpec, path: object) -> None:
         """Refuse to go on filling the store at ``path``, which has this spec, with features of the ``wanted`` one.

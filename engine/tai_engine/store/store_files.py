@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import inspect
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from tai_engine.addresses import file_system_options, is_address, is_http, local_path, open_file_system
 from tai_engine.errors import UserError
-from tai_engine.files import sync_directory, sync_file, write_atomically, write_error
+from tai_engine.files import create_atomically, sync_directory, sync_file, write_atomically, write_error
 from tai_engine.store.abstract_files import METADATA, StoreFiles
+
+_BEGUN = ".new-store.tmp"
+"""A store that has this file at an address, and no description of its own, is one that was never made."""
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 
 def open_files(path: str | os.PathLike[str]) -> StoreFiles:
@@ -39,6 +48,7 @@ class LocalFiles(StoreFiles):
     is_local = True
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
 
     def __str__(self) -> str:
@@ -55,7 +65,10 @@ class LocalFiles(StoreFiles):
 
     def exists(self, name: str) -> bool:
         """See `StoreFiles.exists`."""
-        return (self._path / name).is_file()
+        try:
+            return stat.S_ISREG((self._path / name).stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def size(self, name: str) -> int:
         """See `StoreFiles.size`."""
@@ -72,12 +85,17 @@ class LocalFiles(StoreFiles):
         """See `StoreFiles.is_free`."""
         return not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
 
-    def write(self, name: str, data: bytes | str) -> None:
-        """See `StoreFiles.write`: a temporary name, fsync, rename, fsync of the folder."""
+    def _write(self, name: str, data: bytes) -> None:
         write_atomically(self._path / name, data)
 
-    def remove(self, name: str) -> None:
-        """See `StoreFiles.remove`."""
+    def _create(self, name: str, data: bytes) -> None:
+        try:
+            create_atomically(self._path / name, data)
+        except FileExistsError:
+            if self.read(name) != data:
+                raise
+
+    def _remove(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
 
     def sync(self, names: Iterable[str]) -> None:
@@ -131,6 +149,7 @@ class AddressFiles(StoreFiles):
         Raises:
             UserError: for a protocol that is unknown, or lacks its package.
         """
+        super().__init__()
         self._address = address.rstrip("/")
         self._system, self._root = open_file_system(self._address)
         self._is_read_only = is_http(self._address)
@@ -153,15 +172,16 @@ class AddressFiles(StoreFiles):
         """See `StoreFiles.exists`."""
         # Not the file system's own exists(), which takes every failure for absence.
         try:
-            with _as_os_errors():
-                return bool(self._system.info(self._place(name))["type"] == "file")
+            return bool(self._info(name)["type"] == "file")
         except FileNotFoundError:
             return False
 
     def size(self, name: str) -> int:
         """See `StoreFiles.size`."""
-        with _as_os_errors():
-            return int(self._system.size(self._place(name)))
+        size = self._info(name)["size"]
+        if size is None:
+            raise OSError(errno.EIO, "the place does not say how large the file is", name)
+        return int(size)
 
     def names(self, folder: str = "") -> list[str]:
         """See `StoreFiles.names`."""
@@ -178,19 +198,45 @@ class AddressFiles(StoreFiles):
         """See `StoreFiles.is_free`."""
         if self._is_read_only:
             return not self.exists(METADATA)
-        return not self.names() and not self.exists("")
+        names = self.names()
+        if _BEGUN in names:
+            return METADATA not in names  # what somebody began who was killed is nothing
+        return not names and not self.exists("")
 
-    def write(self, name: str, data: bytes | str) -> None:
-        """See `StoreFiles.write`."""
+    def _write(self, name: str, data: bytes) -> None:
         self._check_place()
         try:
             with _as_os_errors():
-                self._system.pipe_file(self._place(name), data.encode("utf-8") if isinstance(data, str) else data)
+                self._system.pipe_file(self._place(name), data)
         except OSError as error:
             raise write_error(f"{self._address}/{name}", error) from error
 
-    def remove(self, name: str) -> None:
-        """See `StoreFiles.remove`."""
+    def _create(self, name: str, data: bytes) -> None:
+        self._check_place()
+        # Where the file system knows no condition, this is all that can be done: who takes the right to write a store
+        # looks again after a pause.
+        condition = {"mode": "create"} if _can_create(self._system) else {}
+        try:
+            if not condition and self.exists(name):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            with _as_os_errors():
+                self._system.pipe_file(self._place(name), data, **condition)
+        except OSError as error:
+            found = self._content(name)
+            if found == data:
+                return
+            if found is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
+            raise write_error(f"{self._address}/{name}", error) from error
+
+    def _content(self, name: str) -> bytes | None:
+        """What a file holds, None if it is not there or cannot be read."""
+        try:
+            return self.read(name)
+        except OSError:
+            return None
+
+    def _remove(self, name: str) -> None:
         self._check_place()
         with contextlib.suppress(FileNotFoundError), _as_os_errors():
             self._system.rm_file(self._place(name))
@@ -200,14 +246,22 @@ class AddressFiles(StoreFiles):
 
     @contextlib.contextmanager
     def new_store(self) -> Iterator[Path]:
-        """See `StoreFiles.new_store`: copied file by file, the one that makes it a store last."""
+        """See `StoreFiles.new_store`: copied file by file, the one that makes it a store last; of two who do so at
+        once, one succeeds."""
         self._check_place()
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, "store")
             yield folder
-            files = (path for path in folder.rglob("*") if path.is_file())
-            for path in sorted(files, key=lambda path: path == folder / METADATA):
-                self.write(path.relative_to(folder).as_posix(), path.read_bytes())
+            self.write(_BEGUN, "")
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                if path != folder / METADATA:
+                    self.write(path.relative_to(folder).as_posix(), path.read_bytes())
+            try:
+                self.create(METADATA, (folder / METADATA).read_bytes())
+            except FileExistsError as error:
+                raise UserError(f"Something lies at {self} already; choose another path for the new store.") from error
+            with contextlib.suppress(OSError):  # then `tai verify --repair` removes it
+                self._remove(_BEGUN)
 
     def zarr_store(self) -> Store:
         """See `StoreFiles.zarr_store`."""
@@ -216,6 +270,17 @@ class AddressFiles(StoreFiles):
 
     def local_path(self, name: str = "") -> None:
         """None: nothing of it lies here."""
+
+    def _info(self, name: str) -> dict[str, Any]:
+        """What is known of a file; never what was known of it once.
+
+        Raises:
+            OSError: FileNotFoundError if it is not there.
+        """
+        with _as_os_errors():
+            self._system.invalidate_cache(self._place(name))
+            found: dict[str, Any] = self._system.info(self._place(name))
+            return found
 
     def _place(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
@@ -236,3 +301,10 @@ def _as_os_errors() -> Iterator[None]:
         raise
     except Exception as error:
         raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+
+
+def _can_create(system: AbstractFileSystem) -> bool:
+    """Whether a file system takes ``mode="create"``: s3fs, gcsfs and those of fsspec itself do."""
+    # Of an asynchronous one, what others call is made of what it has written itself.
+    call = getattr(system, "_pipe_file", None) or system.pipe_file
+    return "mode" in inspect.signature(call).parameters

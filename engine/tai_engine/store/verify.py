@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tai_engine.errors import UserError
 from tai_engine.store.abstract_files import METADATA, StoreFiles
 from tai_engine.store.array_layout import ChunkFiles, open_group, wrong_descriptions
 from tai_engine.store.arrays import StoreArrays
@@ -24,10 +24,11 @@ from tai_engine.store.commits import (
     record_groups,
     record_name,
 )
+from tai_engine.store.damage import DamagedDescriptionError, DamagedRecordError, unreadable
 from tai_engine.store.group_checks import GroupChecker, StoreProblem
 from tai_engine.store.inventory import IdSet
 from tai_engine.store.lock import find_writer
-from tai_engine.store.spec import SCHEMA_VERSION, StoreSpec
+from tai_engine.store.spec import StoreSpec
 from tai_engine.store.store_files import open_files
 
 ProgressCallback = Callable[[int, int], None]
@@ -91,11 +92,9 @@ def verify_store(store: str | Path, *, deep: bool = True, progress: ProgressCall
         UserError: if there is no store, a newer version made it, or it cannot be read.
     """
     files = open_files(store)
-    try:
+    with readable(files):
         writer = find_writer(files)
         report = _examined(files, deep, progress, look_for_leftovers=writer is None)
-    except OSError as error:
-        raise unreadable(files, error) from error
     return replace(report, writer=None if writer is None else str(writer))
 
 
@@ -113,11 +112,13 @@ def _examined(
     return examination.report()
 
 
-def unreadable(files: StoreFiles, error: OSError) -> UserError:
-    """The error for a store whose files cannot be looked at."""
-    return UserError(
-        f"The store {files} cannot be read ({error.strerror or error}); check the path and its permissions."
-    )
+@contextlib.contextmanager
+def readable(files: StoreFiles) -> Iterator[None]:
+    """Whatever cannot be read in the body, in a sentence: it is no damage."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(files, str(error.filename or ""), error) from error
 
 
 @dataclass(frozen=True)
@@ -141,27 +142,25 @@ def look_at_descriptions(files: StoreFiles) -> Descriptions:
     Raises:
         OSError, UserError: as `verify_store`.
     """
-    attributes: dict[str, Any] | None = None
     try:
         group, attributes = open_group(files)
         spec = StoreSpec.from_attributes(attributes, files)
-    except UserError as error:
-        version = (attributes or {}).get("schema_version")
-        if (isinstance(version, int) and version != SCHEMA_VERSION) or not files.names(RECORDS):
+    except DamagedDescriptionError as error:
+        if not files.names(RECORDS):
             raise
         return Descriptions(None, None, (StoreProblem(DESCRIPTION, METADATA, str(error)),))
     arrays, found = None, []
     try:
         arrays = StoreArrays(files, spec, group)
-    except UserError:
-        wrong = wrong_descriptions(spec, group)
+    except DamagedDescriptionError:
+        wrong = wrong_descriptions(files, spec, group)
         found = [StoreProblem(DESCRIPTION, f"{array}/{METADATA}", detail) for array, detail in wrong.items()]
     if not files.exists(f"{RECORDS}/{METADATA}"):
         found.append(StoreProblem(DESCRIPTION, f"{RECORDS}/{METADATA}", "there is no such file"))
     try:
         read_hidden(files)
-    except UserError as error:
-        found.append(StoreProblem(DESCRIPTION, HIDDEN, str(error.__cause__ or error)))
+    except DamagedDescriptionError as error:
+        found.append(StoreProblem(DESCRIPTION, HIDDEN, error.what))
     return Descriptions(spec, arrays, tuple(found))
 
 
@@ -189,6 +188,7 @@ class Examination:
             OSError, UserError: as `verify_store`.
         """
         self._files = files
+        self._spec = spec
         self._deep = deep
         self._chunks = ChunkFiles(files, spec)
         self._checker = GroupChecker(files, spec, arrays)
@@ -208,14 +208,9 @@ class Examination:
 
     def _look_at_record(self, number: int) -> None:
         try:
-            record = read_record(self._files, number)
-            found = list(self._checker.record_problems(record))
-        except UserError as error:
-            found = [StoreProblem("damaged record", record_name(number), str(error.__cause__ or error), number)]
-        if found:
-            self._note(found)
-        else:
-            self.records[number] = record.summary()
+            self.records[number] = read_record(self._files, self._spec, number).summary()
+        except DamagedRecordError as error:
+            self._note([StoreProblem("damaged record", record_name(number), error.what, number)])
 
     def look_at_groups(self, progress: ProgressCallback | None = None) -> None:
         """Look at what the groups hold.
@@ -226,7 +221,7 @@ class Examination:
         known = IdSet()
         # From the back, since of items with one id the last one counts.
         for count, number in enumerate(sorted(self.records, reverse=True), 1):
-            found, ids = self._checker.check(read_record(self._files, number), self._deep)
+            found, ids = self._checker.check(read_record(self._files, self._spec, number), self._deep)
             if found:
                 # Its items are to be cached again: no other group's are doubled by them.
                 self._note(found)

@@ -51,6 +51,14 @@ def test_killed_runs_are_resumed_to_the_same_bytes(tmp_path, capsys):
     assert tally.finished <= 20
 
 
+def test_writers_that_sleep_while_another_one_takes_over_lose_and_double_nothing(tmp_path, capsys):
+    tally = kill_loop.sleep_loop(tmp_path, sleeps=8, seed=3)
+    with capsys.disabled():
+        print("\n" + tally.describe("sleep", "taken over", ""))
+    assert tally.differing == []
+    assert tally.killed.total() == 8
+
+
 def test_a_command_killed_with_its_workers_at_work_goes_on(collections, store):
     for slice_ in (0, 4):
         pid, _ = run_forked(collections.before, store, "encoding", slice_, kill_self, decode_in="processes")

@@ -83,7 +83,7 @@ def test_a_group_that_is_committed_is_not_touched_again(tmp_path: Path, pictures
     items = tuple(open_source(pictures))[:4]
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
     again = list(pool.run([GroupTask(0, items)]))
-    assert [encoded.record for encoded in again] == [read_record(open_files(store), 0)]
+    assert [encoded.record for encoded in again] == [read_record(open_files(store), FeatureStore.open(store).spec, 0)]
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
     assert store_files(store) == undisturbed
 

@@ -151,7 +151,7 @@ def test_any_store(tmp_path_factory, data):
     assert (report.items, report.dropped) == (len(positions) - len(deleted), len(deleted))
     assert report.groups_after <= report.groups_before
     assert (stored_content(path), order(path)) == (whole, ids)
-    live = [record.items for record in read_summaries(LocalFiles(path)).values()]
+    live = [record.items for record in read_summaries(LocalFiles(path), FeatureStore.open(path).spec).values()]
     if deleted:
         assert len(live) == -(-report.items // 6)
     assert_clean(path)

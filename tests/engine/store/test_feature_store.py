@@ -14,7 +14,7 @@ from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore, StoredItem
-from tai_engine.store.commits import write_record
+from tai_engine.store.commits import create_record
 
 
 @pytest.fixture
@@ -283,8 +283,8 @@ def test_everything_is_durable_before_the_commit(path, synced, monkeypatch):
     synced.clear()
     before_commit = []
     monkeypatch.setattr(
-        "tai_engine.store.feature_store.write_record",
-        lambda *args: (before_commit.extend(synced), write_record(*args)),
+        "tai_engine.store.feature_store.create_record",
+        lambda *args: (before_commit.extend(synced), create_record(*args)),
     )
     write_group(store, 0, done(*"abc"), [random_batch("abc", [3] * 3)])
     chunks = list(path.rglob("c.*"))

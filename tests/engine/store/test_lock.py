@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import re
 import signal
@@ -12,10 +11,12 @@ import pytest
 
 from tai_engine.errors import UserError
 from tai_engine.store import lease, lock
-from tai_engine.store.lease import LEASE, Holder
+from tai_engine.store.lease import Holder, newest_lease
 from tai_engine.store.lock import LOCK, find_writer, hold_lock
 from tai_engine.store.store_files import LocalFiles, open_files
 
+LEASE = "lease.000001.json"
+SECOND = "lease.000002.json"
 BUSY = r"is being written by process \d+ on .+ since \d{4}-\d\d-\d\d \d\d:\d\d; wait for it or stop it"
 
 
@@ -50,9 +51,6 @@ def test_nothing_is_left_behind(place):
     with hold_lock(place) as held:
         held.check()
         assert place.names() == ([LOCK] if place.is_local else [LEASE])
-    assert place.names() == []
-    with contextlib.suppress(KeyboardInterrupt), hold_lock(place):
-        raise KeyboardInterrupt
     assert place.names() == []
 
 
@@ -114,7 +112,7 @@ def test_a_forked_child_does_not_release_the_lock(files):
         pid = os.fork()
         if not pid:
             try:
-                held.release()
+                held.release(is_well=True)
                 held.check()
             except RuntimeError:
                 os._exit(7)
@@ -124,16 +122,16 @@ def test_a_forked_child_does_not_release_the_lock(files):
         assert files.exists(LOCK)
 
 
-def test_a_lock_file_that_was_removed(files):
+def test_a_lock_file_that_was_removed(files, tmp_path):
     with hold_lock(files) as held:
-        files.remove(LOCK)
+        (tmp_path / LOCK).unlink()
         with pytest.raises(UserError, match=r"\.lock was removed while this process was writing"):
             held.check()
         with hold_lock(files) as second:
             second.check()
             with pytest.raises(UserError, match="was removed"):
                 held.check()
-        files.write(LOCK, "of somebody else")
+        (tmp_path / LOCK).write_text("of somebody else")
     assert files.read(LOCK) == b"of somebody else"  # not ours to remove
 
 
@@ -157,9 +155,9 @@ def test_a_file_system_without_file_locks_gets_a_lease(files, monkeypatch):
     assert LEASE not in files.names()
 
 
-def write_lease(files, age, pid=4242):
-    holder = Holder(pid, "other", time.time() - 1000, "somebody", time.time() - age)
-    files.write(LEASE, holder.to_json())
+def write_lease(files, age, pid=4242, number=1, **more):
+    holder = Holder(pid, "other", time.time() - 1000, "somebody", time.time() - age, **more)
+    files.write(f"lease.{number:06d}.json", holder.to_json())
 
 
 @pytest.mark.parametrize("age", [0, 50, -50])
@@ -167,17 +165,44 @@ def test_a_lease_in_force_is_respected(address, age):
     write_lease(address, age)
     with pytest.raises(UserError, match=r"process 4242 on other .*lets go 60 seconds after"), hold_lock(address):
         pytest.fail("two writers")
-    assert Holder.from_json(address.read(LEASE)).owner == "somebody"
+    assert newest_lease(address).holder.owner == "somebody"
 
 
 @pytest.mark.parametrize("age", [61, 10**6, -61])  # clocks that went wrong do not hold it for ever either
-def test_a_lease_that_was_not_renewed_is_taken_over(address, age):
-    write_lease(address, age)
+def test_a_lease_that_was_not_renewed_is_taken_over_under_the_next_number(address, age):
+    write_lease(address, age, first_group=7)
     assert find_writer(address) is None
     with hold_lock(address) as held:
         held.check()
         assert find_writer(address).pid == os.getpid()
-    assert address.names() == []
+        assert address.names() == [SECOND]
+        assert (held.first_group, held.must_skip_groups) == (7, True)
+        held.keep_out_of(20)
+        assert newest_lease(address).holder.first_group == 20
+    # It stays, so that a number is given once, and groups stay out of use for good.
+    assert address.names() == [SECOND]
+    assert (newest_lease(address).holder.ended, newest_lease(address).holder.first_group) == ("well", 20)
+    assert find_writer(address) is None
+    with hold_lock(address) as held:
+        assert (held.first_group, held.must_skip_groups) == (20, False)
+        assert address.names() == ["lease.000003.json"]
+
+
+def test_a_holder_that_does_not_say_which_groups_to_skip_leaves_that_to_the_next(address):
+    write_lease(address, 61)
+    with hold_lock(address):
+        pass
+    with hold_lock(address) as held:
+        assert held.must_skip_groups
+
+
+def test_an_error_ends_the_work_early(address):
+    with contextlib.suppress(KeyboardInterrupt), hold_lock(address):
+        raise KeyboardInterrupt
+    assert newest_lease(address).holder.ended == "early"
+    assert find_writer(address) is None
+    with hold_lock(address) as held:
+        assert held.must_skip_groups
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\x00"])
@@ -185,52 +210,92 @@ def test_a_damaged_lease_holds_nothing(address, content):
     address.write(LEASE, content)
     with hold_lock(address) as held:
         held.check()
-        assert json.loads(address.read(LEASE))["pid"] == os.getpid()
+        assert held.must_skip_groups
+        assert newest_lease(address).holder.pid == os.getpid()
 
 
-def test_a_holder_that_finds_another_owner_stops(address):
+def test_a_holder_that_finds_a_higher_number_stops_for_good(address):
     with hold_lock(address) as held:
         held.check()
-        write_lease(address, 0)
-        with pytest.raises(UserError, match=r"was taken over by process 4242 on other .*no sign of life"):
+        write_lease(address, 0, number=2)
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"was taken over by process 4242 on other .*no sign of life"):
+                held.check()
+            address.take_back(SECOND)
+        with pytest.raises(UserError, match="was taken over"):
+            address.write("a", b"")
+    assert "a" not in address.names()
+
+
+def test_a_lease_that_vanished_is_a_lost_one(address):
+    """Whoever removed it may have made one of its own and released that again meanwhile."""
+    with hold_lock(address) as held:
+        address.remove(LEASE)
+        with pytest.raises(UserError, match=r"lease\.000001\.json was removed while"):
             held.check()
-    assert Holder.from_json(address.read(LEASE)).owner == "somebody"  # not ours to remove
+        with pytest.raises(UserError, match="was removed while"):
+            held.fence()
+    assert address.names() == []
+
+
+@pytest.mark.parametrize(("seconds", "is_lost"), [(45, False), (51, True)])
+@pytest.mark.parametrize("clock", ["time", "clock_gettime"])
+def test_a_lease_that_was_not_renewed_for_too_long_is_a_lost_one(address, monkeypatch, clock, seconds, is_lost):
+    """The machine slept; whether anybody took the lease over meanwhile is not asked."""
+    with hold_lock(address) as held:
+        held.check()
+        real = getattr(time, clock)
+        monkeypatch.setattr(time, clock, lambda *which: real(*which) + seconds)
+        if not is_lost:
+            held.fence()
+            address.write("a", b"")
+            return
+        with pytest.raises(UserError, match=r"no sign of life for 51 seconds"):
+            held.fence()
+        for change in (lambda: address.write("a", b""), lambda: address.create("a", b""), lambda: address.remove("b")):
+            with pytest.raises(UserError, match="no sign of life"):
+                change()
+        monkeypatch.undo()
+        with pytest.raises(UserError, match="no sign of life"):
+            held.check()
+    assert address.names() == [LEASE]
 
 
 def test_of_two_that_begin_at_once_one_goes_on(address, monkeypatch):
-    monkeypatch.setattr(time, "sleep", lambda _: write_lease(address, 0))  # the other one wrote a moment later
+    found = address.names
+
+    def names(folder=""):
+        """Nothing at first; then the other one wrote a moment later."""
+        monkeypatch.setattr(address, "names", found)
+        write_lease(address, 0)
+        return []
+
+    monkeypatch.setattr(address, "names", names)
     with pytest.raises(UserError, match="process 4242"), hold_lock(address):
         pytest.fail("two writers")
-    assert Holder.from_json(address.read(LEASE)).owner == "somebody"
+    assert newest_lease(address).holder.owner == "somebody"
 
 
 def test_a_lease_is_renewed(address, monkeypatch):
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
     with hold_lock(address):
-        first = Holder.from_json(address.read(LEASE))
+        first = newest_lease(address).holder
         deadline = time.monotonic() + 20
-        while (latest := Holder.from_json(address.read(LEASE))).renewed_at == first.renewed_at:
+        while (latest := newest_lease(address).holder).renewed_at == first.renewed_at:
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert latest.renewed_at > first.renewed_at
     assert (latest.owner, latest.since, latest.pid) == (first.owner, first.since, first.pid)
 
 
-def test_a_lease_that_vanished_is_written_again(address):
-    with hold_lock(address) as held:
-        address.remove(LEASE)
-        held.check()
-        assert find_writer(address).pid == os.getpid()
-
-
 def test_an_address_that_cannot_be_reached(address, monkeypatch):
-    def fail(_):
+    def fail(*_):
         raise OSError(errno.EIO, "no route")
 
     with hold_lock(address) as held:
         with monkeypatch.context() as patched:
-            patched.setattr(address, "read", fail)
-            with pytest.raises(UserError, match=r"lease\.json cannot be read .*check the connection"):
+            patched.setattr(address, "names", fail)
+            with pytest.raises(UserError, match=r"cannot be looked at .*check the connection"):
                 held.check()
             with pytest.raises(UserError, match="check the connection"), hold_lock(address):
                 pytest.fail("no lock")

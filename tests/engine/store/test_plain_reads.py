@@ -117,11 +117,11 @@ def test_the_room_has_to_fit(folder):
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        (lambda data: data[:-1], "cannot be read: it has 33 bytes, not 34"),
-        (lambda data: data + b"x", "cannot be read: it has 35 bytes, not 34"),
-        (lambda data: b"", "cannot be read: it has 0 bytes"),
-        (lambda data: data[:17] + bytes([data[17] ^ 4]) + data[18:], "cannot be read: its checksum is"),
-        (lambda data: data[:-1] + bytes([data[-1] ^ 128]), "cannot be read: its checksum is"),
+        (lambda data: data[:-1], "is damaged: it has 33 bytes, not 34"),
+        (lambda data: data + b"x", "is damaged: it has 35 bytes, not 34"),
+        (lambda data: b"", "is damaged: it has 0 bytes"),
+        (lambda data: data[:17] + bytes([data[17] ^ 4]) + data[18:], "is damaged: its checksum is"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 128]), "is damaged: its checksum is"),
         (None, "is missing"),
     ],
 )

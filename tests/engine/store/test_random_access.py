@@ -141,7 +141,7 @@ def test_damage_is_found_at_the_first_touch(store, chunk):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 4
     file.write_bytes(data)
-    with pytest.raises(UserError, match=rf"Group 0 .*the chunk {chunk} cannot be read"):
+    with pytest.raises(UserError, match=rf"Group 0 .*the chunk {chunk} is damaged"):
         store.read_items([2])
 
 
@@ -150,7 +150,7 @@ def test_chunks_that_vanish_or_shrink_later_are_named(store, chunk):
     store.read_items([2])
     file = store.path / chunk
     os.truncate(file, 2)
-    with pytest.raises(UserError, match=rf"Group 0 .*the chunk {chunk} cannot be read: it ends too soon"):
+    with pytest.raises(UserError, match=rf"Group 0 .*the chunk {chunk} is damaged: it ends too soon"):
         store.read_items([2])
     file.unlink()
     with pytest.raises(UserError, match=rf"Group 0 .*the chunk {chunk} is missing"):

@@ -109,13 +109,19 @@ def test_a_new_store_is_there_whole_or_not_at_all(place):
 
 def test_what_makes_a_store_is_put_last_at_an_address(tmp_path, monkeypatch):
     put = []
-    monkeypatch.setattr(AddressFiles, "write", lambda self, name, data: put.append(name))
+    for call in ("_write", "_create", "_remove"):
+        monkeypatch.setattr(AddressFiles, call, lambda self, name, data="", call=call: put.append((call, name)))
     with open_files("memory://x/y").new_store() as folder:
         for name in ("zarr.json", "b/zarr.json", "a"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("")
-    assert sorted(put) == ["a", "b/zarr.json", "zarr.json"]
-    assert put[-1] == "zarr.json"
+    assert put == [
+        ("_write", ".new-store.tmp"),
+        ("_write", "a"),
+        ("_write", "b/zarr.json"),
+        ("_create", "zarr.json"),
+        ("_remove", ".new-store.tmp"),
+    ]
 
 
 def test_local_files_are_durable_before_their_folder(tmp_path, synced):

@@ -56,9 +56,16 @@ def test_a_million_rn50_images_take_about_a_hundred_gigabytes():
         ({"kind": "videos"}, "kind is 'videos'"),
         ({"row_dtype": "int4"}, "row_dtype is 'int4'"),
         ({"dim": 0}, "dim is 0"),
-        ({"rows_per_item_max": -1}, "too small"),
+        ({"rows_per_item_max": -1}, "rows_per_item_max is -1, expected a whole number from 0 to 65,536"),
         ({"chunk_items": 4}, "not a multiple"),
-        ({"chunk_items": 0}, "not a multiple"),
+        ({"chunk_items": 0}, "chunk_items is 0, expected a whole number from 1"),
+        ({"group_items": 10**12}, "group_items is 1000000000000, expected"),
+        ({"dim": 65_536, "rows_per_item_max": 65_536, "row_dtype": "float32"}, "is larger than 68,719,476,736 bytes"),
+        ({"dim": "8"}, "dim is '8', expected a whole number"),
+        ({"dim": True}, "dim is True"),
+        ({"has_text": 1}, "has_text is 1, expected true or false"),
+        ({"space_key": None}, "space_key is None, expected text"),
+        ({"recipe": []}, "recipe is [], expected an object"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(change, words):

@@ -445,7 +445,7 @@ def test_hidden_groups_do_not_exist(path, spec):
     report = verify_store(path)
     assert (report.problems, report.groups) == ((), 3)
     assert set(report.leftovers) == {HIDDEN, "commits/00000003.json"}
-    assert repair_store(path).leftovers == (HIDDEN,)
+    assert repair_store(path).leftovers == (HIDDEN, "commits/00000003.json")
     assert verify_store(path).leftovers == ()
     assert stored_content(path) == whole
 
