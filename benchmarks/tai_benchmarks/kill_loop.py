@@ -8,8 +8,8 @@ decode, while they write chunks, just before a commit (a record is written to it
 and at moments drawn by chance. They are forked from one that has everything loaded, on systems that can do that.
 
 With ``--sleeps``, writers of a store that is locked by leases, as on an object store, are put to sleep (SIGSTOP) at
-such moments until their lease is void; another process takes the store over and does the same work, and then the sleeper
-wakes. Nothing may be lost or doubled, and every picture must have the features that an undisturbed run gives it.
+such moments until their lease is void; another process takes the store over and does the same work, and then the
+sleeper wakes. Nothing may be lost or doubled, and every picture must have the features of an undisturbed run.
 """
 
 from __future__ import annotations

@@ -75,11 +75,17 @@ class CacheRun(Generic[Input]):
         """The store, made and locked if there was none.
 
         Raises:
-            UserError: if it cannot be made.
+            UserError: if it cannot be made, or another process has filled it already.
         """
         if self.store is None:
             self.store = FeatureStore.create(self._path, self.spec)
             self._open.enter_context(self.store.writing())
+            if self.store.groups():
+                # Between the two steps another process came, filled it and went.
+                raise UserError(
+                    f"Another process has filled the store {self._path} since this one began; run the same command "
+                    "again to go on."
+                )
         return self.store
 
     def tasks(self, judged: Iterable[Judged[Input]]) -> Iterator[GroupTask]:

@@ -28,10 +28,11 @@ from tai_engine.store.commits import (
     record_name,
 )
 from tai_engine.store.damage import DamagedDescriptionError, unreadable
+from tai_engine.store.live_records import deletion_names
 from tai_engine.store.spec import ATTRIBUTE, CHECKSUM_BYTES, HASH_BYTES, StoreSpec
 
 # Without this, chunks of nothing but zeros are left out, and a lost one could not be told from them.
-_ARRAY_CONFIG: Any = {"write_empty_chunks": True}
+ARRAY_CONFIG: Any = {"write_empty_chunks": True}
 SEPARATOR = "."
 _CHUNK = re.compile(r"c\.(\d+)(\.0)*")
 ROW_ARRAYS = ("fine", "fine_scale")
@@ -98,7 +99,7 @@ def _create_array(group: zarr.Group, name: str, layout: ArrayLayout, length: int
         compressors=[Crc32cCodec()],
         # One folder per array, not one per chunk.
         chunk_key_encoding={"name": "default", "separator": SEPARATOR},
-        config=_ARRAY_CONFIG,
+        config=ARRAY_CONFIG,
     )
 
 
@@ -177,7 +178,7 @@ def _open_array(group: zarr.Group, name: str, layout: ArrayLayout) -> zarr.Array
         raise TypeError(f"it is not an array in chunks of {layout.chunks}")
     if layout.dtype is not str and array.dtype != layout.dtype:
         raise TypeError(f"its dtype is {array.dtype}, not {layout.dtype}")
-    return array.with_config(_ARRAY_CONFIG)
+    return array.with_config(ARRAY_CONFIG)
 
 
 def wrong_descriptions(files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> dict[str, str]:
@@ -286,6 +287,10 @@ class ChunkFiles:
         for group in record_groups(self._files):
             if group in hidden:
                 self._files.remove(record_name(group))
+        for group, names in deletion_names(self._files).items():
+            if group in hidden:
+                for name in names:
+                    self._files.remove(name)
         # A record must not come back after a power cut when nothing hides it any more.
         self._files.sync([f"{RECORDS}/{METADATA}"])
         self.remove_groups(hidden)

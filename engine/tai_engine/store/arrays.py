@@ -8,6 +8,7 @@ Shape legend: T rows, D embedding size.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import json
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 import zarr
 
+from tai_engine.errors import UserError
 from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.array_layout import ROW_ARRAYS, SEPARATOR, array_layouts, open_array
+from tai_engine.store.array_layout import ARRAY_CONFIG, ROW_ARRAYS, SEPARATOR, array_layouts, open_array
+from tai_engine.store.commits import record_groups
 from tai_engine.store.damage import DamagedDescriptionError, DamagedGroupError, unreadable
 from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
 from tai_engine.store.spec import StoreSpec
@@ -198,7 +201,28 @@ class StoreArrays:
         metadata = json.loads(self._files.read(f"{name}/{METADATA}"))
         metadata["shape"][0] = length
         self._files.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2))
+        try:
+            self._files.fence()
+        except UserError:
+            # This process slept over it, and another one may have needed more since.
+            needed = (max(record_groups(self._files), default=-1) + 1) * self._group_length(name)
+            if needed > length:
+                metadata["shape"][0] = needed
+                self._files.put_right(f"{name}/{METADATA}", json.dumps(metadata, indent=2))
+            raise
         self._arrays[name] = self._open(name)
+
+    def reach(self, groups: int) -> None:
+        """Read the groups below this number whatever the descriptions say of the lengths.
+
+        A writer that slept may have put back an old length after another one had taken the store over; records count.
+        """
+        for name, array in self._arrays.items():
+            needed = groups * self._group_length(name)
+            if array.shape[0] < needed:
+                metadata: Any = dataclasses.replace(array.metadata, shape=(needed, *array.shape[1:]))
+                longer: zarr.Array[Any] = zarr.Array(zarr.AsyncArray(metadata, array.store_path))
+                self._arrays[name] = longer.with_config(ARRAY_CONFIG)
 
     def length(self, name: str) -> int:
         """Entries that an array reaches to."""

@@ -17,11 +17,11 @@ from torch import Tensor
 from tai_engine.errors import UserError
 from tai_engine.store.array_layout import open_group
 from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import read_summaries
 from tai_engine.store.damage import DamagedGroupError
 from tai_engine.store.group import StoredGroup
 from tai_engine.store.inventory import IdSet, Inventory
 from tai_engine.store.labels import add_digests, content_of
+from tai_engine.store.live_records import read_summaries
 from tai_engine.store.spec import StoredItem, StoreSpec, unknown_parts
 from tai_engine.store.store_files import open_files
 
@@ -51,6 +51,7 @@ class StoreCatalogue:
         self.unknown_parts = unknown_parts(attributes or {})
         self._arrays = StoreArrays(self._files, self.spec, group)
         self._records = read_summaries(self._files, self.spec)
+        self._arrays.reach(max(self._records, default=-1) + 1)
 
     def __len__(self) -> int:
         """Items of all committed groups, failed ones included, deleted ones not."""

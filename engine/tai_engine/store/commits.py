@@ -207,15 +207,3 @@ def write_hidden(store: StoreFiles, groups: range) -> None:
         UserError: when the file system refuses.
     """
     store.write(HIDDEN, json.dumps({"first": groups.start, "stop": groups.stop}) + "\n")
-
-
-def read_summaries(store: StoreFiles, spec: StoreSpec) -> dict[int, CommitRecord]:
-    """The records of all groups that exist, in order and without their reasons: about 200 bytes of memory per group,
-    and 8 for each item that was deleted.
-
-    Raises:
-        UserError: if one is damaged or the folder cannot be read.
-    """
-    # The list first: a group that is hidden later was there when it was made.
-    groups, hidden = record_groups(store), read_hidden(store)
-    return {group: read_record(store, spec, group).summary() for group in groups if group not in hidden}

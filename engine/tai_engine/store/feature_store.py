@@ -19,10 +19,11 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
 from tai_engine.store.array_layout import ChunkFiles, create_arrays
-from tai_engine.store.commits import HIDDEN, CommitRecord, create_record, read_record, record_name, replace_record
+from tai_engine.store.commits import HIDDEN, CommitRecord, create_record, record_name
 from tai_engine.store.damage import unreadable
 from tai_engine.store.group import check_group, fine_columns, group_columns
-from tai_engine.store.labels import content_of, contents_digest, subtract_digest
+from tai_engine.store.labels import content_of, contents_digest
+from tai_engine.store.live_records import delete_slots, deletion_names, read_live_record
 from tai_engine.store.lock import StoreLock, fenced, hold_lock
 from tai_engine.store.reader import StoreReader
 from tai_engine.store.rows import Positions
@@ -138,8 +139,10 @@ class FeatureStore(StoreReader):
             with fenced(self._files, lock):
                 if lock.must_skip_groups:
                     lock.keep_out_of(max(self._arrays.groups_begun(), *(group + 1 for group in (-1, *self._records))))
+                self._restore_lengths(lock)
                 self._remove_hidden()
                 yield self
+                self._restore_lengths(lock)
         finally:
             self._lock = None
 
@@ -279,18 +282,17 @@ class FeatureStore(StoreReader):
         return count
 
     def _delete_slots(self, group: int, slots: list[int]) -> int:
-        record = read_record(self._files, self.spec, group)
-        new = sorted(set(slots) - set(record.deleted))
+        deletions = deletion_names(self._files).get(group, ())
+        record = read_live_record(self._files, self.spec, group, deletions)
+        new: dict[int, str | None] = dict.fromkeys(sorted(set(slots) - set(record.deleted)))
         if not new:
             return 0
-        digest = record.digest
-        if digest is not None:
+        if self.spec.has_text:
             items = self.items(group)
-            gone = contents_digest(content_of(items[s].id, items[s].text, items[s].labels) for s in new)
-            digest = subtract_digest(digest, gone)
-        record = replace(record, deleted=tuple(sorted((*record.deleted, *new))), digest=digest)
-        self._held_lock().check()
-        replace_record(self._files, record)
+            new = {s: contents_digest([content_of(items[s].id, items[s].text, items[s].labels)]) for s in new}
+        lock = self._held_lock()
+        lock.check()
+        record = delete_slots(self._files, record, new, can_replace=lock.can_replace)
         self._records[group] = record.summary()
         return len(new)
 
@@ -342,6 +344,12 @@ class FeatureStore(StoreReader):
     def _remove_chunks(self, group: int) -> None:
         for name in list(self._arrays.group_chunks(group)):
             self._files.remove(name)
+
+    def _restore_lengths(self, lock: StoreLock) -> None:
+        """Make arrays as long again as they were: a writer that slept may have put back an old length."""
+        if not lock.can_replace:
+            self._arrays.refresh()
+            self._arrays.reserve(max(self._records, default=-1) + 1)
 
     def _remove_hidden(self) -> None:
         try:

@@ -104,6 +104,7 @@ class StoreLock(ABC):
         first_group: see `Holder`.
         must_skip_groups: whether the last holder may not have ended: its groups are to be kept out of use
             (`keep_out_of`) before anything is written.
+        can_replace: whether no other process can be about to write to a file that is there already.
     """
 
     def __init__(self, files: StoreFiles) -> None:
@@ -111,6 +112,7 @@ class StoreLock(ABC):
         self._pid = os.getpid()
         self.first_group = 0
         self.must_skip_groups = False
+        self.can_replace = True
 
     def check(self) -> None:
         """Make sure that the right is still there; to be called right before and after every commit.
@@ -164,6 +166,7 @@ class Lease(StoreLock):
 
     def __init__(self, files: StoreFiles) -> None:
         super().__init__(files)
+        self.can_replace = False
         self._writing = threading.Lock()
         self._loss: UserError | None = None
         with self._readable():

@@ -14,10 +14,11 @@ from pathlib import Path
 from tai_engine.files import write_error
 from tai_engine.store.abstract_files import METADATA, StoreFiles
 from tai_engine.store.array_layout import ChunkFiles, array_description
-from tai_engine.store.commits import HIDDEN, RECORDS, read_summaries, record_name
+from tai_engine.store.commits import HIDDEN, RECORDS, record_name
 from tai_engine.store.feature_store import FeatureStore
 from tai_engine.store.group_checks import StoreProblem
 from tai_engine.store.lease import StoreLock
+from tai_engine.store.live_records import deletion_names, read_summaries
 from tai_engine.store.lock import hold_lock
 from tai_engine.store.spec import StoreSpec
 from tai_engine.store.store_files import open_files
@@ -156,6 +157,8 @@ def _take_out(files: StoreFiles, group: int) -> None:
     _set_aside(files, record_name(group))
     # Chunks must not go before the record has gone for good.
     files.sync([f"{RECORDS}/{METADATA}"])
+    for name in deletion_names(files).get(group, ()):
+        files.remove(name)
 
 
 def _set_aside(files: StoreFiles, name: str) -> None:

@@ -20,13 +20,13 @@ from tai_engine.store.commits import (
     RECORDS,
     CommitRecord,
     read_hidden,
-    read_record,
     record_groups,
     record_name,
 )
 from tai_engine.store.damage import DamagedDescriptionError, DamagedRecordError, unreadable
 from tai_engine.store.group_checks import GroupChecker, StoreProblem
 from tai_engine.store.inventory import IdSet
+from tai_engine.store.live_records import deletion_names, read_live_record
 from tai_engine.store.lock import find_writer
 from tai_engine.store.spec import StoreSpec
 from tai_engine.store.store_files import open_files
@@ -196,6 +196,7 @@ class Examination:
         self.leftovers: list[str] = []
         self.records: dict[int, CommitRecord] = {}
         self.damaged: set[int] = set()
+        self._deletions = deletion_names(files)
         hidden = read_hidden(files)
         for number in record_groups(files):
             if number not in hidden:
@@ -206,9 +207,12 @@ class Examination:
                 StoreProblem("array too short", f"{array}/{METADATA}", f"{needed} entries were written")
             )
 
+    def _read_record(self, number: int) -> CommitRecord:
+        return read_live_record(self._files, self._spec, number, self._deletions.get(number, ()))
+
     def _look_at_record(self, number: int) -> None:
         try:
-            self.records[number] = read_record(self._files, self._spec, number).summary()
+            self.records[number] = self._read_record(number).summary()
         except DamagedRecordError as error:
             self._note([StoreProblem("damaged record", record_name(number), error.what, number)])
 
@@ -221,7 +225,7 @@ class Examination:
         known = IdSet()
         # From the back, since of items with one id the last one counts.
         for count, number in enumerate(sorted(self.records, reverse=True), 1):
-            found, ids = self._checker.check(read_record(self._files, self._spec, number), self._deep)
+            found, ids = self._checker.check(self._read_record(number), self._deep)
             if found:
                 # Its items are to be cached again: no other group's are doubled by them.
                 self._note(found)
@@ -251,6 +255,9 @@ class Examination:
         if self._files.exists(HIDDEN):
             self.leftovers.append(HIDDEN)
         self.leftovers += [record_name(number) for number in record_groups(self._files) if number in hidden]
+        for number, deletions in self._deletions.items():
+            if number not in self.records and number not in self.damaged:
+                self.leftovers += deletions
         for folder in ("", RECORDS, *self._chunks.arrays):
             names = (name for name in self._files.names(folder) if _TEMPORARY.fullmatch(name))
             self.leftovers += [f"{folder}/{name}" if folder else name for name in names]

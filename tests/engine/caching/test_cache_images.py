@@ -284,3 +284,19 @@ def test_automatic_groups_stay_below_256_mebibytes():
 def test_options_are_checked(change, words):
     with pytest.raises(UserError, match=words):
         CacheOptions(**change)
+
+
+def test_a_store_that_somebody_filled_between_its_making_and_its_locking_is_left_alone(path, monkeypatch):
+    """Two runs begin where there is no store; neither knows what the other one has done."""
+    really = FeatureStore.create
+
+    def create(place, spec):
+        monkeypatch.undo()
+        store = really(place, spec)
+        cache(DictSource(pictures(3)), path)
+        return store
+
+    monkeypatch.setattr(FeatureStore, "create", create)
+    with pytest.raises(UserError, match=r"Another process has filled the store .*run the same command again"):
+        cache(DictSource(pictures(3)), path)
+    assert [item.id for item in FeatureStore.open(path).ledger()] == ["p0.png", "p1.png", "p2.png"]

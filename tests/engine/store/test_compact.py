@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from feature_samples import done, random_batch, small_spec, stored_content, write_group
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, arrays, lease
-from tai_engine.store.commits import HIDDEN, read_summaries
+from tai_engine.store.commits import HIDDEN
 from tai_engine.store.compact import compact_store
+from tai_engine.store.live_records import read_summaries
 from tai_engine.store.store_files import LocalFiles, open_files
 from tai_engine.store.verify import verify_store
 

@@ -256,7 +256,7 @@ def test_a_full_disk_while_deleting(path, monkeypatch):
     def full(*_):
         raise UserError("Cannot write: the disk is full.")
 
-    monkeypatch.setattr("tai_engine.store.feature_store.replace_record", full)
+    monkeypatch.setattr("tai_engine.store.live_records.replace_record", full)
     with store.writing(), pytest.raises(UserError, match="disk is full"):
         store.delete([6])
     assert (path / "commits" / "00000001.json").read_bytes() == before
