@@ -55,7 +55,7 @@ def test_features_are_those_of_the_encoder_in_source_order(path):
     assert report.reasons == {}
     assert report.items_per_second == pytest.approx(20 / report.seconds)
     assert tuple(report.stage_seconds) == STAGES
-    assert all(0 < seconds < report.seconds for seconds in report.stage_seconds.values())
+    assert all(seconds > 0 for seconds in report.stage_seconds.values())
     # Slices of 3 that end where groups of 8 end.
     assert encoder.batches == [3, 3, 2, 3, 3, 2, 3, 1]
 
