@@ -206,6 +206,8 @@ def _measure(
             raise
         raise UserError(f"tai bench {name} needs {package}, which is not installed here; install it.") from error
     config = bench.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
+    if no_record and results is not None:
+        raise UserError("--no-record records nothing: leave it out, or --results.")
     folder = None if no_record else results or (None if quick else _checkout_results())
     if folder is not None:
         check_place(folder, folder=True)

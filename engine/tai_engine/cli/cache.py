@@ -29,7 +29,7 @@ from tai_engine.cli.options import (
 from tai_engine.cli.output import ProgressBar, print_json, progress_bar, remarks, results
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
-from tai_engine.errors import unknown_choice
+from tai_engine.errors import UserError, unknown_choice
 from tai_engine.files import check_place, human_bytes
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def images(
     decoding = DecodeOptions(draft=DRAFT if draft else 0.0)
     if max_megapixels is not None:
         decoding = replace(decoding, max_megapixels=max_megapixels)
+    if coarse_only and dense != "auto":
+        raise UserError("--coarse-only keeps no patch features: leave --dense out, or that.")
     places = workplaces(runner, devices, processes, ray_address, device)
     encoder_options = {
         "precision": precision,
@@ -192,6 +194,9 @@ def texts(
     from tai_engine.store import FeatureStore
     from tai_engine.tables import TableOptions
 
+    if vocabulary is None and (vocabulary_column is not None or merge_duplicates):
+        option = "--merge-duplicates" if vocabulary_column is None else "--vocabulary-column"
+        raise UserError(f"{option} is about the words of --vocabulary: give that as well, or leave it out.")
     reading = SentenceOptions(column, image_column, TableOptions(format_, separator, header, encoding))
     corpus = open_corpus(
         files,

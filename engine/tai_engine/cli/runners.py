@@ -103,6 +103,8 @@ def workplaces(
     if ray_address:
         raise UserError("--ray-address says which Ray cluster is meant: add --runner ray, or leave it out.")
     named = [name.strip() for name in devices.split(",") if name.strip()]
+    if named and device != "auto":
+        raise UserError("--devices names all devices: leave --device out, or that.")
     if devices and not named:
         raise UserError(f"--devices is {devices!r}; name one or more, such as cuda:0,cuda:1.")
     chosen = tuple(_local_devices(named, processes, device, all_gpus))

@@ -88,6 +88,15 @@ def tag(
     if prompts is not None:
         if vocabulary is not None:
             raise UserError("--prompts already holds its vocabulary: leave --vocabulary out, or leave --prompts out.")
+        for option, value in {
+            "--template": templates,
+            "--model": model,
+            "--pretrained": pretrained,
+            "--vocabulary-column": vocabulary_column,
+            "--merge-duplicates": merge_duplicates,
+        }.items():
+            if value:
+                raise UserError(f"{option} is for the words of --vocabulary: leave it out with --prompts.")
         prompt_set = PromptSet.load(prompts)
     elif vocabulary is None:
         raise UserError("Say what to tag with: --vocabulary (your words) or --prompts (a saved prompt set).")

@@ -106,8 +106,9 @@ def tune(
         "noise": noise,
     }
     config = TuningConfig(class_specific=class_specific, negatives=NegativeConfig(**_given(mining)), **_given(recipe))
-    if negative_share is not None and config.negatives.strategy == "none":
-        raise UserError("--negative-share says how many sentences are mined, but none are: add --negatives hard.")
+    if config.negatives.strategy == "none" and (negative_share is not None or refresh):
+        option = "--refresh says when" if negative_share is None else "--negative-share says how many"
+        raise UserError(f"{option} sentences are mined, but none are: add --negatives hard.")
     if find_constants and (learning_rate is not None or temperature is not None):
         raise UserError("--find-constants looks for the values of --lr and --temperature: leave these out, or that.")
     job = TuneJob(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tai_engine import tuning
 from tai_engine.cli.main import main
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
 from tai_engine.tuning import ConstantsGrid, Tuner
@@ -68,6 +69,33 @@ def test_from_sentences_to_tags(tai, store, vocabulary, tmp_path, filled_store):
     assert tai("tag", filled_store, "--prompts", out, "--out", tmp_path / "tags.jsonl").status == 0
     text = (tmp_path / "tags.jsonl").read_text()
     assert all(text.count(f'"{name}"') >= 5 for name in prompts.class_names)
+
+
+def test_a_job_reaches_the_task_and_the_tuner(tai, store, vocabulary, tmp_path, monkeypatch):
+    """The options of a job are proved elsewhere; here, that tuning gets the job."""
+    seen, prepare, tune = [], tuning.TuningTask.prepare, tuning.tune
+
+    def preparing(*arguments, **options):
+        seen.append((arguments, options))
+        return prepare(*arguments, **{**options, "cuda_graphs": False})
+
+    def tuning_it(*arguments):
+        seen.append(arguments)
+        return tune(*arguments)
+
+    monkeypatch.setattr(tuning.TuningTask, "prepare", preparing)
+    monkeypatch.setattr(tuning, "tune", tuning_it)
+    out, run = tmp_path / "p.safetensors", tmp_path / "r"
+    options = ["--run", run, "--init", "a photo", "--cuda-graphs", "--noise", "0.5", "--negatives", "random"]
+    assert tai("tune", store, "--vocabulary", vocabulary, "--out", out, *SETTINGS, *options).status == 0
+    ((features, encoder, words, config, init), graphs), (task, used, folder, _) = seen
+    assert (str(features.path), words.names) == (str(store), ("dog", "cat", "zebra"))
+    assert (encoder.precision, init, graphs) == ("fp32", "a photo", {"cuda_graphs": True})
+    assert (config.epochs, config.batch_size, config.n_contexts, config.learning_rate) == (2, 16, 4, 0.05)
+    assert (config.held_out, config.noise, config.negatives.strategy) == (0.2, 0.5, "random")
+    assert used is config
+    assert (task.start, folder) == ("words: a photo", run)
+    assert PromptSet.load(out).metadata["init"] == "words: a photo"
 
 
 def test_a_table_for_people_and_a_second_start(tai, store, vocabulary, tmp_path, monkeypatch):
