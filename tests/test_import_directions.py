@@ -78,7 +78,12 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.review.decisions": set(),
     "tai_engine.review.journal": {"tai_engine.review.decisions"},
     "tai_engine.review.merging": {"tai_engine.review.decisions", "tai_engine.tagging.exporters.table"},
-    "tai_engine.evaluation": {"tai_engine.sources.ids", "tai_engine.tables", "tai_engine.tagging.tag_file"},
+    "tai_engine.evaluation": {
+        "tai_engine.sources.ids",
+        "tai_engine.tables",
+        "tai_engine.tagging.tag_file",
+        "tai_engine.vocabulary",
+    },
     "tai_engine.evaluation.measures": {"tai_engine.features"},
     "tai_engine.sheets": set(),
     "tai_engine.datasets": {"tai_engine.tables", "tai_engine.vocabulary"},

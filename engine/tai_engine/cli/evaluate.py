@@ -9,20 +9,35 @@ import typer
 
 from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, remarks, results
+from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 
 
 def evaluate(
     tags: Annotated[Path, typer.Argument(help="A file of tags that `tai tag` made.")],
-    truth: Annotated[Path, typer.Option("--truth", help="JSONL, CSV or Parquet with id or file_name, and labels.")],
+    truth: Annotated[
+        Path, typer.Option("--truth", help="A table of pictures and labels, COCO's instances JSON, or a VOC folder.")
+    ],
     difficult: Annotated[
         str, typer.Option("--difficult", help="Difficult labels: as-negative (the paper), or ignore (VOC's rule).")
     ] = "as-negative",
+    unknown_labels: Annotated[
+        str, typer.Option("--unknown-labels", help="Labels of the truth that are no class: error, or ignore.")
+    ] = "error",
+    column: Annotated[str | None, typer.Option("--column", help="Of the truth: what names the picture.")] = None,
+    label_column: Annotated[str | None, typer.Option("--label-column", help="Of the truth: the labels.")] = None,
+    format_: Format = None,
+    separator: Separator = None,
+    header: Header = None,
+    encoding: Encoding = "utf-8",
     as_json: AsJson = False,
 ) -> None:
     """Average precision per class, and its mean."""
     from tai_engine.evaluation.tag_evaluation import evaluate_tags
+    from tai_engine.evaluation.truth import TruthOptions
+    from tai_engine.tables import TableOptions
 
-    evaluation = evaluate_tags(tags, truth, difficult)
+    table = TableOptions(format_, separator, header, encoding)
+    evaluation = evaluate_tags(tags, truth, difficult, TruthOptions(unknown_labels, column, label_column, table))
     precisions = evaluation.precisions
     if as_json:
         per_class = {name: {"ap": ap, "positives": count} for name, ap, count in precisions.per_class}

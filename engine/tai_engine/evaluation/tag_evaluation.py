@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tai_engine.errors import UserError
+from tai_engine.errors import MANY, UserError
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
-from tai_engine.evaluation.truth import load_truth
+from tai_engine.evaluation.truth import Truth, TruthOptions, load_truth
 from tai_engine.tagging.tag_file import read_tag_file
 
 
@@ -26,7 +26,9 @@ class TagEvaluation:
     remarks: tuple[str, ...]
 
 
-def evaluate_tags(tags: str | Path, truth: str | Path, difficult: str = "as-negative") -> TagEvaluation:
+def evaluate_tags(
+    tags: str | Path, truth: str | Path, difficult: str = "as-negative", options: TruthOptions | None = None
+) -> TagEvaluation:
     """Compare the tags of the pictures that both files know.
 
     A tag that was not written ranks below all that were, equal with the others of its class.
@@ -37,7 +39,7 @@ def evaluate_tags(tags: str | Path, truth: str | Path, difficult: str = "as-nega
         UserError: for a file that cannot be read, or when the two have no picture in common.
     """
     file = read_tag_file(tags)
-    known = load_truth(truth, file.scores.class_names)
+    known = load_truth(truth, file.scores.class_names, options)
     row_of = {name: row for row, name in enumerate(known.ids)}
     common = [(n, row_of[name]) for n, name in enumerate(file.scores.ids) if name in row_of]
     if not file.scores.ids:
@@ -51,21 +53,24 @@ def evaluate_tags(tags: str | Path, truth: str | Path, difficult: str = "as-nega
     precisions = mean_average_precision(
         file.scores.scores.numpy()[in_tags], known.labels[in_truth], file.scores.class_names, difficult=difficult
     )
-    return TagEvaluation(
-        precisions, tuple(_remarks(len(common), file.scores.ids, known.ids, file.is_complete, precisions))
-    )
+    return TagEvaluation(precisions, tuple(_remarks(len(common), file.scores.ids, known, file.is_complete, precisions)))
 
 
 def _remarks(
-    common: int, tagged: tuple[str, ...], true: tuple[str, ...], is_complete: bool, precisions: AveragePrecisions
+    common: int, scored: tuple[str, ...], truth: Truth, is_complete: bool, precisions: AveragePrecisions
 ) -> list[str]:
     remarks = []
-    if common < len(tagged):
-        remarks.append(f"{len(tagged) - common:,} scored pictures are not in the truth and were left out.")
-    if common < len(true):
-        remarks.append(f"{len(true) - common:,} pictures of the truth were not scored and were left out.")
+    if common < len(scored):
+        remarks.append(f"{len(scored) - common:,} scored pictures are not in the truth and were left out.")
+    if common < len(truth):
+        remarks.append(f"{len(truth) - common:,} pictures of the truth were not scored and were left out.")
     if not is_complete:
         remarks.append("Not every class was written for every picture (--top-k or --threshold): a rough guide only.")
+    if truth.passed_over:
+        most = sorted(truth.passed_over.items(), key=lambda pair: -pair[1])
+        shown = ", ".join(f"{name} {count:,}" for name, count in most[:MANY])
+        more = f" and {len(most) - MANY} more" if len(most) > MANY else ""
+        remarks.append(f"{sum(truth.passed_over.values()):,} labels are no class and were passed over: {shown}{more}.")
     if precisions.without_positives:
         names = ", ".join(precisions.without_positives)
         remarks.append(f"{len(precisions.without_positives)} classes are in no picture and were left out: {names}.")

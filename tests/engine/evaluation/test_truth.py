@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.evaluation.truth import load_truth
+from tai_engine.evaluation import label_matrix
+from tai_engine.evaluation.truth import TruthOptions, load_truth
+from tai_engine.tables import TableOptions
 
 NAMES = ("person", "dining table", "TV")
 LABELS = [[1, -1, 1], [-1, -1, -1], [-1, 0, -1]]
@@ -44,7 +46,10 @@ def test_all_formats_give_the_same_truth(tmp_path):
         (['{"id": "a", "labels": ["persn"]}'], "In line 1 .*Unknown class name 'persn'; did you mean 'person'"),
         (['{"id": "a", "labels": ["a"], "difficult": ["zz"]}'], "Unknown class name 'a'"),
         (['{"id": "a", "labels": [], "difficult": ["zz"]}'], "Unknown class name 'zz'; choose one of"),
-        (['{"id": "a", "label": ["TV"]}'], "In line 1 .* there are no 'labels'"),
+        (
+            ['{"id": "a", "lables": ["TV"]}'],
+            "In line 1 .* there are no 'labels': it has 'id', 'lables'.*--label-column",
+        ),
         (['{"id": "a", "labels": [3]}'], r"The labels in line 1 .* are \[3\]; they must be class names"),
         (['{"id": "a", "labels": {"TV": 1}}'], "they must be class names"),
         (['{"labels": []}'], "In line 1 .* no column names the picture: it has 'labels'"),
@@ -78,3 +83,147 @@ def test_real_metadata():
     assert truth.labels.shape == (152, 80)
     assert truth.ids[0] == "000000000632.jpg"
     assert [names[c] for c in np.flatnonzero(truth.labels[0] == 1)] == ["chair", "potted plant", "bed", "book"]
+
+
+FORMS = {
+    "comma.csv": 'id,labels\np0,"person"\np1,"TV, dining table"\np2,""\n',
+    "pipe.csv": "id,labels\np0,person\np1,TV|dining_table\np2,\n",
+    "semicolons.csv": "id;labels\np0;person\np1;TV,dining table\np2;\n",
+    "json.csv": 'id,labels\np0,"[""person""]"\np1,"[""TV"", ""dining table""]"\np2,[]\n',
+    "python.csv": "id,labels\np0,['person']\np1,\"['TV', 'dining table']\"\np2,[]\n",
+    "multihot.csv": "id,person,dining table,tv\np0,1,0,0\np1,0,1,1\np2,0,,0\n",
+    "multihot.tsv": "Image\tTV\tperson\tdining_table\np0\tFalse\tTrue\tfalse\np1\t1.0\t0.0\tyes\np2\tno\t0\t0\n",
+    "long.csv": "image,label\np0,person\np1,TV\np1,dining table\np1,TV\np2,\n",
+    "open_images.csv": "ImageID,Source,LabelName,Confidence\np0,v,person,1\np1,v,tv,1\np1,v,dining table,1\np1,v,person,0\np2,v,tv,0\n",
+    "labels_again.csv": "id,labels\np0,person\np1,TV\np1,dining table\np2,\n",
+    "words.csv": "id,tags\np0,person\np1,tv;dining table;\np2,\n",
+    "array.json": json.dumps([{"id": "p0", "labels": ["person"]}, {"id": "p1", "labels": ["tv", "dining table"]}, {"id": "p2", "labels": []}]),
+    "instances.json": json.dumps(
+        {
+            "annotations": [
+                {"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "segmentation": [[1, 2, 3]]},
+                {"image_id": 7, "category_id": 9, "iscrowd": 1},
+                {"image_id": 7, "category_id": 3},
+                {"image_id": 0, "category_id": 1},
+            ],
+            "images": [{"id": 0, "file_name": "p0"}, {"id": 7, "file_name": "./p1"}, {"id": 3, "file_name": "p2"}],
+            "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "tv"}, {"id": 9, "name": "dining table"}],
+        }
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_forms_that_people_have(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(FORMS[name])
+    truth = load_truth(path, NAMES)
+    assert truth.ids == ("p0", "p1", "p2")
+    assert truth.labels.tolist() == [[1, -1, -1], [-1, 1, 1], [-1, -1, -1]]
+    assert truth.passed_over == {}
+
+
+def test_multi_hot_parquet(tmp_path):
+    table = {"path": ["p0", "p1"], "person": [1, 0], "TV": [True, None], "dining table": [0.0, 1.0]}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    assert load_truth(tmp_path / "t.parquet", NAMES).labels.tolist() == [[1, -1, 1], [-1, 1, -1]]
+
+
+VOC = """<annotation><folder>VOC</folder><filename>{name}</filename>
+<object><name>person</name><difficult>0</difficult></object>
+<object><name>person</name><difficult>1</difficult></object>
+<object><name>TV</name><difficult>1</difficult><part><name>head</name></part></object>
+</annotation>"""
+
+
+@pytest.mark.parametrize("inner", ["", "Annotations"])
+def test_a_folder_of_voc(tmp_path, inner):
+    folder = tmp_path / inner
+    (folder / "sub").mkdir(parents=True)
+    (folder / "b.xml").write_text(VOC.format(name="b.jpg"))
+    (folder / "a.xml").write_text("<annotation><filename>a.jpg</filename></annotation>")
+    (folder / "sub" / "a.xml").write_text('<?xml version="1.0" encoding="ISO-8859-1"?>' + VOC.format(name="a.jpg"))
+    (folder / "readme.txt").write_text("no annotation")
+    truth = load_truth(tmp_path, NAMES)
+    assert truth.ids == ("a.jpg", "b.jpg", "sub/a.jpg")
+    assert truth.labels.tolist() == [[-1, -1, -1], [1, -1, 0], [1, -1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation>", "not valid XML"),
+        ("<html/>", "none of Pascal VOC's"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "declares a document type"),
+        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "not valid XML"),
+        (VOC.format(name="a.jpg").replace("TV", "unicorn"), "Unknown class name 'unicorn'.*--unknown-labels ignore"),
+    ],
+)
+def test_damaged_voc_files_are_named(tmp_path, text, message):
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_truth(tmp_path, NAMES)
+    assert "a.xml" in str(caught.value)
+
+
+def test_a_folder_without_annotations(tmp_path):
+    with pytest.raises(UserError, match="no XML files of Pascal VOC"):
+        load_truth(tmp_path, NAMES)
+
+
+def test_labels_that_are_no_class_can_be_passed_over(tmp_path):
+    ignore = TruthOptions("ignore")
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"id": "a", "labels": ["TV", "unicorn"]}\n{"id": "b", "labels": ["unicorn", "elf"]}\n')
+    truth = load_truth(path, NAMES, ignore)
+    assert truth.labels.tolist() == [[-1, -1, 1], [-1, -1, -1]]
+    assert truth.passed_over == {"unicorn": 2, "elf": 1}
+    with pytest.raises(UserError, match="In line 1 .*Unknown class name 'unicorn'; choose .*--unknown-labels ignore"):
+        load_truth(path, NAMES)
+    path = tmp_path / "t.csv"
+    path.write_text("id,person,unicorn\na,1,1\n")
+    assert load_truth(path, NAMES, ignore).labels.tolist() == [[1, -1, -1]]
+    with pytest.raises(UserError, match="As a column of the truth .*t.csv': Unknown class name 'unicorn'"):
+        load_truth(path, NAMES)
+    with pytest.raises(UserError, match="Unknown choice for --unknown-labels 'skip'"):
+        TruthOptions("skip")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "id,labels\na,TV\na,TV\n", "'a' occurs in line 2 and in line 3"),
+        ("t.csv", "id,labels\na,TV\na,TV;person\n", "'a' occurs in line 2 and in line 3"),
+        ("t.csv", "id,person\na,1\na,0\n", "'a' occurs in line 2 and in line 3"),
+        ("t.csv", "id,person\na,-1\n", "In line 2 .* the class 'person' is '-1'; it must be 1"),
+        ("t.csv", "name,labels\na,TV\n", "no column names the picture: it has 'name', 'labels'; .*--column"),
+        ("t.csv", "id,etikett\na,TV\n", "no 'labels': it has 'id', 'etikett'"),
+        ("t.json", '{"images": [], "annotations": []}', "has no rows"),
+        ("t.json", '{"categories": [{"id": 1}], "images": []}', "no 'name' in categories, entry 1"),
+        ("t.json", '{"categories": [{"id": 1, "name": "TV"}], "annotations": [{"image_id": 1, "category_id": 1}]}', "annotation 1 .* the number 1 is not among its images"),
+        ("t.json", '{"categories": [' + "[" * 99_999, "nested deeper than 100"),
+        ("t.jsonl", '{"id": "a", "labels": ' + "[" * 99_999, "nested deeper than 100"),
+        ("t.jsonl", '{"id": "a", "labels": NaN}', "The labels in line 1 .* are nan; they must be class names"),
+        ("t.jsonl", '{"id": NaN, "labels": []}', "The id in line 1 .* is nan"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_other_forms(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_truth(path, NAMES)
+
+
+def test_columns_can_be_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("name~etikett\na~TV\n")
+    options = TruthOptions(picture_column="name", label_column="etikett", table=TableOptions(separator="~"))
+    assert load_truth(path, NAMES, options).labels.tolist() == [[-1, -1, 1]]
+
+
+def test_the_bound_on_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_matrix, "MAX_LABELS", 5)
+    path = tmp_path / "t.csv"
+    path.write_text("id,labels\na,TV\nb,TV\n")
+    with pytest.raises(UserError, match="more than 5 labels .*the most that tai-engine reads"):
+        load_truth(path, NAMES)
