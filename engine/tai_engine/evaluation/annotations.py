@@ -52,9 +52,7 @@ def read_coco(path: Path, matrix: LabelMatrix) -> bool:
         image, category = (_field(entry, name, where) for name in ("image_id", "category_id"))
         for index, known, place in ((image, files, "images"), (category, names, "categories")):
             if index not in known:
-                raise UserError(
-                    f"{where.capitalize()} the number {short_repr(index)} is not among its {place}: mend it."
-                )
+                raise UserError(f"{where.capitalize()} {short_repr(index)} is none of its {place}: mend or remove it.")
         matrix.mark(files[image], names[category], 1, where)
     return True
 
@@ -91,8 +89,8 @@ def read_voc(folder: Path, matrix: LabelMatrix) -> None:
                 _read_voc_file(Path(parent, name), top, matrix)
     if not len(matrix):
         raise UserError(
-            f"The folder '{printable(folder)}' has no XML files of Pascal VOC in it: give the folder {VOC_FOLDER!r}, or a "
-            "table of labels."
+            f"The folder '{printable(folder)}' holds no XML files of Pascal VOC: give the folder {VOC_FOLDER!r}, or "
+            "a table of labels."
         )
 
 
@@ -111,7 +109,7 @@ def _read_voc_file(path: Path, top: Path, matrix: LabelMatrix) -> None:
     file_name = (root.findtext("filename") or "").strip()
     if root.tag != "annotation" or not file_name:
         raise UserError(f"The {what} is none of Pascal VOC's: it needs <annotation> with a <filename> in it.")
-    item_id = id_from_path(path.parent.relative_to(top) / file_name)
+    item_id = id_from_path(os.fspath(path.parent.relative_to(top) / file_name))
     if matrix.has(item_id):
         raise UserError(f"The picture {item_id!r} occurs in {matrix.place(item_id)} and in the {what}: remove one.")
     matrix.row(item_id, f"the annotation '{printable(path)}'")

@@ -116,6 +116,6 @@ class LabelMatrix:
         if not self._passes_over:
             unknown = unknown_choice("class name", name, self._class_names)
             raise UserError(
-                f"{where[0].upper()}{where[1:]}: {unknown} --unknown-labels ignore passes over labels that are no class."
+                f"{where[0].upper()}{where[1:]}: {unknown} --unknown-labels ignore passes over such labels."
             )
         self.passed_over[name] += 1

@@ -133,9 +133,9 @@ def _read_table(table: Table, matrix: LabelMatrix, options: TruthOptions) -> Non
                 matrix.row(item_id)
                 continue
             raise UserError(
-                f"In {row.place} of the {table.what} there are no {column!r}: it has {table.listed_columns()}, and needs "
-                "a list of class names, or text with ';' between them, empty if there is none; name the column with "
-                "--label-column."
+                f"In {row.place} of the {table.what} there are no {column!r}: it has {table.listed_columns()}, and "
+                "needs a list of class names, or text with ';' between them, empty if there is none; name the column "
+                "with --label-column."
             )
         names = _names(row.values[column], column, where, matrix)
         if matrix.has(item_id) and not is_long and not _adds_one(matrix, item_id, names):
@@ -181,8 +181,8 @@ def _read_multi_hot(table: Table, matrix: LabelMatrix, pictures: PictureColumns,
                 matrix.mark(item_id, name, 1, row.place)
             elif not _is(value, _NO):
                 raise UserError(
-                    f"In {row.place} of the {table.what} the class {name!r} is {short_repr(value)}; it must be 1 (there) "
-                    f"or 0 (not there), difficult ones in rows with {LABELS_COLUMNS[0]!r} and {DIFFICULT_COLUMN!r}."
+                    f"In {row.place} of the {table.what} the class {name!r} is {short_repr(value)}; it must be 1 "
+                    f"(there) or 0 (not there); for difficult ones write the columns 'labels' and 'difficult'."
                 )
 
 

@@ -94,10 +94,12 @@ FORMS = {
     "multihot.csv": "id,person,dining table,tv\np0,1,0,0\np1,0,1,1\np2,0,,0\n",
     "multihot.tsv": "Image\tTV\tperson\tdining_table\np0\tFalse\tTrue\tfalse\np1\t1.0\t0.0\tyes\np2\tno\t0\t0\n",
     "long.csv": "image,label\np0,person\np1,TV\np1,dining table\np1,TV\np2,\n",
-    "open_images.csv": "ImageID,Source,LabelName,Confidence\np0,v,person,1\np1,v,tv,1\np1,v,dining table,1\np1,v,person,0\np2,v,tv,0\n",
+    "open_images.csv": "ImageID,Source,LabelName,Confidence\np0,v,person,1\np1,v,tv,1\np1,v,dining table,1\n"
+    "p1,v,person,0\np2,v,tv,0\n",
     "labels_again.csv": "id,labels\np0,person\np1,TV\np1,dining table\np2,\n",
     "words.csv": "id,tags\np0,person\np1,tv;dining table;\np2,\n",
-    "array.json": json.dumps([{"id": "p0", "labels": ["person"]}, {"id": "p1", "labels": ["tv", "dining table"]}, {"id": "p2", "labels": []}]),
+    "array.json": '[{"id": "p0", "labels": ["person"]}, {"id": "p1", "labels": ["tv", "dining table"]},'
+    '{"id": "p2", "labels": []}]',
     "instances.json": json.dumps(
         {
             "annotations": [
@@ -178,12 +180,12 @@ def test_labels_that_are_no_class_can_be_passed_over(tmp_path):
     truth = load_truth(path, NAMES, ignore)
     assert truth.labels.tolist() == [[-1, -1, 1], [-1, -1, -1]]
     assert truth.passed_over == {"unicorn": 2, "elf": 1}
-    with pytest.raises(UserError, match="In line 1 .*Unknown class name 'unicorn'; choose .*--unknown-labels ignore"):
+    with pytest.raises(UserError, match=r"In line 1 .*Unknown class name 'unicorn'; choose .*--unknown-labels ignore"):
         load_truth(path, NAMES)
     path = tmp_path / "t.csv"
     path.write_text("id,person,unicorn\na,1,1\n")
     assert load_truth(path, NAMES, ignore).labels.tolist() == [[1, -1, -1]]
-    with pytest.raises(UserError, match="As a column of the truth .*t.csv': Unknown class name 'unicorn'"):
+    with pytest.raises(UserError, match=r"As a column of the truth .*t\.csv': Unknown class name 'unicorn'"):
         load_truth(path, NAMES)
     with pytest.raises(UserError, match="Unknown choice for --unknown-labels 'skip'"):
         TruthOptions("skip")
@@ -200,7 +202,11 @@ def test_labels_that_are_no_class_can_be_passed_over(tmp_path):
         ("t.csv", "id,etikett\na,TV\n", "no 'labels': it has 'id', 'etikett'"),
         ("t.json", '{"images": [], "annotations": []}', "has no rows"),
         ("t.json", '{"categories": [{"id": 1}], "images": []}', "no 'name' in categories, entry 1"),
-        ("t.json", '{"categories": [{"id": 1, "name": "TV"}], "annotations": [{"image_id": 1, "category_id": 1}]}', "annotation 1 .* the number 1 is not among its images"),
+        (
+            "t.json",
+            '{"categories": [{"id": 1, "name": "TV"}], "annotations": [{"image_id": 1, "category_id": 1}]}',
+            "annotation 1 .* 1 is none of its images",
+        ),
         ("t.json", '{"categories": [' + "[" * 99_999, "nested deeper than 100"),
         ("t.jsonl", '{"id": "a", "labels": ' + "[" * 99_999, "nested deeper than 100"),
         ("t.jsonl", '{"id": "a", "labels": NaN}', "The labels in line 1 .* are nan; they must be class names"),
@@ -225,5 +231,5 @@ def test_the_bound_on_labels(tmp_path, monkeypatch):
     monkeypatch.setattr(label_matrix, "MAX_LABELS", 5)
     path = tmp_path / "t.csv"
     path.write_text("id,labels\na,TV\nb,TV\n")
-    with pytest.raises(UserError, match="more than 5 labels .*the most that tai-engine reads"):
+    with pytest.raises(UserError, match=r"more than 5 labels .*the most that tai-engine reads"):
         load_truth(path, NAMES)
