@@ -1,11 +1,8 @@
 """Encoders and sources without a model: features are simple functions of pixels and words."""
 
-import io
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
-from PIL import Image
 
 from tai_engine.decoding.pixels import SquarePixels
 from tai_engine.features import FeatureBatch, offsets_from_counts
@@ -13,62 +10,6 @@ from tai_engine.features import FeatureBatch, offsets_from_counts
 
 def unit(rows):
     return torch.nn.functional.normalize(rows.float(), dim=1)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An item of a source whose location is the key of its bytes in a dictionary."""
-
-    id: str
-    location: str
-    size: int | None = None
-    modified_ns: int | None = None
-
-
-class DictSource:
-    """Pictures from a dictionary id -> bytes, in its order. Times begin with 1000 and stay with their ids."""
-
-    def __init__(self, pictures, count=True):
-        self.pictures = pictures
-        self.count = count
-        self.opened = []
-        self.times = {}
-
-    def __iter__(self):
-        for name, data in self.pictures.items():
-            yield Picture(name, name, len(data), self.times.setdefault(name, 1000 + len(self.times)))
-
-    def describe(self):
-        return "a dictionary"
-
-    def estimate_count(self):
-        return len(self.pictures) if self.count else None
-
-    @property
-    def reader(self):
-        return self.read
-
-    def read(self, item):
-        self.opened.append(item.location)
-        data = self.pictures[item.location]
-        if data == b"":
-            raise FakeReadError("empty", "no bytes")
-        return data
-
-
-class FakeReadError(Exception):
-    def __init__(self, reason, detail):
-        super().__init__(reason, detail)
-        self.reason = reason
-
-    def __str__(self):
-        return f"{self.args[0]}: {self.args[1]}"
-
-
-def png(colour, size=(8, 8)):
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, "PNG")
-    return file.getvalue()
 
 
 class FakeEncoder:

@@ -38,6 +38,13 @@ class HostileReader:
             time.sleep(600)
         elif one.location == "slow":
             time.sleep(CALM_SECONDS)
+        elif one.location.startswith("says"):
+            line = f"lib: {one.id} is  odd\n"
+            os.write(2, (line + line + "\x1b[31mred\n").encode())
+            if one.location.endswith("dies"):
+                os.abort()
+            if one.location.endswith("fails"):
+                raise ValueError("no such luck")
         elif one.location == "raises":
             raise ValueError("no such luck")
         elif one.location == "modules":

@@ -40,8 +40,8 @@ from torch import Tensor
 
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions, CacheReport
-from tai_engine.decoding import worker
 from tai_engine.decoding.pixels import SquarePixels
+from tai_engine.decoding.process import WorkerProcess
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.sources import open_source
@@ -152,11 +152,9 @@ def _write(path: Path, data: bytes, time: int) -> None:
     os.utime(path, ns=(10**18 + time, 10**18 + time))
 
 
-def fill(pictures: Path, store: Path, decode_in: str = "threads", workers: int = 2) -> CacheReport:
+def fill(pictures: Path, store: Path, workers: int = 2) -> CacheReport:
     """What `tai cache images PICTURES STORE --delete-missing` does, in small groups."""
-    options = CacheOptions(
-        group_items=8, slice_items=3, workers=workers, decode_in=decode_in, delete_missing=True, timeout_seconds=30
-    )
+    options = CacheOptions(group_items=8, slice_items=3, workers=workers, delete_missing=True, timeout_seconds=30)
     return cache_images(open_source(str(pictures)), ToyEncoder(), store, options=options)
 
 
@@ -194,7 +192,7 @@ class StopPoint:
 
     def install(self) -> None:
         """Watch this process for the rest of its life."""
-        decode, encode = worker.decode_picture, ToyEncoder.encode_pixels
+        decode, encode = WorkerProcess.decode, ToyEncoder.encode_pixels
 
         def watched_decode(*arguments: Any) -> Any:
             self.come_to("decoding")
@@ -204,7 +202,7 @@ class StopPoint:
             self.come_to("encoding")
             return encode(*arguments)
 
-        vars(worker)["decode_picture"] = watched_decode
+        setattr(WorkerProcess, "decode", watched_decode)  # noqa: B010 - a name that mypy lets pass
         setattr(ToyEncoder, "encode_pixels", watched_encode)  # noqa: B010 - a name that mypy lets pass
         sys.addaudithook(self._audit)
 
@@ -241,8 +239,6 @@ def run_forked(
     stage: str | None,
     number: int,
     action: Callable[[], None],
-    *,
-    decode_in: str = "threads",
 ) -> tuple[int, mmap.mmap]:
     """Fill a store in a forked process; returns its id, and the byte that says where it is."""
     where = mmap.mmap(-1, 1)
@@ -252,7 +248,7 @@ def run_forked(
     status = 1
     try:
         StopPoint(store, where, stage, number, action).install()
-        fill(pictures, store, decode_in)
+        fill(pictures, store)
         status = DONE
     except KeyboardInterrupt:
         status = INTERRUPTED

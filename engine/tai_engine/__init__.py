@@ -11,7 +11,6 @@ Names are imported when they are first used: open_clip alone takes seconds, whic
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,10 +25,7 @@ if TYPE_CHECKING:
     from tai_engine.tagging.tag_job import Selection, tag_batch
     from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
-try:
-    __version__ = version("tai-engine")
-except PackageNotFoundError:  # a checkout on the path, not installed
-    __version__ = "unknown"
+    __version__: str
 
 __all__ = [
     "Encoder",
@@ -67,6 +63,18 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOME_OF:
         raise AttributeError(f"module 'tai_engine' has no attribute {name!r}")
     return getattr(import_module(f"tai_engine.{_HOME_OF[name]}"), name)
+
+
+def _version() -> str:
+    # A tenth of a second, which every process that decodes would spend.
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tai-engine")
+    except PackageNotFoundError:  # a checkout on the path, not installed
+        return "unknown"

@@ -16,7 +16,7 @@ from torch import Tensor
 from tai_engine.caching.groups import GroupStore, Prepared, SliceCallback, write_groups
 from tai_engine.caching.report import CacheOptions
 from tai_engine.caching.stages import Stages
-from tai_engine.decoding.feed import DirectFeed, Feed, GroupTask, PeekedFeed, WaitingFeed
+from tai_engine.decoding.feed import DirectFeed, Feed, GroupTask, WaitingFeed
 from tai_engine.decoding.pool import Decoded, DecodePool
 from tai_engine.decoding.worker import Preparation
 from tai_engine.features import FeatureBatch
@@ -25,8 +25,6 @@ from tai_engine.store import StoredItem
 from tai_engine.store.commits import CommitRecord
 
 SLICE_PICTURES = 128
-FEW_PICTURES = 64
-"""Fewer than so many are decoded in threads where that is left to us: processes take a third of a second to start."""
 
 
 class PixelEncoder(Protocol):
@@ -70,14 +68,12 @@ def encode_groups(
         WorkerStartError: if decoding processes cannot be started.
     """
     slice_items = options.slice_items or SLICE_PICTURES
-    with closing(_feed(tasks, tasks_may_wait)) as plain_feed:
-        feed, in_processes = _where_to_decode(plain_feed, options)
+    with closing(_feed(tasks, tasks_may_wait)) as feed:
         pool = DecodePool(
             prepare,
             workers=options.workers or available_cpus(),
             window=2 * slice_items,
             timeout_seconds=options.timeout_seconds,
-            in_processes=in_processes,
         )
         with pool, closing(pool.decode(feed)) as decoded:
             pixels = PixelSlice(encoder, slice_items, prepare.to_pixels.shape)
@@ -87,13 +83,6 @@ def encode_groups(
 
 def _feed(tasks: Iterable[GroupTask], may_wait: bool) -> Feed:
     return WaitingFeed(tasks) if may_wait else DirectFeed(tasks)
-
-
-def _where_to_decode(feed: Feed, options: CacheOptions) -> tuple[Feed, bool]:
-    if options.decode_in != "auto":
-        return feed, options.decode_in == "processes"
-    peeked = PeekedFeed(feed, FEW_PICTURES)
-    return peeked, not peeked.is_all
 
 
 def _prepared(decoded: Decoded, stages: Stages) -> Prepared[np.ndarray]:

@@ -9,7 +9,6 @@ from tai_engine.errors import UserError, unknown_choice
 from tai_engine.store.spec import ROW_DTYPES
 
 CHECKS = ("stat", "content")
-DECODE_IN = ("auto", "processes", "threads")
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,6 @@ class CacheOptions:
         slice_items: items handed to the encoder at once, which cuts them further as its memory demands. 0 is automatic:
             128 pictures, or 1024 sentences, so that encoding them sorted by length pays.
         workers: how many decode; 0 means one per CPU that this process may use.
-        decode_in: ``"processes"``, which survive a picture that crashes or hangs, ``"threads"``, or ``"auto"``:
-            processes, but threads for fewer than 64 pictures.
         timeout_seconds: a process that takes longer to read and decode a picture is replaced, and the picture failed; 0
             is no limit.
         check: what tells that a picture has changed since it was encoded: ``"stat"`` is its size and time of change,
@@ -40,7 +37,6 @@ class CacheOptions:
     group_items: int = 0
     slice_items: int = 0
     workers: int = 0
-    decode_in: str = "auto"
     timeout_seconds: float = 60.0
     check: str = "stat"
     retry_failed: bool = False
@@ -49,7 +45,6 @@ class CacheOptions:
     def __post_init__(self) -> None:
         for name, what, allowed in (
             ("row_dtype", "row type", tuple(ROW_DTYPES)),
-            ("decode_in", "place to decode", DECODE_IN),
             ("check", "check for changes", CHECKS),
         ):
             if getattr(self, name) not in allowed:

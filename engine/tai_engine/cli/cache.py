@@ -95,6 +95,7 @@ def images(
     from tai_engine.caching.images import cache_images
     from tai_engine.caching.report import CacheOptions
     from tai_engine.decoding.decode import DecodeOptions
+    from tai_engine.decoding.process import spare
     from tai_engine.sources import open_source
 
     options = CacheOptions(
@@ -127,6 +128,7 @@ def images(
             )
         else:
             pictures = open_source(source)
+            spare.start()  # while the model is loaded
             encoder = open_encoder(model, pretrained, device=places.device, decoding=decoding.recipe, **encoder_options)
             report = cache_images(pictures, encoder, store, decoding=decoding, options=options, progress=shown)
     warnings = []

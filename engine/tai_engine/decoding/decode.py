@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from tai_engine.decoding import raw
 from tai_engine.decoding.colours import to_rgb
+from tai_engine.decoding.metadata import without_metadata
+from tai_engine.decoding.orientation import box_of_draft, turn_of
+from tai_engine.decoding.pillow import open_picture, pillow_in_use
+from tai_engine.decoding.unsupported import is_raw, unsupported_kind
 from tai_engine.errors import ItemError, UserError
+from tai_engine.picture_kinds import EXTRA, HEAD_BYTES, TIFF, kind_of
 from tai_engine.regular_files import open_regular
 
-# Formats of photos and drawings. The others that Pillow knows are documents, run other programs (EPS) or guess.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "ICO")
-_MAGICS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
-_ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-# Whether a turn moves the right edge (or the lower one that takes its place) to the left, the other one to the top, and
-# whether it exchanges width and height.
-_EDGES: dict[Image.Transpose | None, tuple[bool, bool, bool]] = {
-    None: (False, False, False),
-    Image.Transpose.FLIP_LEFT_RIGHT: (True, False, False),
-    Image.Transpose.ROTATE_180: (True, True, False),
-    Image.Transpose.FLIP_TOP_BOTTOM: (False, True, False),
-    Image.Transpose.TRANSPOSE: (False, False, True),
-    Image.Transpose.ROTATE_270: (True, False, True),
-    Image.Transpose.TRANSVERSE: (True, True, True),
-    Image.Transpose.ROTATE_90: (False, True, True),
-}
+METADATA_REMARK = "metadata passed over"
+"""What a picture's remark begins with that was decoded without its metadata."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +60,21 @@ class DecodeOptions:
         if not (self.draft == 0 or self.draft >= 1):
             raise UserError(f"The draft is {self.draft}; it must be 0 (off), or 1 or more times the model's size.")
 
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse a picture of other sides than are allowed.
+
+        Raises:
+            ItemError: that names our limit, and the option.
+        """
+        if (megapixels := width * height / 1e6) > self.max_megapixels:
+            raise ItemError(
+                "too-large",
+                f"{width} x {height} are {megapixels:.0f} megapixels, {self.max_megapixels:g} are allowed: "
+                "--max-megapixels takes more",
+            )
+        if max(width, height) > self.max_aspect * min(width, height):
+            raise ItemError("too-narrow", f"{width} x {height}: sides may differ {self.max_aspect:g} times at most")
+
     @property
     def recipe(self) -> dict[str, str | int | float | bool]:
         """What changes pixels, for the recipe key; the limits only change which pictures fail."""
@@ -96,11 +91,13 @@ class Picture:
         size: width and height of the upright picture at its own scale.
         box: where the picture lies in ``image``, whose last pixels at a smaller scale may be of it in part only: left,
             top, right, bottom. None is all of it.
+        remark: what had to be passed over in the file, ``"what: why"``; None if nothing.
     """
 
     image: Image.Image
     size: tuple[int, int]
     box: tuple[float, float, float, float] | None = None
+    remark: str | None = None
 
 
 def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions | None = None) -> Image.Image:
@@ -111,7 +108,9 @@ def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions 
     read by the smallest range that holds them all: 0..1 (floats), 0..255, 0..65535 (integers); beyond these they are
     stretched from their least to their greatest. Colour profiles are not applied, as in CLIP's own preprocessing.
 
-    Memory: the decoded picture, and a second copy of it while it is converted.
+    Damage in what is not pixels (text, profiles, other metadata), and more of it than a decoder takes, does not matter.
+
+    Memory: the decoded picture, and a second copy of it while it is converted; of a damaged file two copies.
 
     Args:
         source: a path, or a file's contents.
@@ -138,21 +137,34 @@ def decode_picture(source: bytes | str | os.PathLike[str], options: DecodeOption
     Raises:
         ItemError: as `decode_image`.
     """
-    try:
-        with _open_source(source) as file, _quiet_pillow:
+    with _open_source(source) as file, pillow_in_use:
+        try:
             return _decode(file, options, image_size)
-    except ItemError:
-        raise
-    except MemoryError as error:
-        raise ItemError("no-memory", "decoding it needs more memory than there is") from error
-    except Image.DecompressionBombError as error:
-        raise ItemError("too-large", str(error)) from error
-    except Exception as error:
-        detail = f"{error}" or type(error).__name__
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ItemError("unreadable", error.strerror or detail) from error
-        cut = isinstance(error, EOFError) or any(word in detail.lower() for word in ("truncated", "unexpected end"))
-        raise ItemError("truncated" if cut else "broken", detail) from error
+        except Exception as error:
+            failure = _failure(error)
+            if failure.reason not in ("broken", "truncated"):
+                raise failure from error
+        file.seek(0)
+        data = file.read()
+        for slimmer in without_metadata(data):
+            with contextlib.suppress(Exception):
+                picture = _decode(io.BytesIO(slimmer), options, image_size)
+                return replace(picture, remark=f"{METADATA_REMARK}: {failure.detail}")
+        kind = unsupported_kind(data, failure.detail)
+        raise failure if kind is None else ItemError("unsupported", kind)
+
+
+def _failure(error: Exception) -> ItemError:
+    """Why decoding failed, as a reason."""
+    if isinstance(error, ItemError):
+        return error
+    if isinstance(error, MemoryError):
+        return ItemError("no-memory", "decoding it needs more memory than there is")
+    detail = f"{error}" or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        return ItemError("unreadable", error.strerror or detail)
+    is_cut = isinstance(error, EOFError) or any(word in detail.lower() for word in ("truncated", "unexpected end"))
+    return ItemError("truncated" if is_cut else "broken", detail)
 
 
 @contextmanager
@@ -169,101 +181,39 @@ def _open_source(source: bytes | str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def _decode(file: IO[bytes], options: DecodeOptions, image_size: int | None) -> Picture:
-    head = file.read(16)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
+    kind = kind_of(head)
+    if kind is not None and (kind.is_raw or (kind is TIFF and _is_raw(file))):
+        developed = raw.develop(file.read(), options.check_size)
+        return Picture(developed, developed.size)
     try:
-        image = _open_header(file, options.max_megapixels)
-    except UnidentifiedImageError as error:
-        if head.startswith(_MAGICS) or head[4:12] in (b"ftypavif", b"ftypavis"):
+        image = open_picture(file, kind)
+    except (UnidentifiedImageError, ImportError) as error:
+        if kind is not None and not kind.is_readable:
+            raise ItemError("unsupported", f"{kind.name}, which {kind.package} reads: {EXTRA}") from error
+        if kind is not None:
             raise ItemError("broken", "it begins like a picture, but its header is damaged or cut off") from error
-        hint = "HEIF or a video; convert it to JPEG" if head[4:8] == b"ftyp" else "it is no picture of a known format"
-        raise ItemError("unknown-format", hint) from error
+        hint = "a video, or another thing" if head[4:8] == b"ftyp" else "it is no picture"
+        raise ItemError("unknown-format", f"{hint} of a known format") from error
     with image:
         width, height = image.size
-        megapixels = width * height / 1e6
-        if megapixels > options.max_megapixels:
-            raise ItemError(
-                "too-large",
-                f"{width} x {height} are {megapixels:.0f} megapixels, {options.max_megapixels:g} are allowed",
-            )
-        if max(width, height) > options.max_aspect * min(width, height):
-            raise ItemError("too-narrow", f"{width} x {height}: sides may differ {options.max_aspect:g} times at most")
+        options.check_size(width, height)
         drafted = None
         if options.draft and image_size and image.format in ("JPEG", "MPO"):
             side = math.ceil(options.draft * image_size)
             drafted = image.draft(None, (side, side))  # the smallest of its scales at which no side is shorter
         image.load()
         rgb = to_rgb(image, options.alpha)
-        turn = _TURNS.get(_orientation(image)) if options.exif else None
+        turn = turn_of(image) if options.exif else None
         turned = rgb if turn is None else rgb.transpose(turn)
         if drafted is None or rgb.size == (width, height):
             return Picture(turned, turned.size)
-        return _drafted(turned, (width, height), drafted[1][2:], turn)
+        return Picture(turned, *box_of_draft(turned, (width, height), drafted[1][2:], turn))
 
 
-def _drafted(
-    image: Image.Image, size: tuple[int, int], extent: tuple[float, float], turn: Image.Transpose | None
-) -> Picture:
-    """A picture that was drafted and then turned; ``size`` is that of the file, ``extent`` the same when drafted."""
-    goes_left, goes_up, swaps = _EDGES[turn]
-    (width, height), (right, bottom) = (size[::-1], extent[::-1]) if swaps else (size, extent)
-    # Before it was turned, what is too much lay at the right and the lower edge.
-    left = image.width - right if goes_left else 0.0
-    top = image.height - bottom if goes_up else 0.0
-    return Picture(image, (width, height), (left, top, left + right, top + bottom))
-
-
-_bomb_limit_lock = threading.Lock()
-
-
-def _open_header(file: IO[bytes], max_megapixels: float) -> Image.Image:
-    Image.init()
-    formats = [name for name in _FORMATS if name in Image.OPEN]
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is None or max_megapixels * 1e6 <= 2 * limit:
-        return Image.open(file, formats=formats)
-    # Pillow refuses by a limit of its own, twice MAX_IMAGE_PIXELS; where ours is higher, it yields for a moment.
-    with _bomb_limit_lock:
-        limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            return Image.open(file, formats=formats)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged EXIF says nothing about the pixels, which are fine
-        return 1
-
-
-class _QuietPillow:
-    """Silences Pillow's warnings while at least one thread decodes.
-
-    `warnings.catch_warnings` alone is not safe with threads: those that leave in another order than they came would put
-    the wrong filters back.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._filters.__exit__(None, None, None)
-
-
-_quiet_pillow = _QuietPillow()
+def _is_raw(file: IO[bytes]) -> bool:
+    """Whether a TIFF is a camera's; the file is at its beginning afterwards."""
+    found = is_raw(file.read())
+    file.seek(0)
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,6 +36,11 @@ class Job:
     group: int
     item: Any
     ends_group: bool
+
+    @property
+    def carried_bytes(self) -> int:
+        """Of the file that the item carries with it, where its source had to read it on its way."""
+        return len(getattr(self.item, "data", None) or b"")
 
 
 class Feed(Protocol):
@@ -134,40 +138,3 @@ class WaitingFeed:
             self._tasks.put((None, error))
         else:
             self._tasks.put((None, None))
-
-
-class PeekedFeed:
-    """Another feed, whose first jobs have been looked at.
-
-    Attributes:
-        is_all: whether there are no more than these.
-    """
-
-    def __init__(self, feed: Feed, count: int) -> None:
-        """Look for ``count`` jobs, fewer if more would have to be waited for."""
-        self._feed = feed
-        self._first: deque[Job] = deque()
-        self.is_all = False
-        try:
-            while len(self._first) < count:
-                job = feed.take()
-                if job is not None:
-                    self._first.append(job)
-                elif self._first:
-                    break
-                else:
-                    feed.wait()
-        except StopIteration:
-            self.is_all = True
-
-    def take(self) -> Job | None:
-        """See `Feed.take`."""
-        return self._first.popleft() if self._first else self._feed.take()
-
-    def wait(self) -> None:
-        """See `Feed.wait`."""
-        self._feed.wait()
-
-    def close(self) -> None:
-        """See `Feed.close`."""
-        self._feed.close()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,15 +114,22 @@ def reason_of(error: Exception) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")[:_MAX_REASON]
 
 
-def main(channel: int, memory: int, parent: int) -> None:
+def with_words(reason: str, words: str) -> str:
+    """A reason with what libraries wrote beside it, their lines in one and each of them once."""
+    lines = dict.fromkeys(line for raw in words.splitlines() if (line := " ".join(raw.split())))
+    said = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in "; ".join(lines))
+    return f"{reason} ({said})"[:_MAX_REASON] if said else reason
+
+
+def main(channel: int, parent: int) -> None:
     """Serve requests until the parent closes the channel or is gone.
 
-    The parent sends a pickled (`Preparation`, number of slots, seconds) and gets `READY`, or a text that says what is
-    wrong with it. Then it sends pickled pairs of a slot and an item, and gets an `Outcome` for each.
+    The parent sends a descriptor of the shared memory (slots of pixels one after another) and a pickled (`Preparation`,
+    number of slots, seconds), and gets `READY`, or a text that says what is wrong with it. Then it sends pickled pairs
+    of a slot and an item, and gets an `Outcome` for each.
 
     Args:
         channel: descriptor of a connection.
-        memory: descriptor of the shared memory, slots of pixels one after another.
         parent: process id.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,13 +137,14 @@ def main(channel: int, memory: int, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with Connection(channel) as connection:
         try:
-            _serve(connection, memory)
+            _serve(connection)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
 
-def _serve(connection: Connection, memory: int) -> None:
+def _serve(connection: Connection) -> None:
     try:
+        memory = recv_handle(connection)
         prepare, slot_count, timeout_seconds = pickle.loads(connection.recv_bytes())
         shape = (slot_count, *prepare.to_pixels.shape)
         slots = np.frombuffer(mmap.mmap(memory, int(np.prod(shape))), np.uint8).reshape(shape)

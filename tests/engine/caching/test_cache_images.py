@@ -8,7 +8,8 @@ from collections import namedtuple
 import pytest
 import torch
 
-from fake_encoders import DictSource, FakeEncoder, Picture, png
+from dict_source import DictSource, PickyPixels, png
+from fake_encoders import FakeEncoder
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions
 from tai_engine.caching.sizes import group_sizes
@@ -17,7 +18,7 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore
 
-SMALL = CacheOptions(group_items=8, slice_items=3, workers=2, decode_in="threads")
+SMALL = CacheOptions(group_items=8, slice_items=3, workers=2)
 
 
 def pictures(count, start=0):
@@ -62,7 +63,7 @@ def test_features_are_those_of_the_encoder_in_source_order(path):
 
 def test_the_store_says_what_it_is(path):
     encoder = FakeEncoder()
-    cache(DictSource(pictures(1)), path, encoder, CacheOptions(row_dtype="float32", decode_in="threads"))
+    cache(DictSource(pictures(1)), path, encoder, CacheOptions(row_dtype="float32"))
     spec = FeatureStore.open(path).spec
     assert (spec.kind, spec.space_key, spec.recipe_key) == ("images", "space:fake", "img8:fake")
     assert (spec.dim, spec.rows_per_item_max, spec.row_dtype, spec.has_coarse_clip) == (4, 2, "float32", False)
@@ -93,17 +94,7 @@ def test_broken_pictures_are_failed_items_with_a_reason(path):
 
 def test_a_picture_that_the_preprocessing_cannot_take_fails_alone(path):
     encoder = FakeEncoder()
-    plain = encoder.preprocess.pixels
-
-    class Pixels:
-        shape = plain.shape
-
-        def __call__(self, picture, size, box):
-            if size == (1, 5):
-                raise ValueError("one pixel wide: bytes \udcff")  # messages may quote names that are not UTF-8
-            return plain(picture, size, box)
-
-    encoder.preprocess.pixels = Pixels()
+    encoder.preprocess.pixels = PickyPixels(encoder.preprocess.pixels.size)
     report = cache(DictSource({"a": png("red"), "b": png("red", (1, 5))}), path, encoder)
     assert (report.done, report.failed) == (1, 1)
     assert list(FeatureStore.open(path).ledger())[1].reason == "unexpected: ValueError: one pixel wide: bytes \\udcff"
@@ -122,7 +113,7 @@ def test_a_second_run_decodes_nothing(path):
     source = DictSource({**pictures(10), "bad": b""})
     cache(source, path)
     before = content(path)
-    source.opened.clear()
+    source.forget()
     report = cache(source, path)
     assert (report.items, report.done, report.failed, report.skipped) == (11, 0, 0, 11)
     assert (report.bytes_written, source.opened) == (0, [])
@@ -133,7 +124,7 @@ def test_new_pictures_are_added(path):
     source = DictSource(pictures(10))
     cache(source, path)
     source.pictures = {**pictures(3, start=100), **source.pictures}
-    source.opened.clear()
+    source.forget()
     report = cache(source, path)
     assert (report.done, report.skipped) == (3, 10)
     assert sorted(source.opened) == ["p100.png", "p101.png", "p102.png"]
@@ -173,7 +164,7 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_as_an_undisturbed_one(path, tmp
     with pytest.raises(error):
         cache(cut, path, encoder, progress=report if where == "reporting" else None)
     assert FeatureStore.open(path).groups() == [0]
-    source.opened.clear()
+    source.forget()
     resumed = cache(source, path)
     assert resumed.skipped == 8
     assert sorted(source.opened) == sorted(list(source.pictures)[8:])
@@ -195,13 +186,13 @@ def test_another_space_recipe_kind_or_row_type_is_refused_before_any_work(path):
     source = DictSource(pictures(3))
     cache(source, path)
     before = content(path)
-    source.opened.clear()
+    source.forget()
     for encoder, options, words in [
         (FakeEncoder(space_key="space:other"), SMALL, r"'space:fake'.*'space:other'"),
         (FakeEncoder(recipe_key="img16:fake"), SMALL, r"'img8:fake'.*'img16:fake'"),
         (
             FakeEncoder(),
-            CacheOptions(row_dtype="float32", decode_in="threads"),
+            CacheOptions(row_dtype="float32"),
             "row type float16, but this run has float32",
         ),
     ]:

@@ -61,9 +61,9 @@ def test_writers_that_sleep_while_another_one_takes_over_lose_and_double_nothing
 
 def test_a_command_killed_with_its_workers_at_work_goes_on(collections, store):
     for slice_ in (0, 4):
-        pid, _ = run_forked(collections.before, store, "encoding", slice_, kill_self, decode_in="processes")
+        pid, _ = run_forked(collections.before, store, "encoding", slice_, kill_self)
         assert exit_code(pid) == -signal.SIGKILL
-    report = fill(collections.before, store, decode_in="processes")
+    report = fill(collections.before, store)
     assert report.done + report.skipped + report.failed == 26
     assert content_of(store) == content_of(collections.store_before)
 
@@ -74,16 +74,10 @@ def interrupt_self():
 
 
 @pytest.mark.parametrize(
-    ("stage", "number", "decode_in"),
-    [
-        ("decoding", 13, "threads"),
-        ("encoding", 4, "processes"),
-        ("writing", 30, "threads"),
-        ("before a commit", 1, "threads"),
-    ],
+    ("stage", "number"), [("decoding", 13), ("encoding", 4), ("writing", 30), ("before a commit", 1)]
 )
-def test_ctrl_c_leaves_a_store_that_can_be_gone_on_with(collections, store, stage, number, decode_in):
-    pid, _ = run_forked(collections.before, store, stage, number, interrupt_self, decode_in=decode_in)
+def test_ctrl_c_leaves_a_store_that_can_be_gone_on_with(collections, store, stage, number):
+    pid, _ = run_forked(collections.before, store, stage, number, interrupt_self)
     assert exit_code(pid) == INTERRUPTED
     assert len(FeatureStore.open(store)) < 26
     fill(collections.before, store)

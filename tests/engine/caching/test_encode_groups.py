@@ -17,7 +17,7 @@ from tai_engine.decoding.pixels import SquarePixels
 from tai_engine.decoding.worker import Preparation
 from tai_engine.store import FeatureStore, StoreSpec
 
-SMALL = CacheOptions(group_items=4, slice_items=3, workers=2, decode_in="threads")
+SMALL = CacheOptions(group_items=4, slice_items=3, workers=2)
 PREPARE = Preparation(HostileReader(), SquarePixels(8, "squash"), DecodeOptions())
 
 
@@ -93,7 +93,7 @@ def test_no_tasks_give_no_records(store):
 
 def test_pictures_that_crash_hang_or_fail_cost_only_themselves(store):
     store.reserve(2)
-    options = CacheOptions(slice_items=3, workers=2, decode_in="processes", timeout_seconds=0.5)
+    options = CacheOptions(slice_items=3, workers=2, timeout_seconds=0.5)
     whats = ["picture", "killed", "picture", "picture", "hangs", "picture", "raises", "exits"]
     items = [item(n, what) for n, what in enumerate(whats)]
     seen = []
@@ -108,28 +108,20 @@ def test_pictures_that_crash_hang_or_fail_cost_only_themselves(store):
     assert reasons == ["crashed", "timeout", "unexpected", "crashed"]
 
 
-@pytest.mark.parametrize(("count", "in_processes"), [(63, False), (64, True)])
-def test_few_pictures_are_decoded_without_processes(tmp_path, monkeypatch, count, in_processes):
-    started = []
-    start = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: started.append(args) or start(*args, **more))
-    source = ItemSource([item(n) for n in range(count)])
-    report = cache_images(source, FakeEncoder(), tmp_path / "s", options=CacheOptions(workers=2))
-    assert report.done == count
-    assert bool(started) == in_processes
-    started.clear()
-    assert cache_images(source, FakeEncoder(), tmp_path / "s", options=CacheOptions(workers=2)).skipped == count
-    assert started == []
+@pytest.mark.parametrize("what", ["killed", "hangs"])
+def test_a_single_picture_that_crashes_or_hangs_fails_alone_and_again_when_tried_again(tmp_path, what):
+    options = CacheOptions(workers=2, timeout_seconds=1.0, retry_failed=True)
+    for _ in range(2):
+        report = cache_images(ItemSource([item(0, what)]), FakeEncoder(), tmp_path / "s", options=options)
+        assert (report.done, report.failed) == (0, 1)
+        assert list(report.reasons) == ["crashed" if what == "killed" else "timeout"]
 
 
-def test_processes_and_threads_make_the_same_store(tmp_path):
-    source = ItemSource([item(n, "raises" if n in (3, 23) else "picture") for n in range(24)])
-    for decode_in in ("threads", "processes"):
-        options = CacheOptions(group_items=8, slice_items=3, workers=2, decode_in=decode_in)
-        report = cache_images(source, FakeEncoder(), tmp_path / decode_in, options=options)
-        assert (report.done, report.failed) == (22, 2)
-    assert content(tmp_path / "processes") == content(tmp_path / "threads")
-    assert len(content(tmp_path / "threads")) > 20
+def test_no_process_is_started_where_there_is_nothing_to_decode(tmp_path, monkeypatch):
+    source = ItemSource([item(n) for n in range(3)])
+    assert cache_images(source, FakeEncoder(), tmp_path / "s", options=SMALL).done == 3
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert cache_images(source, FakeEncoder(), tmp_path / "s", options=SMALL).skipped == 3
 
 
 def test_seconds_are_counted_by_stage(store):

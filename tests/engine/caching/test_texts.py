@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fake_encoders import DictSource, FakeEncoder, png
+from dict_source import DictSource, png
+from fake_encoders import FakeEncoder
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions
 from tai_engine.caching.texts import MAX_TEXT_CHARACTERS, cache_sentences

@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from fake_encoders import DictSource, FakeEncoder, Picture, png
+from dict_source import DictSource, Picture, png
+from fake_encoders import FakeEncoder
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore
 
-SIZES = {"group_items": 4, "slice_items": 3, "workers": 2, "decode_in": "threads"}
+SIZES = {"group_items": 4, "slice_items": 3, "workers": 2}
 
 
 class ChangingSource(DictSource):
@@ -28,7 +29,7 @@ class ChangingSource(DictSource):
 
 
 def cache(source, path, **options):
-    source.opened.clear()
+    source.forget()
     return cache_images(source, FakeEncoder(), path, options=CacheOptions(**SIZES, **options))
 
 

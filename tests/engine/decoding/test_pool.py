@@ -9,24 +9,25 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hostile_pictures import HostileReader, item
+from hostile_pictures import HostileReader, item, picture
+from tai_engine.decoding import pool as pool_module
 from tai_engine.decoding.decode import DecodeOptions
 from tai_engine.decoding.feed import DirectFeed, GroupTask, WaitingFeed
 from tai_engine.decoding.pixels import SquarePixels
-from tai_engine.decoding.pool import DecodePool, WorkerStartError
+from tai_engine.decoding.pool import DecodePool
+from tai_engine.decoding.process import Spare, WorkerStartError
 from tai_engine.decoding.worker import Preparation
 
 PREPARE = Preparation(HostileReader(), SquarePixels(8), DecodeOptions())
 
 
-def pool(in_processes=True, prepare=PREPARE, workers=2, window=6, timeout_seconds=20.0):
-    return DecodePool(
-        prepare, workers=workers, window=window, timeout_seconds=timeout_seconds, in_processes=in_processes
-    )
+def pool(prepare=PREPARE, workers=2, window=6, timeout_seconds=20.0):
+    return DecodePool(prepare, workers=workers, window=window, timeout_seconds=timeout_seconds)
 
 
 def outcomes(the_pool, items):
@@ -60,23 +61,18 @@ def wait_until(condition, seconds=10.0):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("in_processes", [True, False])
-def test_pictures_come_in_order_with_their_own_pixels(in_processes):
+def test_pictures_come_in_order_with_their_own_pixels():
     items = [item(n, "slow" if n % 7 == 0 else "picture") for n in range(300)]
-    assert outcomes(pool(in_processes), items) == list(range(300))
+    assert outcomes(pool(), items) == list(range(300))
 
 
-def test_processes_and_threads_give_the_same_bits():
-    def pixels(in_processes):
-        with (
-            pool(in_processes) as one,
-            closing(one.decode(DirectFeed([GroupTask(0, [item(5), item(300)])]))) as decoded,
-        ):
-            return [(d.pixels.copy(), d.outcome.content_hash) for d in decoded]
-
-    for here, there in zip(pixels(False), pixels(True), strict=True):
-        np.testing.assert_array_equal(here[0], there[0])
-        assert here[1] == there[1]
+def test_pixels_and_hashes_are_those_of_a_call_here():
+    with pool() as one, closing(one.decode(DirectFeed([GroupTask(0, [item(5), item(300)])]))) as decoded:
+        found = [(d.pixels.copy(), d.outcome.content_hash) for d in decoded]
+    for one, (pixels, content_hash) in zip((item(5), item(300)), found, strict=True):
+        here = np.empty((3, 8, 8), np.uint8)
+        assert PREPARE(one, here).content_hash == content_hash
+        np.testing.assert_array_equal(here, pixels)
 
 
 def test_whatever_happens_to_a_picture_it_fails_alone():
@@ -132,7 +128,7 @@ def test_no_worker_outlives_a_parent_that_is_killed(what):
         "from tai_engine.decoding.decode import DecodeOptions\n"
         "from tai_engine.decoding.pixels import SquarePixels\n"
         "prepare = Preparation(HostileReader(), SquarePixels(8), DecodeOptions())\n"
-        "pool = DecodePool(prepare, workers=2, window=4, timeout_seconds=0, in_processes=True)\n"
+        "pool = DecodePool(prepare, workers=2, window=4, timeout_seconds=0)\n"
         f"items = [item(0, 'pid'), item(1, 'pid'), item(2, {what!r}), item(3, {what!r}), item(4, 'hangs')]\n"
         "decoded = pool.decode(DirectFeed([GroupTask(0, items)]))\n"
         "print(*[next(decoded).outcome.reason.rpartition(' ')[2] for _ in range(2)], flush=True)\n"
@@ -180,8 +176,7 @@ def test_an_item_that_a_worker_cannot_take_fails_alone():
     assert found[3].startswith("unexpected: ")
 
 
-@pytest.mark.parametrize("in_processes", [True, False])
-def test_no_more_is_taken_than_the_window_holds(in_processes):
+def test_no_more_is_taken_than_the_window_holds():
     taken = []
 
     def items():
@@ -189,13 +184,61 @@ def test_no_more_is_taken_than_the_window_holds(in_processes):
             taken.append(n)
             yield item(n)
 
-    with pool(in_processes, window=5) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
+    with pool(window=5) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
         assert taken == []
         next(decoded)
         assert len(taken) == 6  # five in the window, and one to know whether the group ends
         next(decoded)
         assert len(taken) == 7
     assert len(taken) == 7
+
+
+def test_files_that_items_carry_are_bounded_in_bytes_not_in_items(monkeypatch):
+    monkeypatch.setattr(pool_module, "MAX_CARRIED_BYTES", 1000)
+    taken = []
+
+    def items():
+        for n in range(12):
+            taken.append(n)
+            yield replace(item(n), data=picture(n) + bytes(600 - len(picture(n))))
+
+    with pool(window=8) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
+        next(decoded)
+        assert len(taken) == 3  # two of 600 bytes, and one to know whether the group ends
+        assert [d.pixels is not None for d in decoded] == [True] * 11
+    with pool(window=8) as one, closing(one.decode(DirectFeed([GroupTask(0, [item(n) for n in range(9)])]))) as decoded:
+        assert [int(d.pixels[0, 0, 0]) for d in decoded] == list(range(9))  # less than 1,000 bytes all together
+
+
+def test_what_libraries_write_to_stderr_belongs_to_their_picture(capfd):
+    items = [item(0, "says"), item(1, "says and fails"), item(2, "says and dies"), item(3), item(4, "raises")]
+    assert outcomes(pool(workers=1), items) == [
+        0,
+        "unexpected: ValueError: no such luck (lib: 1 is odd; \\x1b[31mred)",
+        "crashed: the worker died while decoding (SIGABRT) (lib: 2 is odd; \\x1b[31mred)",
+        3,
+        "unexpected: ValueError: no such luck",
+    ]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_spare_worker_is_taken_once_and_replaced_when_it_has_died(monkeypatch):
+    spare = Spare()
+    spare.start()
+    started = spare.take()
+    assert started.is_alive()
+    other = spare.take()
+    assert other is not started
+    other.close()
+    started.close()
+    spare.start()
+    dead = spare._worker
+    dead.kill()
+    wait_until(lambda: not dead.is_alive())
+    taken = spare.take()
+    assert taken is not dead
+    assert taken.is_alive()
+    taken.close()
 
 
 def test_nothing_is_waited_for_while_there_is_something_to_give():
@@ -207,7 +250,7 @@ def test_nothing_is_waited_for_while_there_is_something_to_give():
         assert first_is_out.wait(10)
         yield GroupTask(7, [item(2)])
 
-    with closing(WaitingFeed(tasks())) as feed, pool(False) as one, closing(one.decode(feed)) as decoded:
+    with closing(WaitingFeed(tasks())) as feed, pool() as one, closing(one.decode(feed)) as decoded:
         seen = []
         for each in decoded:
             if each is None:
@@ -225,7 +268,7 @@ def test_an_error_among_the_tasks_comes_out_where_they_are_used():
         yield GroupTask(0, [item(0)])
         raise OSError("the source is gone")
 
-    with closing(WaitingFeed(tasks())) as feed, pool(False) as one, pytest.raises(OSError, match="source is gone"):
+    with closing(WaitingFeed(tasks())) as feed, pool() as one, pytest.raises(OSError, match="source is gone"):
         list(one.decode(feed))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fake_encoders import png
+from dict_source import png
 
 TESTS = Path(__file__).parent.parent.parent
 

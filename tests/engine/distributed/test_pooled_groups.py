@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fake_encoders import FakeEncoder, png
+from dict_source import png
+from fake_encoders import FakeEncoder
 from pool_recipes import InlinePool, open_fake_encoder, open_missing_model, store_files
 from tai_engine.caching.images import cache_images, image_spec, update_store
 from tai_engine.caching.report import CacheOptions
@@ -21,7 +22,7 @@ from tai_engine.store import FeatureStore, StoredItem
 from tai_engine.store.commits import read_record
 from tai_engine.store.store_files import open_files
 
-OPTIONS = CacheOptions(group_items=4, slice_items=2, decode_in="threads", workers=2)
+OPTIONS = CacheOptions(group_items=4, slice_items=2, workers=2)
 
 
 def recipe(tmp_path: Path, store: Path, pause: float = 0.0) -> EncodeRecipe:

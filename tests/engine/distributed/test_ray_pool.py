@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # of settings that nobody here touches
 ]
 
-OPTIONS = CacheOptions(group_items=4, slice_items=2, decode_in="threads", workers=2)
+OPTIONS = CacheOptions(group_items=4, slice_items=2, workers=2)
 
 
 def worker_pids() -> list[int]:

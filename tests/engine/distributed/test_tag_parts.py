@@ -26,7 +26,7 @@ NAMES = [f"{group:08}.parquet" for group in range(6)]
 
 @pytest.fixture
 def store(tmp_path: Path, pictures: Path) -> FeatureStore:
-    options = CacheOptions(group_items=4, slice_items=2, decode_in="threads", workers=1)
+    options = CacheOptions(group_items=4, slice_items=2, workers=1)
     cache_images(open_source(pictures), FakeEncoder(), tmp_path / "store", options=options)
     return FeatureStore.open(tmp_path / "store")
 
