@@ -15,6 +15,7 @@ BASE = {
     "tai_engine.look_ahead",
     "tai_engine.processors",
     "tai_engine.json_documents",
+    "tai_engine.picture_kinds",
     "tai_engine.regular_files",
 }
 # What a module or package may import of the project, beside BASE and itself. A package's name stands for all that is in
@@ -27,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.look_ahead": set(),
     "tai_engine.processors": set(),
     "tai_engine.json_documents": set(),
+    "tai_engine.picture_kinds": set(),
     "tai_engine.regular_files": set(),
     "tai_engine.features": set(),
     "tai_engine.tables": set(),

@@ -12,40 +12,59 @@ Result = TypeVar("Result")
 
 
 def map_ahead(
-    function: Callable[[Value], Result], inputs: Iterable[Value], *, workers: int, window: int
+    function: Callable[[Value], Result],
+    inputs: Iterable[Value],
+    *,
+    workers: int,
+    window: int,
+    bytes_of: Callable[[Value], int] = lambda _: 0,
+    max_bytes: int = 1,
 ) -> Generator[Result]:
     """``function`` of every input, in order, computed by threads while the results before it are used.
 
     An error, of the function or of the inputs, comes at its turn and ends it all. Closing the iterator waits for the
-    calls that are under way and drops the rest. Memory: ``window`` results, and the one that is used.
+    calls that are under way and drops the rest. Memory: ``window`` results, and the one that is used; of large
+    inputs, ``max_bytes`` and one more.
 
     Args:
         function: called in several threads at once.
         inputs: walked through by whoever takes the results.
         workers: threads.
-        window: how many inputs are taken ahead.
+        window: how many inputs are taken ahead, at most.
+        bytes_of: what an input holds.
+        max_bytes: while the inputs that were taken ahead hold so many bytes, no other is taken.
     """
     todo = iter(inputs)
-    ahead: deque[Future[Result]] = deque()
+    ahead: deque[tuple[Future[Result], int]] = deque()
 
-    def submit() -> None:
+    def submit() -> bool:
+        """Whether there was another input."""
+        future: Future[Result]
+        size = 0
         try:
-            ahead.append(threads.submit(function, next(todo)))
+            value = next(todo)
+            size = bytes_of(value)
+            future = threads.submit(function, value)
         except StopIteration:
-            pass
+            return False
         except Exception as error:  # of the inputs
-            ahead.append(Future())
-            ahead[-1].set_exception(error)
+            future = Future()
+            future.set_exception(error)
+        ahead.append((future, size))
+        return True
+
+    def fill() -> None:
+        while len(ahead) < window and sum(size for _, size in ahead) < max_bytes and submit():
+            pass
 
     with ThreadPoolExecutor(workers, thread_name_prefix="tai-ahead") as threads:
         try:
-            for _ in range(window):
-                submit()
+            fill()
             while ahead:
-                result = ahead.popleft().result()
-                submit()
+                result = ahead.popleft()[0].result()
+                fill()
                 yield result
                 del result
         finally:
-            for future in ahead:
+            for future, _ in ahead:
                 future.cancel()

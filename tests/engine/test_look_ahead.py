@@ -85,3 +85,19 @@ def test_closing_drops_what_was_not_begun():
     next(results)
     results.close()
     assert len(begun) <= 100
+
+
+def test_inputs_that_are_large_are_bounded_in_bytes():
+    read = []
+
+    def inputs():
+        for n in (5, 5, 1, 1, 1, 20, 1, 1):
+            read.append(n)
+            yield n
+
+    results = map_ahead(str, inputs(), workers=2, window=6, bytes_of=lambda n: n, max_bytes=10)
+    assert next(results) == "5"
+    assert read == [5, 5, 1, 1, 1, 20]  # 5 are out; 8 are too few, and the next was 20
+    assert [next(results) for _ in range(4)] == ["5", "1", "1", "1"]
+    assert len(read) == 6
+    assert list(results) == ["20", "1", "1"]

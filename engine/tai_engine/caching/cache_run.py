@@ -13,7 +13,7 @@ from tai_engine.caching.changes import Judged
 from tai_engine.caching.counting import RunCounter
 from tai_engine.caching.report import CacheReport, ProgressCallback
 from tai_engine.caching.sizes import require_space
-from tai_engine.decoding.feed import GroupTask
+from tai_engine.decoding.feed import GroupTask, carried_bytes
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, StoreSpec
 from tai_engine.store.commits import CommitRecord
@@ -88,12 +88,13 @@ class CacheRun(Generic[Input]):
                 )
         return self.store
 
-    def tasks(self, judged: Iterable[Judged[Input]]) -> Iterator[GroupTask]:
+    def tasks(self, judged: Iterable[Judged[Input]], max_bytes: int | None = None) -> Iterator[GroupTask]:
         """New groups of the inputs that are to be encoded, in their order; numbers of groups that were lost are used
         again. There is nothing, and no store is made, if there are no such inputs.
 
         Args:
             judged: taken as the items of a task are, so these must be walked through before the next task is asked for.
+            max_bytes: a group ends where its items carry so many bytes with them; None is no limit.
         """
         inputs = self._counted(judged)
         first = next(inputs, None)
@@ -112,8 +113,15 @@ class CacheRun(Generic[Input]):
                 free = (group for group in store.free_groups() if group >= number)
                 reserved = next(itertools.islice(free, foreseen - 1, None)) + 1
                 store.reserve(reserved)
-            rest = itertools.islice(inputs, self.spec.group_items - 1)
-            yield GroupTask(number, self._noting(number, itertools.chain([first], rest)))
+            yield GroupTask(number, self._noting(number, self._group_of(itertools.chain([first], inputs), max_bytes)))
+
+    def _group_of(self, inputs: Iterator[Judged[Input]], max_bytes: int | None) -> Iterator[Judged[Input]]:
+        carried = 0
+        for one in itertools.islice(inputs, self.spec.group_items):
+            yield one
+            carried += carried_bytes(one.item)
+            if max_bytes is not None and carried >= max_bytes:
+                return
 
     def _counted(self, judged: Iterable[Judged[Input]]) -> Iterator[Judged[Input]]:
         for one in judged:

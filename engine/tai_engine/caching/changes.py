@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
+from tai_engine.decoding.feed import MAX_CARRIED_BYTES, carried_bytes
 from tai_engine.decoding.worker import content_hash_of
 from tai_engine.errors import UserError
 from tai_engine.look_ahead import map_ahead
@@ -62,7 +63,8 @@ class _Met:
 class ChangeFinder:
     """Goes through a source and says what is to be done.
 
-    Memory: 16 bytes for each new item, beside the inventory.
+    Memory: 16 bytes for each new item, beside the inventory; where contents are compared, a file for each worker, and
+    `MAX_CARRIED_BYTES` of those that items carry.
     """
 
     def __init__(
@@ -95,7 +97,15 @@ class ChangeFinder:
         if self._reader is None:
             yield from map(self._judged, met)
             return
-        with closing(map_ahead(self._hashed, met, workers=self._workers, window=_WINDOW)) as hashed:
+        ahead = map_ahead(
+            self._hashed,
+            met,
+            workers=self._workers,
+            window=_WINDOW,
+            bytes_of=lambda one: carried_bytes(one.item),
+            max_bytes=MAX_CARRIED_BYTES,
+        )
+        with closing(ahead) as hashed:
             yield from map(self._judged, hashed)
 
     def _known(self, item: InputItem) -> InventoryItem | None:

@@ -7,6 +7,7 @@ from collections import Counter
 
 from tai_engine.caching.report import CacheProgress, CacheReport, ProgressCallback
 from tai_engine.caching.stages import Stages
+from tai_engine.decoding.decode import METADATA_REMARK
 from tai_engine.store.commits import CommitRecord
 
 _PROGRESS_EVERY = 1000  # skipped items
@@ -85,4 +86,11 @@ class RunCounter:
             stage_seconds=dict(self.stages.seconds),
             bytes_written=self._committed["bytes"],
             reasons=dict(self._reasons.most_common()),
+            remarks=tuple(_sentence(kind, count) for kind, count in self.stages.remarks.most_common()),
         )
+
+
+def _sentence(kind: str, count: int) -> str:
+    if kind == METADATA_REMARK:
+        return f"{count:,} encoded without their metadata, which is damaged or larger than a decoder takes."
+    return f"{count:,}: {kind}."

@@ -50,8 +50,8 @@ def encode_groups(
     Decoding goes ahead over the borders of tasks, but no task is waited for while there is anything to give out. To be
     closed or walked through to its end, for it holds processes.
 
-    Memory: the rows of two groups in the store's dtype, the pixels of three slices, the features of one slice, and in
-    each worker a file and its decoded picture.
+    Memory: the rows of two groups in the store's dtype, the pixels of three slices, the features of one slice, what
+    `DecodePool` says of files that items carry, and in each worker a file and its decoded picture.
 
     Args:
         tasks: what to make; the store has these groups reserved, and nobody else writes them.
@@ -88,6 +88,8 @@ def _feed(tasks: Iterable[GroupTask], may_wait: bool) -> Feed:
 def _prepared(decoded: Decoded, stages: Stages) -> Prepared[np.ndarray]:
     source_item, outcome = decoded.job.item, decoded.outcome
     stages.add({"read": outcome.read_seconds, "decode": outcome.decode_seconds})
+    if outcome.remark is not None:
+        stages.remarks[outcome.remark.partition(":")[0]] += 1
     item = StoredItem(
         id=source_item.id,
         status="done" if outcome.reason is None else "failed",

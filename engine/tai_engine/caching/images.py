@@ -143,12 +143,23 @@ def update_store(
     *,
     options: CacheOptions | None = None,
     progress: ProgressCallback | None = None,
+    max_task_bytes: int | None = None,
 ) -> CacheReport:
     """The same as `cache_images`, with whatever runs the groups.
 
     What a killed run left half done is put right first. A changed item's old features go when its new ones are
     committed. Nothing is deleted as missing if parts of the source could not be walked through: where it has an
-    attribute ``left_out``, that is the number of these.
+    attribute ``left_out``, that is the number of these. Where it has ``remarks``, these come into the report.
+
+    Args:
+        source: the pictures.
+        spec: of the store.
+        path: the store; made if there is none.
+        run_groups: makes the groups.
+        options: sizes, workers, and what is done about changes.
+        progress: called after each slice.
+        max_task_bytes: a group ends where its items carry so many bytes with them; None for runners that take items one
+            after another.
 
     Raises:
         UserError: see `cache_images`.
@@ -169,7 +180,7 @@ def update_store(
             reader=source.reader if compares_contents else None,
             workers=options.workers or available_cpus(),
         )
-        tasks = run.tasks(changes.judge(source))
+        tasks = run.tasks(changes.judge(source), max_task_bytes)
         first = next(tasks, None)
         if first is not None:
             counter = run.counter

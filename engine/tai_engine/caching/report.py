@@ -94,6 +94,7 @@ class CacheReport:
         stage_seconds: see `tai_engine.caching.stages.STAGES`.
         bytes_written: chunks that this run added.
         reasons: failed items of this run by the reason's category, what stands before its first colon.
+        remarks: sentences on what was passed over, in the source and in pictures.
     """
 
     items: int
@@ -109,6 +110,7 @@ class CacheReport:
     stage_seconds: Mapping[str, float]
     bytes_written: int
     reasons: Mapping[str, int]
+    remarks: tuple[str, ...] = ()
 
     @property
     def items_per_second(self) -> float:

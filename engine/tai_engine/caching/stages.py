@@ -1,8 +1,9 @@
-"""Where the time of a run goes."""
+"""Where the time of a run goes, and what is worth a remark."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
@@ -16,10 +17,16 @@ STAGES = ("read", "decode", "transfer", "encode", "write", "wait")
 
 
 class Stages:
-    """Seconds of each stage. Two threads may add to different stages at a time, not to the same."""
+    """Seconds of each stage. Two threads may add to different stages at a time, not to the same.
+
+    Attributes:
+        seconds: by stage.
+        remarks: how many items had each kind of remark (what stands before its colon).
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self.remarks: Counter[str] = Counter()
 
     def add(self, seconds: Mapping[str, float]) -> None:
         """Add what was measured elsewhere."""

@@ -189,7 +189,9 @@ def _decode(file: IO[bytes], options: DecodeOptions, image_size: int | None) -> 
         return Picture(developed, developed.size)
     try:
         image = open_picture(file, kind)
-    except (UnidentifiedImageError, ImportError) as error:
+    except Exception as error:
+        if kind is not None and not isinstance(error, UnidentifiedImageError | ImportError):
+            raise
         if kind is not None and not kind.is_readable:
             raise ItemError("unsupported", f"{kind.name}, which {kind.package} reads: {EXTRA}") from error
         if kind is not None:

@@ -9,6 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+MAX_CARRIED_BYTES = 128 * 2**20
+"""Of files that items carry with them while they wait for something, at most; a single one may be larger."""
+
+
+def carried_bytes(item: Any) -> int:
+    """Of the file that an item carries with it, where its source had to read it on its way."""
+    return len(getattr(item, "data", None) or b"")
+
 
 @dataclass(frozen=True)
 class GroupTask:
@@ -36,11 +44,6 @@ class Job:
     group: int
     item: Any
     ends_group: bool
-
-    @property
-    def carried_bytes(self) -> int:
-        """Of the file that the item carries with it, where its source had to read it on its way."""
-        return len(getattr(self.item, "data", None) or b"")
 
 
 class Feed(Protocol):

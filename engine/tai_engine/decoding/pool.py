@@ -19,12 +19,9 @@ from typing import Self
 
 import numpy as np
 
-from tai_engine.decoding.feed import Feed, Job
+from tai_engine.decoding.feed import MAX_CARRIED_BYTES, Feed, Job, carried_bytes
 from tai_engine.decoding.process import WorkerProcess, anonymous_file, cannot_start, spare
 from tai_engine.decoding.worker import Outcome, Preparation
-
-MAX_CARRIED_BYTES = 256 * 2**20
-"""Files that items carry with them, at most, while they wait for a worker; a single one may be larger."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +105,13 @@ class DecodePool:
                     break
                 if job is None:
                     break
-                carried += job.carried_bytes
+                carried += carried_bytes(job.item)
                 slot = self._free_slots.popleft()
                 ahead.append((job, slot, self._threads.submit(self._outcome, job, slot)))
             if ahead:
                 job, slot, future = ahead.popleft()
                 outcome = future.result()
-                carried -= job.carried_bytes
+                carried -= carried_bytes(job.item)
                 yield Decoded(job, outcome, self._slots[slot] if outcome.reason is None else None)
                 self._free_slots.append(slot)
             elif has_more:

@@ -109,6 +109,7 @@ class WorkerProcess:
         try:
             os.ftruncate(self._said, 0)
             self._channel.send_bytes(request)
+            del request  # it may hold a large file
             if self._channel.poll(timeout_seconds or None):
                 outcome: Outcome = self._channel.recv()
                 reason = outcome.reason

@@ -57,12 +57,14 @@ class Outcome:
         content_hash: BLAKE2b of 16 bytes of the file, None if it could not be read.
         read_seconds: of reading and hashing.
         decode_seconds: of decoding, resizing and cutting.
+        remark: see `tai_engine.decoding.decode.Picture`.
     """
 
     reason: str | None
     content_hash: bytes | None = None
     read_seconds: float = 0.0
     decode_seconds: float = 0.0
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,20 +85,21 @@ class Preparation:
         """Read and decode one item into ``out``. It never raises: whatever is wrong is the item's reason to fail."""
         begun = time.perf_counter()
         read_at: float | None = None
-        reason = content_hash = None
+        reason = content_hash = remark = None
         try:
             data = self.reader(item)
             content_hash = content_hash_of(data)
             read_at = time.perf_counter()
             picture = decode_picture(data, self.decoding, self.to_pixels.shape[1])
             out[:] = self.to_pixels(picture.image, picture.size, picture.box)
+            remark = picture.remark
         except Exception as error:
             reason = reason_of(error)
             if reason.startswith("unexpected"):
                 logger.debug("unexpected error for %r", item, exc_info=True)
         ended = time.perf_counter()
         read_at = ended if read_at is None else read_at
-        return Outcome(reason, content_hash, read_at - begun, ended - read_at)
+        return Outcome(reason, content_hash, read_at - begun, ended - read_at, remark)
 
 
 def content_hash_of(data: bytes) -> bytes:
@@ -116,6 +119,8 @@ def reason_of(error: Exception) -> str:
 
 def with_words(reason: str, words: str) -> str:
     """A reason with what libraries wrote beside it, their lines in one and each of them once."""
+    if reason.startswith("unsupported"):
+        return reason  # which says it all
     lines = dict.fromkeys(line for raw in words.splitlines() if (line := " ".join(raw.split())))
     said = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in "; ".join(lines))
     return f"{reason} ({said})"[:_MAX_REASON] if said else reason
@@ -162,11 +167,13 @@ def _serve(connection: Connection) -> None:
             signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
         try:
             slot, item = pickle.loads(request)
+            del request  # it may hold a large file
         except Exception as error:
             outcome = Outcome(reason_of(error))
         else:
             outcome = prepare(item, slots[slot])
         signal.setitimer(signal.ITIMER_REAL, 0)
+        item = None
         connection.send(outcome)
 
 

@@ -19,7 +19,7 @@ from tai_engine.caching.images import ImageEncoder, PictureSource, image_spec, u
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
 from tai_engine.caching.stages import Stages
 from tai_engine.decoding.decode import DecodeOptions
-from tai_engine.decoding.feed import GroupTask
+from tai_engine.decoding.feed import MAX_CARRIED_BYTES, GroupTask
 from tai_engine.decoding.worker import Preparation
 from tai_engine.distributed.work import Workplace
 from tai_engine.features import FeatureBatch
@@ -67,10 +67,12 @@ class EncodedGroup:
     Attributes:
         record: to be committed.
         seconds: by stage, since the worker's group before.
+        remarks: counted likewise (see `tai_engine.caching.stages.Stages`).
     """
 
     record: CommitRecord
     seconds: Mapping[str, float]
+    remarks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,13 @@ class GroupEncoder:
         records = encode_groups(
             itertools.chain([first], tasks), store, self._encoder, prepare, self._options, stages, tasks_may_wait=True
         )
-        before = dict(stages.seconds)
+        before, remarked = dict(stages.seconds), stages.remarks.copy()
         with contextlib.closing(cast("Generator[CommitRecord]", records)):
             for record in records:
                 now = dict(stages.seconds)
-                yield EncodedGroup(record, {name: now[name] - before[name] for name in now})
-                before = now
+                seconds = {name: now[name] - before[name] for name in now}
+                yield EncodedGroup(record, seconds, stages.remarks - remarked)
+                before, remarked = now, stages.remarks.copy()
 
 
 class PreparedOnce:
@@ -171,10 +174,11 @@ class PooledGroups:
         self, tasks: Iterator[GroupTask], _store: FeatureStore, stages: Stages, on_slice: SliceCallback
     ) -> Iterator[CommitRecord]:
         """The records of all tasks, to be committed."""
-        # Items come from the source as they are walked through, and travel as a whole.
+        # Items come from the source as they are walked through. A task travels as a whole, so its bytes are bounded.
         whole = (GroupTask(task.group, tuple(task.items)) for task in tasks)
         for encoded in self._pool.run(whole):
             stages.add(encoded.seconds)
+            stages.remarks.update(encoded.remarks)
             on_slice(encoded.record.done, len(encoded.record.failed))
             yield encoded.record
 
@@ -188,7 +192,8 @@ def cache_on_pool(
 ) -> CacheReport:
     """Bring the recipe's store up to date with ``source``, as `tai_engine.caching.cache_images` does.
 
-    No encoder is loaded here. Memory: that of `tai_engine.caching.update_store` and of the pool.
+    No encoder is loaded here. Memory: that of `tai_engine.caching.update_store` and of the pool, which holds two tasks
+    for each worker; where items carry their files, a task has `MAX_CARRIED_BYTES` of them and one more file.
 
     Args:
         make_pool: a recipe to the pool of its workers, a context manager.
@@ -202,4 +207,12 @@ def cache_on_pool(
     with make_pool(recipe) as pool:
         spec = image_spec(pool.describe(), recipe.options)
         groups = PooledGroups(pool)
-        return update_store(source, spec, recipe.store, groups, options=recipe.options, progress=progress)
+        return update_store(
+            source,
+            spec,
+            recipe.store,
+            groups,
+            options=recipe.options,
+            progress=progress,
+            max_task_bytes=MAX_CARRIED_BYTES,
+        )

@@ -88,7 +88,6 @@ class OnDemandDecoder:
             workers=workers,
             window=2 * workers,
             timeout_seconds=TIMEOUT_SECONDS,
-            in_processes=True,
         )
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="on-demand", daemon=True)

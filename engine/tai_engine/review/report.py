@@ -194,7 +194,6 @@ def _thumbnails(
         workers=workers,
         window=2 * workers,
         timeout_seconds=TIMEOUT_SECONDS,
-        in_processes=True,
     ) as pool:
         for decoded in pool.decode(DirectFeed(tasks())):
             if decoded is not None:

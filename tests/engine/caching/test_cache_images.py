@@ -8,7 +8,7 @@ from collections import namedtuple
 import pytest
 import torch
 
-from dict_source import DictSource, PickyPixels, png
+from dict_source import DictSource, PickyPixels, Picture, png
 from fake_encoders import FakeEncoder
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions
