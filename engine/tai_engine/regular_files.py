@@ -34,7 +34,7 @@ def check_size(size: int, max_bytes: int) -> None:
         raise ItemError("too-large", f"{size:,} bytes, {max_bytes:,} are allowed")
 
 
-def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+def open_regular(path: str | bytes | os.PathLike[str]) -> BufferedReader:
     """A regular file open for reading.
 
     Raises:

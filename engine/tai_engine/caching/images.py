@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -193,4 +194,5 @@ def update_store(
         missing = [] if inventory is None else inventory.unseen().tolist()
         # What lies in a folder that could not be read just now is not gone.
         is_whole = not getattr(source, "left_out", 0)
-        return run.end(missing, delete=options.delete_missing and is_whole)
+        report = run.end(missing, delete=options.delete_missing and is_whole)
+        return replace(report, remarks=(*report.remarks, *getattr(source, "remarks", ())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from tai_engine.cli.options import (
 )
 from tai_engine.cli.output import ProgressBar, print_json, progress_bar, remarks, results
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
+from tai_engine.cli.source_options import Allow, Exclude, ListColumn
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.files import check_place, human_bytes
@@ -58,6 +60,13 @@ def images(
     store: Store,
     model: Model = DEFAULT_MODEL,
     pretrained: Pretrained = DEFAULT_PRETRAINED,
+    exclude: Exclude = None,
+    column: ListColumn = None,
+    format_: Format = None,
+    separator: Separator = None,
+    header: Header = None,
+    encoding: Encoding = "utf-8",
+    allow: Allow = None,
     image_size: Annotated[int | None, typer.Option("--image-size", help="Pixels a side; default the model's.")] = None,
     dense: Annotated[str, typer.Option("--dense", help="Patch features: auto, or value (MaskCLIP's).")] = "auto",
     coarse_only: Annotated[bool, typer.Option("--coarse-only", help="Keep no patch features: small stores.")] = False,
@@ -92,11 +101,13 @@ def images(
     as_json: AsJson = False,
 ) -> None:
     """Bring a store up to date with pictures: new and changed ones are encoded, the others skipped."""
+    from tai_engine.addresses import is_address
     from tai_engine.caching.images import cache_images
     from tai_engine.caching.report import CacheOptions
     from tai_engine.decoding.decode import DecodeOptions
     from tai_engine.decoding.process import spare
-    from tai_engine.sources import open_source
+    from tai_engine.sources import SourceOptions, open_source
+    from tai_engine.tables import TableOptions
 
     options = CacheOptions(
         row_dtype=_row_dtype(rows),
@@ -120,18 +131,22 @@ def images(
         "batch_size": batch_size,
     }
     require_place(store)
+    table = TableOptions(format_, separator, header, encoding)
+    source_options = SourceOptions(tuple(exclude or ()), column, table, tuple(allow or ()))
+    if places.are_elsewhere and not is_address(source):
+        source = os.path.abspath(source)  # noqa: PTH100 - may be a pattern; other machines have another working folder
     with progress_bar("Encoding pictures") as bar:
         shown = show(bar, store)
+        pictures = open_source(source, source_options)
         if places.are_elsewhere:
             report = cache_elsewhere(
-                places, source, store, model, pretrained, encoder_options, decoding, options, progress=shown
+                places, pictures, store, model, pretrained, encoder_options, decoding, options, progress=shown
             )
         else:
-            pictures = open_source(source)
             spare.start()  # while the model is loaded
             encoder = open_encoder(model, pretrained, device=places.device, decoding=decoding.recipe, **encoder_options)
             report = cache_images(pictures, encoder, store, decoding=decoding, options=options, progress=shown)
-    warnings = []
+    warnings = list(report.remarks)
     if report.missing > report.deleted:
         advice = (
             "none is deleted, since parts of it could not be read" if delete_missing else "--delete-missing drops them"

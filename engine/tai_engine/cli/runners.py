@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from tai_engine.decoding.decode import DecodeOptions
     from tai_engine.encoders import Encoder
     from tai_engine.prompts.prompt_set import PromptSet
+    from tai_engine.sources import Source
     from tai_engine.store import FeatureStore
     from tai_engine.tagging.batch_loop import Progress, TagReport
     from tai_engine.tagging.scoring import ScoringConfig
@@ -130,7 +130,7 @@ def _local_devices(named: list[str], processes: int, device: str, all_gpus: bool
 
 def cache_elsewhere(
     places: Workplaces,
-    source: str,
+    pictures: Source,
     store: str,
     model: str,
     pretrained: str,
@@ -144,7 +144,7 @@ def cache_elsewhere(
 
     Args:
         places: where they are.
-        source: what `tai_engine.sources.open_source` opens.
+        pictures: the source; its locations mean the same in other working folders.
         store: path or address.
         model: as `open_encoder`.
         pretrained: as `open_encoder`.
@@ -153,13 +153,9 @@ def cache_elsewhere(
         options: sizes and workers.
         progress: called after each group.
     """
-    from tai_engine.addresses import is_address
     from tai_engine.distributed.encode_on_pool import EncodeRecipe, cache_on_pool
-    from tai_engine.sources import open_source
     from tai_engine.store.store_files import open_files
 
-    # Other machines have another working folder.
-    pictures = open_source(source if is_address(source) else os.path.abspath(source))  # noqa: PTH100 - may be a pattern
     if model.startswith("local-dir:"):
         model = f"local-dir:{Path(model.removeprefix('local-dir:')).absolute()}"
     recipe = EncodeRecipe(

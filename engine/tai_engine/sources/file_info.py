@@ -38,4 +38,4 @@ def nanoseconds(seconds: object) -> int | None:
 def size_of(info: Mapping[str, Any]) -> int | None:
     """Bytes of a file, None where its file system does not say."""
     size = info.get("size")
-    return size if isinstance(size, int) else None
+    return size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None

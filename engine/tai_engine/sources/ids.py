@@ -118,8 +118,12 @@ class PictureColumns:
             )
         return path
 
-    def id_of(self, row: Row) -> str:
+    def id_of(self, row: Row, found: str | None = None) -> str:
         """The id of a row.
+
+        Args:
+            row: of the table.
+            found: the path under which its file was found, where that is spelt otherwise than in the row.
 
         Raises:
             UserError: if there is neither an id nor a path, or one that is no text in Unicode.
@@ -134,7 +138,7 @@ class PictureColumns:
                 return str(given)
             if all(row.values.get(column, "") == "" for column in self._locations):
                 raise self._no_name(row, "text", (ID_COLUMN, *self._wanted))
-            path = self.location_of(row)
+            path = self.location_of(row) if found is None else found
             if is_address(path):
                 path.encode("utf-8")
                 return path

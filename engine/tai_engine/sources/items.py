@@ -6,12 +6,12 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-# HEIC is here although Pillow alone cannot read it: such pictures shall end as failed with a reason, not go unseen.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff",
-    ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".heic", ".heif",
-)  # fmt: skip
+from tai_engine.errors import ItemError
+from tai_engine.picture_kinds import HEAD_BYTES, kind_of, picture_suffixes
+from tai_engine.regular_files import open_regular, read_range
+
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_MAX_NUMBER = 2**63 - 1  # that a store holds
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class SourceItem:
         location: the path or address of the file that it is in.
         size: bytes; None if there is no such file, or nobody says.
         modified_ns: time of the last change in nanoseconds since 1970; None if there is no such file, or nobody says.
+            What no 64 bits hold, such as the year 2400, is the last or the first that they do.
         data: its bytes, where the source had to read them on its way.
         offset: where its bytes begin in that file; None if it is the whole file.
         failure: why it cannot be read, ``"reason: detail"``, where the source knows already.
@@ -35,6 +36,12 @@ class SourceItem:
     data: bytes | None = field(default=None, repr=False)
     offset: int | None = None
     failure: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("size", "modified_ns"):
+            value = getattr(self, name)
+            if value is not None and not -_MAX_NUMBER <= value <= _MAX_NUMBER:
+                object.__setattr__(self, name, _MAX_NUMBER if value > 0 else -_MAX_NUMBER)
 
 
 def item_of_file(item_id: str, location: str) -> SourceItem:
@@ -49,9 +56,18 @@ def item_of_file(item_id: str, location: str) -> SourceItem:
 
 def is_image_name(name: str) -> bool:
     """Whether the suffix is that of a picture, in any case."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
+    return name.lower().endswith(picture_suffixes())
 
 
 def is_tar_name(name: str) -> bool:
     """Whether the suffix is that of a tar archive that can be read, in any case."""
     return name.lower().endswith(TAR_SUFFIXES)
+
+
+def is_picture_file(path: str | bytes) -> bool:
+    """Whether a regular file begins like a picture; False where that cannot be seen."""
+    try:
+        with open_regular(path) as file:
+            return kind_of(read_range(file, 0, HEAD_BYTES)) is not None
+    except ItemError:
+        return False

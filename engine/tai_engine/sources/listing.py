@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import unicodedata
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,32 +16,39 @@ import numpy as np
 from tai_engine.addresses import is_address, join, local_path, name_of, open_file_system, parent_of, protocol_of
 from tai_engine.errors import ItemError, UserError
 from tai_engine.regular_files import printable
+from tai_engine.sources.allowed import Allowed
 from tai_engine.sources.ids import LOCATION_COLUMNS, PictureColumns
 from tai_engine.sources.items import SourceItem, item_of_file
-from tai_engine.sources.source import Source
+from tai_engine.sources.source import Source, SourceOptions
 from tai_engine.sources.streams import AddressStream
-from tai_engine.tables import Row, Table
+from tai_engine.sources.walk_notes import Exclusion, WalkNotes
+from tai_engine.tables import Table
 
 
 class ListSource(Source):
     """The pictures that a JSONL, CSV, TSV or Parquet file names, in its order.
 
     The picture is named by the first of the columns `LOCATION_COLUMNS`: by an address, or by a path relative to the
-    list's own folder (Hugging Face's ``metadata.jsonl`` fits); ``id``, where it is there, overrules it as its id. The
-    whole list is read and checked once before the first item comes. Sizes and times are those of local files alone:
-    asking a server for each would take as long as reading the pictures.
+    list's own folder (Hugging Face's ``metadata.jsonl`` fits); ``id``, where it is there, overrules it as its id. Paths
+    may be those of another system: backslashes, and accents composed or not. The whole list is read and checked once
+    before the first item comes. Sizes and times are those of local files alone: asking a server for each would take as
+    long as reading the pictures. A list behind an address may name what lies in its own place (see `Allowed`).
 
     Memory: 8 bytes a row while checking, then one row. A list behind an address is copied to a temporary file.
 
     Args:
         place: path or address of the list.
+        options: what the user says.
 
     Raises:
-        UserError: for a list that cannot be read or has no rows, a row without a path, an address of a kind that cannot
-            be read here, or an id that occurs twice (names both rows).
+        UserError: for a list that cannot be read or has no rows, a row without a path, an address that is not allowed
+            or of a kind that cannot be read here, or an id that occurs twice (names both rows).
     """
 
-    def __init__(self, place: str | Path) -> None:
+    def __init__(self, place: str | Path, options: SourceOptions | None = None) -> None:
+        super().__init__()
+        options = options or SourceOptions()
+        self._exclusion = Exclusion(options.exclude)
         self._name = printable(place)
         self._address = str(place) if is_address(str(place)) else None
         if self._address is None:
@@ -51,13 +59,18 @@ class ListSource(Source):
             self._copy = tempfile.TemporaryDirectory(prefix="tai-list-")
             self._path = Path(self._copy.name, "list" + Path(name_of(self._address)).suffix)
             self._folder = parent_of(self._address)
+            self._allowed = Allowed(self._address, options.allow)
             _copy_to(self._address, self._path)
-        self._table = Table(self._path, LOCATION_COLUMNS, kind="list", name=self._name)
-        self._columns = PictureColumns(self._table)
+        self._table = Table(self._path, LOCATION_COLUMNS, options.table, kind="list", name=self._name)
+        self._columns = PictureColumns(self._table, options.column)
         self._count = self._check()
 
     def __iter__(self) -> Iterator[SourceItem]:
+        self.notes = WalkNotes()
         for _, item_id, location in self._rows():
+            if self._exclusion.excludes_any(item_id):
+                self.notes.exclude()
+                continue
             yield SourceItem(item_id, location) if is_address(location) else item_of_file(item_id, location)
 
     def describe(self) -> str:
@@ -71,19 +84,44 @@ class ListSource(Source):
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         """Place, id and location of every row."""
         for row in self._table.rows(self._columns.names):
-            location = self._location_of(row)
-            yield row.place, self._columns.id_of(row), location
+            path = self._columns.location_of(row)
+            if self._address is not None:
+                if not is_address(path):
+                    path = path.replace("\\", "/")
+                location = self._address_of(row.place, path)
+            elif is_address(path):
+                location = local_path(path) or path
+            else:
+                path = self._spelt_as_there(path)
+                location = os.path.join(self._folder, path)  # noqa: PTH118 - faster than Path, for long lists
+            yield row.place, self._columns.id_of(row, path), location
 
-    def _location_of(self, row: Row) -> str:
-        path = self._columns.location_of(row)
+    def _spelt_as_there(self, path: str) -> str:
+        """A path that another system wrote, as it is spelt here; as Unix would have it, if it is not there."""
+        if path.isascii() and "\\" not in path:
+            return path
+        with_slashes = path.replace("\\", "/")
+        spellings = dict.fromkeys(
+            (path, with_slashes, *(unicodedata.normalize(form, with_slashes) for form in ("NFC", "NFD")))
+        )
+        there = (one for one in spellings if os.path.lexists(os.path.join(self._folder, one)))  # noqa: PTH118
+        return next(there, with_slashes)
+
+    def _address_of(self, place: str, path: str) -> str:
+        """Where a row of a list behind an address leads."""
         if is_address(path):
+            refusal = self._allowed.refusal(path)
+            if refusal is not None:
+                raise UserError(f"In {place} of '{self._name}': {refusal}.")
             return local_path(path) or path
-        if self._address is None:
-            return os.path.join(self._folder, path)  # noqa: PTH118 - faster than Path, for long lists
         if path.startswith("/"):
             raise UserError(
-                f"In {row.place} of '{self._name}' stands the absolute path '{path}'; in a list behind an address it "
+                f"In {place} of '{self._name}' stands the absolute path '{path}'; in a list behind an address it "
                 "must be relative to the list, or an address."
+            )
+        if "::" in path:  # fsspec would follow what stands behind it
+            raise UserError(
+                f"In {place} of '{self._name}' stands '{path}'; in a list behind an address, a path must not hold '::'."
             )
         return join(self._folder, path)
 

@@ -17,6 +17,16 @@ from tai_engine.errors import ItemError
 from tai_engine.regular_files import error_of_system
 
 _BLOCK_BYTES = 512
+_OTHER_PACKERS = (
+    (b"\xfd7zXZ\0", "it is packed by xz"),
+    (b"BZh", "it is packed by bzip2"),
+    (b"\x28\xb5\x2f\xfd", "it is packed by Zstandard"),
+    (b"\x04\x22\x4d\x18", "it is packed by LZ4"),
+    (b"LZIP", "it is packed by lzip"),
+    (b"\x1f\x9d", "it is packed by compress"),
+    (b"PK\3\4", "it is a zip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "it is a 7-Zip archive"),
+)
 _MAX_HEADER_BYTES = 2**20
 _SKIP_BYTES = 2**20
 
@@ -29,13 +39,21 @@ class TarStream:
     Args:
         file: at the archive's first byte.
         is_local: an archive that is not packed is skipped through rather than read.
+
+    Raises:
+        ItemError: for an archive that is packed otherwise.
     """
 
     def __init__(self, file: io.BufferedReader[Any], is_local: bool) -> None:
-        is_packed = file.peek(2)[:2] == b"\x1f\x8b"
+        head = file.peek(8)
+        is_packed = head.startswith(b"\x1f\x8b")
+        other = next((name for magic, name in _OTHER_PACKERS if head.startswith(magic)), None)
+        if other is not None:
+            raise ItemError("unsupported", f"{other}, and only gzip is read: unpack it, or pack it with gzip")
         self._file: Any = gzip.GzipFile(fileobj=file, mode="rb") if is_packed else file
         self._position = 0
         self._last_read = b""
+        self._again = b""  # what was looked at, and is still to be read
         self.can_seek = is_local and not is_packed
 
     def members(self) -> Iterator[tarfile.TarInfo]:
@@ -82,6 +100,24 @@ class TarStream:
         self.seek(member.offset_data + -(-member.size // _BLOCK_BYTES) * _BLOCK_BYTES)
         return data
 
+    def head(self, member: tarfile.TarInfo, size: int) -> bytes:
+        """The first bytes of the member whose header came last; `data` may be called after it.
+
+        Raises:
+            ItemError: if the archive ends before.
+        """
+        self.seek(member.offset_data)
+        size = min(size, member.size)
+        data = self.read(size)
+        if len(data) < size:
+            raise ItemError("truncated", "the archive is cut off")
+        if self.can_seek:
+            self.seek(member.offset_data)
+        else:
+            self._again = data
+            self._position -= size
+        return data
+
     def tell(self) -> int:
         """Bytes from the beginning of the unpacked archive."""
         return self._position
@@ -103,8 +139,9 @@ class TarStream:
         """
         if not 0 <= size <= limit:
             raise ItemError("broken", f"a header of {size:,} bytes")
-        parts = []
-        left = size
+        parts = [self._again[:size]]
+        self._again = self._again[size:]
+        left = size - len(parts[0])
         while left and (part := self._file.read(left)):
             parts.append(part)
             left -= len(part)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import posixpath
 import tarfile
@@ -12,33 +11,34 @@ from collections.abc import Generator, Iterator
 
 from tai_engine.addresses import is_address
 from tai_engine.errors import ItemError, UserError
+from tai_engine.picture_kinds import HEAD_BYTES, kind_of
 from tai_engine.regular_files import check_size, open_regular, printable
 from tai_engine.sources.file_info import nanoseconds
+from tai_engine.sources.folder import nothing_found
 from tai_engine.sources.ids import id_from_path
-from tai_engine.sources.items import IMAGE_SUFFIXES, SourceItem, is_image_name
+from tai_engine.sources.items import SourceItem, is_image_name
 from tai_engine.sources.members import TarStream
 from tai_engine.sources.patterns import Shard, find_shards
 from tai_engine.sources.remote import PAUSES
-from tai_engine.sources.source import Source
+from tai_engine.sources.source import Source, SourceOptions
 from tai_engine.sources.streams import AddressStream
+from tai_engine.sources.walk_notes import Exclusion, WalkNotes, suffix_of, system_folder_in
 
-MAX_CARRIED_BYTES = 256 * 2**20
+MAX_MEMBER_BYTES = 256 * 2**20
 """Larger members of archives that are read as a stream are refused: their bytes travel with the item."""
 
 _BUFFER_BYTES = 2**20
 _COUNTED = 10_000
 
-_log = logging.getLogger(__name__)
-
 
 class TarSource(Source):
     """The pictures in tar archives, archive by archive, in the order of their members.
 
-    Every member with a picture's suffix is an item, as in a folder: captions and labels that WebDataset keeps beside
-    them (the same name up to its first dot) are passed over. Its id is the archive's stem (see `find_shards`), a slash
+    Every member that would be one in a folder is an item: captions and labels that WebDataset keeps beside them (the
+    same name up to its first dot) are passed over. Its id is the archive's stem (see `find_shards`), a slash
     and the member's name: ``shards-000012/000123.jpg``. A slash in front of a name and ``..`` lead nowhere outside the
-    archive: nothing is ever unpacked to disk. Hidden members are passed over. Of members with the same name the first
-    counts, and the others are warned of. Links are entered as failed.
+    archive: nothing is ever unpacked to disk. Of members with the same name the first counts, and the others are
+    warned of. Links are entered as failed.
 
     Members of local archives that are not packed are read where they are; packed archives and those behind addresses
     are read once, in order, and their items carry their data.
@@ -50,6 +50,7 @@ class TarSource(Source):
 
     Args:
         spec: the path or address of an archive, or a pattern (see `find_shards`).
+        options: what the user says; its ``exclude`` counts, for paths within an archive.
         pauses: seconds before each further try of a request.
 
     Raises:
@@ -57,35 +58,38 @@ class TarSource(Source):
             picture in all.
     """
 
-    def __init__(self, spec: str, pauses: tuple[float, ...] = PAUSES) -> None:
+    def __init__(self, spec: str, options: SourceOptions | None = None, pauses: tuple[float, ...] = PAUSES) -> None:
+        super().__init__()
         self._name = printable(spec)
+        self._exclusion = Exclusion((options or SourceOptions()).exclude)
         self._pauses = pauses
         self._shards = find_shards(spec, pauses)
-        with contextlib.closing(iter(self)) as items:
+        notes = WalkNotes(is_quiet=True)
+        with contextlib.closing(self._items(notes)) as items:
             first = next(items, None)
         if first is None:
-            raise UserError(
-                f"There are no pictures in {self.describe()}: "
-                f"their names must end in one of {', '.join(IMAGE_SUFFIXES)}, and hidden ones do not count."
-            )
+            raise UserError(nothing_found(self.describe().removeprefix("the "), notes))
         if first.id == self._shards[0].name and first.failure is not None:
             reason, _, detail = first.failure.partition(": ")
             if len(self._shards) == 1 or reason in ("missing", "no-permission"):
                 raise UserError(f"The archive '{printable(first.location)}' cannot be read ({detail}): check it.")
 
-    def __iter__(self) -> Generator[SourceItem]:
-        self.left_out = 0
+    def __iter__(self) -> Iterator[SourceItem]:
+        self.notes = WalkNotes()
+        return self._items(self.notes)
+
+    def _items(self, notes: WalkNotes) -> Generator[SourceItem]:
         for shard in self._shards:
             last_id = None
             try:
-                for item in self._items_of(shard):
-                    last_id = item.id
-                    yield item
+                with _open(shard, self._pauses) as stream:
+                    for item in self._pictures(shard, stream, notes):
+                        last_id = item.id
+                        yield item
             except ItemError as error:
-                self.left_out += 1
                 size, modified_ns = _size_and_time(shard)
                 failure = str(error) if last_id is None else f"{error}, after {last_id}"
-                _log.warning("the archive '%s' is left out from there on: %s", printable(shard.location), failure)
+                notes.leave_out("the archive '%s' is left out from there on: %s", printable(shard.location), failure)
                 yield SourceItem(shard.name, shard.location, size, modified_ns, failure=failure)
 
     def describe(self) -> str:
@@ -104,16 +108,47 @@ class TarSource(Source):
         with contextlib.suppress(ItemError), _open(first, self._pauses) as stream:
             if not stream.can_seek:
                 return None
-            for item in _pictures(first, stream):
+            for item in self._pictures(first, stream, WalkNotes(is_quiet=True)):
                 count += 1
                 if count == _COUNTED:
                     end = (item.offset or 0) + (item.size or 0)
                     break
         return round(count * sum(sizes) / end) if end else None
 
-    def _items_of(self, shard: Shard) -> Iterator[SourceItem]:
-        with _open(shard, self._pauses) as stream:
-            yield from _pictures(shard, stream)
+    def _pictures(self, shard: Shard, stream: TarStream, notes: WalkNotes) -> Iterator[SourceItem]:
+        seen: set[int] = set()
+        first_twice, twice = "", 0
+        for member in stream.members():
+            name = _safe_name(member.name)
+            if member.isdir() or not self._is_wanted(name, member, stream, notes):
+                continue
+            item_id = f"{shard.stem}/{name}"
+            if hash(item_id) in seen:
+                first_twice, twice = first_twice or name, twice + 1
+                continue
+            seen.add(hash(item_id))
+            yield _item(item_id, shard, member, stream)
+        if twice:
+            more = f" and {twice - 1:,} more names" if twice > 1 else ""
+            place = printable(shard.location)
+            notes.warn("the archive '%s' has '%s'%s more than once: the first counts", place, first_twice, more)
+
+    def _is_wanted(self, name: str, member: tarfile.TarInfo, stream: TarStream, notes: WalkNotes) -> bool:
+        parts = name.replace("\\", "/").split("/")
+        if any(part.startswith(".") for part in parts):
+            if is_image_name(name):
+                notes.pass_hidden()
+        elif self._exclusion.excludes_any(name):
+            notes.exclude()
+        elif (folder := system_folder_in("/".join(parts))) is not None:
+            notes.pass_system_folder(folder)
+        elif is_image_name(name) or (
+            not suffix_of(parts[-1]) and member.isreg() and kind_of(stream.head(member, HEAD_BYTES)) is not None
+        ):
+            return True
+        else:
+            notes.pass_over(name)
+        return False
 
 
 @contextlib.contextmanager
@@ -124,20 +159,6 @@ def _open(shard: Shard, pauses: tuple[float, ...]) -> Iterator[TarStream]:
         return
     with open_regular(shard.location) as archive:
         yield TarStream(archive, is_local=True)
-
-
-def _pictures(shard: Shard, stream: TarStream) -> Iterator[SourceItem]:
-    seen: set[int] = set()
-    for member in stream.members():
-        name = _safe_name(member.name)
-        if member.isdir() or not is_image_name(name) or any(part.startswith(".") for part in name.split("/")):
-            continue
-        item_id = f"{shard.stem}/{name}"
-        if hash(item_id) in seen:
-            _log.warning("the archive '%s' has '%s' twice: the first counts", printable(shard.location), name)
-            continue
-        seen.add(hash(item_id))
-        yield _item(item_id, shard, member, stream)
 
 
 def _safe_name(name: str) -> str:
@@ -154,7 +175,7 @@ def _item(item_id: str, shard: Shard, member: tarfile.TarInfo, stream: TarStream
             raise ItemError("unreadable", "it is stored with holes; pack the archive without --sparse")
         if stream.can_seek:
             return SourceItem(item_id, shard.location, member.size, modified_ns, offset=member.offset_data)
-        check_size(member.size, MAX_CARRIED_BYTES)
+        check_size(member.size, MAX_MEMBER_BYTES)
     except ItemError as error:
         return SourceItem(item_id, shard.location, member.size, modified_ns, failure=str(error))
     return SourceItem(item_id, shard.location, member.size, modified_ns, data=stream.data(member))

@@ -66,7 +66,7 @@ def test_archives_of_a_web_server_survive_failures(tmp_path, monkeypatch, answer
     pictures = {f"{i}.jpg": random.Random(i).randbytes(4000) for i in range(8)}
     (tmp_path / name).write_bytes(tar_bytes(pictures, mode))
     with serving(tmp_path, answers_ranges) as web:
-        source = TarSource(f"{web.url}/{name}", QUICK)
+        source = TarSource(f"{web.url}/{name}", pauses=QUICK)
         # Without parts of files the second block is where the whole file is asked for, again after each failure.
         in_parts, whole = ["cut", 503, None, None, 500, "cut", None, 429], [503, None, 500, None, 429, None]
         web.failures[f"/{name}"] = in_parts if answers_ranges else whole
