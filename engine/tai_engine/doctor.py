@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from tai_engine.errors import UserError
+from tai_engine.picture_kinds import EXTRA, KINDS
 from tai_engine.processors import available_cpus
 
 State = Literal["ok", "note", "missing"]
@@ -44,6 +45,7 @@ def examine(model: str, pretrained: str, folder: Path) -> Iterator[Finding]:
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _packages,
+        _formats,
         _devices,
         _faiss,
         _kernels,
@@ -70,6 +72,16 @@ def _packages() -> Iterator[Finding]:
                 yield Finding(name, "note", "not available on this system; scoring takes the CPU path")
             else:
                 yield Finding(name, "missing", "not installed", f"pip install {name}")
+
+
+def _formats() -> Iterator[Finding]:
+    for kind in KINDS:
+        if not kind.package:
+            continue
+        try:
+            yield Finding(kind.package, "ok", f"{version(kind.package)}, reads {kind.name}")
+        except PackageNotFoundError:
+            yield Finding(kind.package, "note", f"not installed, so {kind.name} cannot be read", EXTRA)
 
 
 def _devices() -> Iterator[Finding]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
+import traceback
 
 import typer
 
 from tai_engine.cli import bench, cache, demo, doctor, evaluate, explain, info, review, search, store, tag, tune
-from tai_engine.cli.options import INTERRUPTED, USAGE_OR_ENVIRONMENT
+from tai_engine.cli.options import INTERRUPTED, MISTAKE_OF_OURS, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import remarks
 from tai_engine.errors import UserError
 
@@ -55,8 +57,13 @@ def _common(
 def main() -> None:
     """Run the command line and leave with its exit status.
 
-    0 is done, 1 some items failed, 2 a mistake that the user can mend (one sentence on stderr), 130 interrupted.
+    0 is done, 1 some items failed, 2 a mistake that the user can mend (one sentence on stderr), 3 a mistake of this
+    program, with its traceback, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may hold what is not UTF-8, and terminals may know ASCII alone.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv or os.environ.get("TAI_DEBUG") == "1"
     try:
         app(standalone_mode=True)
@@ -69,3 +76,13 @@ def main() -> None:
         if leaving.code == INTERRUPTED:
             remarks.print("tai: interrupted; run the same command again to go on from here.", markup=False)
         raise
+    except Exception:
+        traceback.print_exc()
+        remarks.print(
+            "tai: this is a mistake of the program, not of yours; please report it with the lines above. What was "
+            "written before it stands, and the same command goes on from there.",
+            style="red",
+            markup=False,
+            highlight=False,
+        )
+        sys.exit(MISTAKE_OF_OURS)

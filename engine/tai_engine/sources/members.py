@@ -6,6 +6,7 @@ word. So what it has read is looked at here.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import tarfile
@@ -28,6 +29,7 @@ _OTHER_PACKERS = (
     (b"7z\xbc\xaf\x27\x1c", "it is a 7-Zip archive"),
 )
 _MAX_HEADER_BYTES = 2**20
+_MAX_MEMBER_BYTES = 2**60  # no file system holds more
 _SKIP_BYTES = 2**20
 
 
@@ -66,8 +68,8 @@ class TarStream:
             archive: Any = tarfile.TarFile(fileobj=cast("Any", self), mode="r")
             while (member := archive.next()) is not None:
                 archive.members.clear()  # it would keep them all
-                if member.size < 0:
-                    raise ItemError("broken", "a header says that a member has less than no bytes")
+                if not 0 <= member.size <= _MAX_MEMBER_BYTES:
+                    raise ItemError("broken", f"a header says that a member has {member.size:,} bytes")
                 yield member
             self._check_end()
         except ItemError:
@@ -79,6 +81,8 @@ class TarStream:
         except EOFError as error:
             raise ItemError("truncated", "the archive is cut off") from error
         except OSError as error:
+            if error.errno == errno.EINVAL:  # of seeking, farther than this file system goes
+                raise ItemError("broken", "a header leads far beyond the archive's end") from error
             raise error_of_system(error) from error
         except Exception as error:  # tarfile meets wrong numbers in headers with whatever comes of them
             text = str(error) or type(error).__name__

@@ -93,7 +93,7 @@ def test_no_tasks_give_no_records(store):
 
 def test_pictures_that_crash_hang_or_fail_cost_only_themselves(store):
     store.reserve(2)
-    options = CacheOptions(slice_items=3, workers=2, timeout_seconds=0.5)
+    options = CacheOptions(slice_items=3, workers=2, timeout_seconds=4)
     whats = ["picture", "killed", "picture", "picture", "hangs", "picture", "raises", "exits"]
     items = [item(n, what) for n, what in enumerate(whats)]
     seen = []
@@ -110,7 +110,7 @@ def test_pictures_that_crash_hang_or_fail_cost_only_themselves(store):
 
 @pytest.mark.parametrize("what", ["killed", "hangs"])
 def test_a_single_picture_that_crashes_or_hangs_fails_alone_and_again_when_tried_again(tmp_path, what):
-    options = CacheOptions(workers=2, timeout_seconds=1.0, retry_failed=True)
+    options = CacheOptions(workers=2, timeout_seconds=4, retry_failed=True)
     for _ in range(2):
         report = cache_images(ItemSource([item(0, what)]), FakeEncoder(), tmp_path / "s", options=options)
         assert (report.done, report.failed) == (0, 1)

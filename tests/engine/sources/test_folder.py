@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 from tai_engine.sources import IMAGE_SUFFIXES, SourceItem, open_source
+from tai_engine.sources.walk_notes import is_system_folder, suffix_of
 
 
 def touch(folder: Path, *names: str | bytes) -> None:
@@ -159,3 +160,53 @@ def test_a_file_address_is_a_path(tmp_path):
     )
     assert ids(f"FILE://{tmp_path}/a%20c") == ["2.jpg"]
     assert [item.location for item in open_source((tmp_path / "a b" / "1.jpg").as_uri())] == [f"{tmp_path}/a b/1.jpg"]
+
+
+def test_a_link_that_leads_nowhere_may_have_led_to_pictures(tmp_path, caplog):
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "nas").symlink_to(tmp_path / "not-mounted")
+    (tmp_path / "nas.old").symlink_to(tmp_path / "not-mounted")
+    source = open_source(tmp_path)
+    source.estimate_count()
+    assert caplog.messages == []
+    assert [item.id for item in source] == ["a.jpg"]
+    assert source.left_out == 2
+    assert sorted(caplog.messages) == [
+        f"the folder '{tmp_path / name}' cannot be read and is left out: the link leads nowhere"
+        for name in ("nas", "nas.old")
+    ]
+
+
+def test_only_regular_files_are_looked_into(tmp_path):
+    touch(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    source = open_source(tmp_path)
+    assert [item.id for item in source] == ["a.jpg", "pipe.jpg"]
+    with pytest.raises(ItemError, match="not-a-file: it is no regular file"):
+        source.reader(list(source)[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "is_system"),
+    [
+        ("@eaDir", True), ("x/@EADIR", True), ("#recycle", True), ("$RECYCLE.BIN", True), ("__MACOSX", True),
+        ("System Volume Information", True), ("found.000", True), ("a/Android/data", True), ("Android", False),
+        ("data", False), ("Android/media", False), ("Mine.photoslibrary/resources", True),
+        ("Mine.photoslibrary/originals", False), ("Catalog Previews.lrdata", True), ("x\\@eaDir", True),
+        ("recycle", False), ("found.00", False), ("eaDir", False), ("DCIM", False),
+    ],
+)  # fmt: skip
+def test_folders_of_systems(path, is_system):
+    assert is_system_folder(path) == is_system
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.jpg", ".jpg"), ("a.tar.GZ", ".gz"), ("a.jpg_large", ".jpg_large"), ("a", ""), (".a", ""), ("a.", ""),
+        ("Mr. Smith", ""), ("a.b1c2d3e4f5a6b7c8", ""), ("a.jpg:large", ""), ("a.jpg~", ".jpg~"),
+    ],
+)  # fmt: skip
+def test_suffixes(name, suffix):
+    assert suffix_of(name) == suffix

@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tai_engine.errors import ItemError, UserError
-from tai_engine.sources import SourceItem, open_source
+from tai_engine.sources import SourceItem, SourceOptions, open_source
+from tai_engine.sources.allowed import Allowed
+from tai_engine.tables import TableOptions
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -125,3 +127,114 @@ def test_mistakes_in_a_list_behind_an_address_name_the_address(memory):
         UserError, match=r"list 'memory://none.csv' cannot be read \(there is nothing at this address\)"
     ):
         open_source("memory://none.csv")
+
+
+def test_paths_of_windows_are_found(tmp_path):
+    touch(tmp_path, "images/sub/a.jpg", "b\\c.jpg", "b/c.jpg")
+    (tmp_path / "l.csv").write_text('path\nimages\\sub\\a.jpg\nb\\c.jpg\n"images\\gone.jpg"\n')
+    items = list(open_source(tmp_path / "l.csv"))
+    assert [item.id for item in items] == ["images/sub/a.jpg", "b\\c.jpg", "images/gone.jpg"]  # one is called so here
+    assert [Path(item.location).exists() for item in items] == [True, True, False]
+    assert Path(items[0].location).samefile(tmp_path / "images" / "sub" / "a.jpg")
+
+
+@pytest.mark.parametrize(("there", "written"), [("é.jpg", "e\u0301.jpg"), ("e\u0301.jpg", "é.jpg")])
+def test_accents_of_another_system_are_found(tmp_path, there, written):
+    (tmp_path / "café").mkdir()
+    touch(tmp_path, there)
+    (tmp_path / "l.jsonl").write_text(json.dumps({"path": written}) + "\n")
+    (item,) = open_source(tmp_path / "l.jsonl")
+    assert (item.id, item.size) == (there, 5)  # as the folder calls it
+    (tmp_path / there).unlink()
+    (item,) = open_source(tmp_path / "l.jsonl")
+    assert (item.id, item.size) == (written, None)
+
+
+def test_the_users_column_and_separator_count(tmp_path):
+    touch(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "l.csv").write_text("picture;path\na.jpg;no.jpg\nb.jpg;no.jpg\n")
+    source = open_source(tmp_path / "l.csv", SourceOptions(column="picture"))
+    assert [(item.id, item.size) for item in source] == [("a.jpg", 5), ("b.jpg", 5)]
+    (tmp_path / "l.txt").write_text("picture;path\na.jpg;no.jpg\n")
+    (item,) = open_source(tmp_path / "l.txt", SourceOptions(column="picture", table=TableOptions(separator=";")))
+    assert (item.id, item.size) == ("a.jpg", 5)
+    with pytest.raises(UserError, match=r"column in the list '.*l\.csv': 'photo'.*'path'.*'picture'"):
+        open_source(tmp_path / "l.csv", SourceOptions(column="photo"))
+    (tmp_path / "l.csv").write_text("foto,text\na.jpg,x\n")
+    with pytest.raises(UserError, match=r"it has 'foto', 'text'; it needs .*name the column with --column"):
+        open_source(tmp_path / "l.csv")
+
+
+HOME = "https://own.example.org/lists/l.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("home", "address", "allow", "is_allowed"),
+    [
+        (HOME, "https://own.example.org/a.jpg", (), True),
+        (HOME, "http://OWN.example.org/a.jpg", (), True),
+        (HOME, "https://user:word@own.example.org/a.jpg", (), True),
+        (HOME, "https://other.example.org/a.jpg", (), False),
+        (HOME, "https://own.example.org:8080/a.jpg", (), False),
+        (HOME, "https://own.example.org@other.example.org/a.jpg", (), False),
+        (HOME, "https://own.example.org\\@other.example.org/a.jpg", (), False),
+        (HOME, "https://other.example.org?own.example.org/a.jpg", (), False),
+        (HOME, "https://own.example.org\t.other.org/a.jpg", ("https://own*",), False),
+        (HOME, "http://169.254.169.254/latest/meta-data", (), False),
+        (HOME, "file:///etc/passwd", (), False),
+        (HOME, "local://etc/passwd", (), False),
+        (HOME, "simplecache::file:///etc/passwd", (), False),
+        (HOME, "simplecache::https://own.example.org/a.jpg", (), True),
+        (HOME, "zip://a.jpg::https://own.example.org/a.zip", (), True),
+        (HOME, "zip://a.jpg::file:///x.zip", (), False),
+        (HOME, "reference://a.jpg::https://own.example.org/r.json", (), False),
+        (HOME, "dir://a::https://own.example.org/", (), False),
+        (HOME, "s3://bucket/a.jpg", (), False),
+        (HOME, "s3://bucket/a.jpg", ("s3://bucket",), True),
+        (HOME, "s3://other/a.jpg", ("s3://bucket",), False),
+        (HOME, "s3a://bucket/a.jpg", ("s3",), True),
+        (HOME, "file:///etc/passwd", ("file",), True),
+        (HOME, "https://cdn7.example.org/a.jpg", ("https://*.example.org",), True),
+        (HOME, "https://elsewhere.org/a.jpg", ("https://*.example.org",), False),
+        (HOME, "https://elsewhere.org/a.jpg", ("https",), True),
+        ("s3://bucket/l.csv", "s3://bucket/x/a.jpg", (), True),
+        ("s3://bucket/l.csv", "s3://bucket2/a.jpg", (), False),
+        ("memory://d/l.csv", "memory://e/a.jpg", (), True),
+        ("zip://l.csv::s3://bucket/l.zip", "s3://bucket/a.jpg", (), True),
+    ],
+)
+def test_lists_from_elsewhere_lead_to_their_own_place_and_where_the_user_allows(home, address, allow, is_allowed):
+    refusal = Allowed(home, allow).refusal(address)
+    assert (refusal is None) == is_allowed
+    if refusal is not None:
+        assert address in refusal
+
+
+def test_places_that_are_none_are_refused():
+    for place in ("/etc", "", "own.example.org/x y", "simplecache::file"):
+        with pytest.raises(UserError, match="names no place"):
+            Allowed(HOME, [place])
+
+
+@pytest.mark.parametrize(
+    "path", ["file:///etc/passwd", "local:///etc/passwd", "simplecache::file:/etc/passwd", "a::file:///etc/passwd"]
+)
+def test_a_list_from_elsewhere_reads_no_file_of_this_machine(memory, path):
+    memory.pipe({"/d/a.jpg": b"12345", "/d/l.jsonl": (json.dumps({"path": path}) + "\n").encode()})
+    with pytest.raises(UserError, match=r"In line 1 of 'memory://d/l\.jsonl'"):
+        open_source("memory://d/l.jsonl")
+
+
+def test_what_is_allowed_is_read(memory, tmp_path):
+    touch(tmp_path, "a.jpg")
+    memory.pipe({"/d/l.jsonl": (json.dumps({"path": f"file://{tmp_path}/a.jpg"}) + "\n").encode()})
+    with pytest.raises(UserError, match="add --allow file if the list is to be trusted"):
+        open_source("memory://d/l.jsonl")
+    source = open_source("memory://d/l.jsonl", SourceOptions(allow=("file",)))
+    assert [source.reader(item) for item in source] == [b"12345"]
+
+
+def test_paths_of_windows_in_a_list_from_elsewhere(memory):
+    memory.pipe({"/d/x/a.jpg": b"12345", "/d/l.csv": b"path\nx\\a.jpg\n"})
+    source = open_source("memory://d/l.csv")
+    assert [(item.id, source.reader(item)) for item in source] == [("x/a.jpg", b"12345")]

@@ -1,6 +1,8 @@
+import bz2
 import gzip
 import io
 import logging
+import lzma
 import os
 import pickle
 import tarfile
@@ -292,3 +294,61 @@ def test_archives_in_memory(memory):
     assert found["s-1.tar"] == "missing: there is nothing at this address"
     with pytest.raises(UserError, match=r"archive 'memory://d/s-7\.tar' cannot be read \(there is nothing at this"):
         open_source("memory://d/s-{7..9}.tar")
+
+
+@pytest.mark.parametrize(
+    ("data", "packer"),
+    [
+        (lzma.compress(tar_bytes(PICTURES)), "it is packed by xz"),
+        (bz2.compress(tar_bytes(PICTURES)), "it is packed by bzip2"),
+        (b"\x28\xb5\x2f\xfd" + bytes(99), "it is packed by Zstandard"),
+        (b"PK\3\4" + bytes(99), "it is a zip archive"),
+    ],
+)
+def test_other_packing_is_named_and_not_called_damage(tmp_path, data, packer):
+    (tmp_path / "a.tar").write_bytes(data)
+    (tmp_path / "b.tar").write_bytes(tar_bytes(PICTURES))
+    message = rf"'.*a\.tar' cannot be read \({packer}, and only gzip is read: unpack it, or pack it with gzip\): check"
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path / "a.tar")
+    found = contents(open_source(tmp_path / "*.tar"))
+    assert found["a.tar"] == f"unsupported: {packer}, and only gzip is read: unpack it, or pack it with gzip"
+    assert len(found) == 1 + len(PICTURES)
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_members_of_one_name_are_warned_of_once(tmp_path, caplog, name):
+    members = [(f"{n % 3}.jpg", b"%d" % n) for n in range(12)]
+    (tmp_path / name).write_bytes(tar_bytes(members, MODES[name]))
+    source = open_source(tmp_path / name)
+    source.estimate_count()
+    assert contents(source) == {"s/0.jpg": b"0", "s/1.jpg": b"1", "s/2.jpg": b"2"}
+    (message,) = caplog.messages
+    assert message == f"the archive '{tmp_path / name}' has '0.jpg' and 8 more names more than once: the first counts"
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_members_without_a_suffix_are_told_by_how_they_begin(tmp_path, name):
+    png = b"\x89PNG\r\n\x1a\n" + bytes(range(200)) * 30
+    members = {"a.jpg": b"1", "x/0f3": png, "README": b"words", "e": b"", "y/1a2": png[:9], "z.jpg": b"2"}
+    (tmp_path / name).write_bytes(tar_bytes(members, MODES[name]))
+    source = open_source(tmp_path / name)
+    assert contents(source) == {"s/a.jpg": b"1", "s/x/0f3": png, "s/y/1a2": png[:9], "s/z.jpg": b"2"}
+    assert list(source.remarks) == ["Passed over, being no pictures by their names: 2 without a suffix."]
+
+
+@pytest.mark.parametrize(("size", "mtime"), [(2**62, 0), (2**70, 2**80), (10**15, -(2**80))])
+def test_numbers_in_headers_that_no_64_bits_hold(tmp_path, size, mtime):
+    info = tarfile.TarInfo("a.jpg")
+    info.size, info.mtime = size, mtime
+    first = tarfile.TarInfo("0.jpg")
+    first.size = 1
+    headers = [one.tobuf(tarfile.GNU_FORMAT) for one in (first, info)]
+    (tmp_path / "s.tar").write_bytes(headers[0] + b"1".ljust(512, b"\0") + headers[1] + bytes(2048))
+    items = [item for item in open_source(tmp_path / "s.tar") if item.failure is None]
+    assert items[0].id == "s/0.jpg"
+    assert all(item.size < 2**63 and abs(item.modified_ns or 0) < 2**63 for item in items)
+    found = contents(open_source(tmp_path / "s.tar"))
+    assert found.pop("s/0.jpg") == b"1"
+    assert found
+    assert all(text.startswith(("too-large: ", "broken: ", "truncated: ")) for text in found.values())
