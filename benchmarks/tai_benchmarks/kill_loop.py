@@ -367,7 +367,7 @@ def features_of(store: Path) -> list[tuple[str, str, str | None, bytes]]:
     )
 
 
-def sleep_loop(folder: Path, sleeps: int, seed: int = 0) -> Tally:
+def sleep_loop(folder: Path, sleeps: int, seed: int = 0) -> KillTally:
     """Put ``sleeps`` writers to sleep, let another one take their store over, wake them, and compare.
 
     Args:
@@ -377,7 +377,7 @@ def sleep_loop(folder: Path, sleeps: int, seed: int = 0) -> Tally:
     """
     draw = random.Random(seed)
     collections = draw_collections(folder)
-    tally, store = Tally(), folder / "store"
+    tally, store = KillTally(), folder / "store"
     with short_leases():
         scenarios = []
         for pictures, start, end in (
