@@ -41,6 +41,29 @@ class Steps:
     probabilities: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Promise:
+    """What is promised of the tags at or above their thresholds.
+
+    Attributes:
+        target: what, of each tag alone or of all together.
+        thresholds: one a tag.
+    """
+
+    target: Target
+    thresholds: tuple[Threshold, ...]
+
+    @property
+    def least_scores(self) -> Floats:
+        """[C] the thresholds; plus infinity for tags whose promise cannot be kept."""
+        return np.array([math.inf if t.score is None else t.score for t in self.thresholds])
+
+    @property
+    def kept(self) -> int:
+        """For how many tags it can be kept."""
+        return sum(t.score is not None for t in self.thresholds)
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Probabilities and thresholds of the scores of one prompt set.
@@ -54,8 +77,7 @@ class Calibration:
         positives: [C] how many of them have the tag.
         curves: logistic, of all tags.
         steps: finer curves of tags with very many labels, by name.
-        target: what the thresholds promise; None if none was wanted.
-        thresholds: one per tag; none without a target.
+        promises: thresholds for some targets; none where nothing was labelled.
     """
 
     class_names: tuple[str, ...]
@@ -66,8 +88,7 @@ class Calibration:
     positives: tuple[int, ...]
     curves: LogisticCurves
     steps: Mapping[str, Steps] = field(default_factory=dict)
-    target: Target | None = None
-    thresholds: tuple[Threshold, ...] = ()
+    promises: tuple[Promise, ...] = ()
 
     def probabilities(self, scores_NC: NDArray[np.floating]) -> Floats:
         """[N, C] float64 between 0 and 1; minus infinity (not written) gives 0."""
@@ -79,11 +100,22 @@ class Calibration:
             found[:, column] = np.interp(scores[:, column], curve.scores, curve.probabilities)
         return np.asarray(found)
 
-    def least_scores(self) -> Floats:
-        """[C] the thresholds; plus infinity for tags whose promise cannot be kept, minus infinity without a target."""
-        if self.target is None:
-            return np.full(len(self.class_names), -np.inf)
-        return np.array([math.inf if t.score is None else t.score for t in self.thresholds])
+    def promise(self, goal: str, value: float) -> Promise:
+        """The thresholds for a target.
+
+        Raises:
+            UserError: when there are none for it; lists those that there are.
+        """
+        for promise in self.promises:
+            if promise.target.goal == goal and math.isclose(promise.target.value, value):
+                return promise
+        known = (
+            ", ".join(f"{p.target.goal} {p.target.value:g}" for p in self.promises) or "none, as nothing was labelled"
+        )
+        raise UserError(
+            f"The calibration has no thresholds for a {goal} of {value:g} (it has: {known}): "
+            f"make it again with `tai calibrate --{goal} {value:g}`, or take one of these."
+        )
 
     def require_fits(self, class_names: Sequence[str], prompts_sha256: str, scoring: Mapping[str, Any]) -> None:
         """Refuse scores of other prompts, or scores that were made in another way.
@@ -114,15 +146,11 @@ class Calibration:
         write_atomically(path, json.dumps(self._as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _as_json(self) -> dict[str, Any]:
-        thresholds: Sequence[Threshold | None] = self.thresholds or [None] * len(self.class_names)
         numbers = zip(self.curves.intercepts.tolist(), self.curves.slopes.tolist(), strict=True)
         tags = [
             {"name": name, "positives": count, "intercept": intercept, "slope": slope}
             | ({"steps": asdict(self.steps[name])} if name in self.steps else {})
-            | ({"threshold": asdict(threshold)} if threshold else {})
-            for name, count, (intercept, slope), threshold in zip(
-                self.class_names, self.positives, numbers, thresholds, strict=True
-            )
+            for name, count, (intercept, slope) in zip(self.class_names, self.positives, numbers, strict=True)
         ]
         return {
             "format": FORMAT,
@@ -131,8 +159,11 @@ class Calibration:
             "examples": self.examples,
             "prompts_sha256": self.prompts_sha256,
             "scoring": dict(self.scoring),
-            "target": None if self.target is None else asdict(self.target),
             "tags": tags,
+            "promises": [
+                {"target": asdict(p.target), "thresholds": [asdict(threshold) for threshold in p.thresholds]}
+                for p in self.promises
+            ],
         }
 
     @classmethod
@@ -170,7 +201,11 @@ def _from_json(value: dict[str, Any]) -> Calibration:
     curves = np.array([(tag["intercept"], tag["slope"]) for tag in tags], dtype=np.float64)
     if not np.isfinite(curves).all() or (curves[:, 1] < 0).any():
         raise ValueError("a curve is not finite or falls")
-    target = None if value["target"] is None else Target(**value["target"])
+    promises = tuple(
+        Promise(Target(**entry["target"]), tuple(map(_threshold, entry["thresholds"]))) for entry in value["promises"]
+    )
+    if any(len(promise.thresholds) != len(names) for promise in promises):
+        raise ValueError("a promise has not one threshold a tag")
     return Calibration(
         class_names=names,
         prompts_sha256=str(value["prompts_sha256"]),
@@ -180,8 +215,7 @@ def _from_json(value: dict[str, Any]) -> Calibration:
         positives=tuple(int(tag["positives"]) for tag in tags),
         curves=LogisticCurves(curves[:, 0], curves[:, 1]),
         steps={str(tag["name"]): _steps(tag["steps"]) for tag in tags if "steps" in tag},
-        target=target,
-        thresholds=() if target is None else tuple(_threshold(tag["threshold"]) for tag in tags),
+        promises=promises,
     )
 
 

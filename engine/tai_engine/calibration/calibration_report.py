@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tai_engine.calibration.calibration import Calibration
+from tai_engine.calibration.calibration import Calibration, Promise
 from tai_engine.evaluation.reliability import Reliability, brier_score, reliability
 
 
@@ -56,7 +56,12 @@ class CalibrationOutcome:
     recall: float | None
 
 
-def judge(calibration: Calibration, scores_NC: NDArray[np.floating], labels_NC: NDArray[np.int8]) -> CalibrationOutcome:
+def judge(
+    calibration: Calibration,
+    scores_NC: NDArray[np.floating],
+    labels_NC: NDArray[np.int8],
+    promise: Promise | None = None,
+) -> CalibrationOutcome:
     """Hold a calibration against labels.
 
     Memory: a few arrays of [N, C] float64.
@@ -65,10 +70,12 @@ def judge(calibration: Calibration, scores_NC: NDArray[np.floating], labels_NC: 
         calibration: of C tags.
         scores_NC: [N, C].
         labels_NC: [N, C] int8: +1 there, -1 not there, 0 not known.
+        promise: whose thresholds are looked at; None looks at probabilities alone.
     """
     p_NC, known_NC, positives_NC = calibration.probabilities(scores_NC), labels_NC != 0, labels_NC == 1
-    has_target = calibration.target is not None
-    chosen_NC = (scores_NC >= calibration.least_scores()) & known_NC
+    has_target = promise is not None
+    least_C = np.full(len(calibration.class_names), np.inf) if promise is None else promise.least_scores
+    chosen_NC = (scores_NC >= least_C) & known_NC
     tags = []
     for c, name in enumerate(calibration.class_names):
         known = known_NC[:, c]

@@ -5,14 +5,14 @@ Shape legend: N items, C tags.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from tai_engine.calibration.calibration import Steps
+from tai_engine.calibration.calibration import Promise, Steps
 from tai_engine.calibration.logistic import LogisticCurves, fit_logistic
 from tai_engine.calibration.thresholds import Target, Threshold, find_threshold
 from tai_engine.errors import UserError
@@ -42,7 +42,7 @@ class Fit:
 
     curves: LogisticCurves
     steps: Mapping[str, Steps]
-    thresholds: tuple[Threshold, ...]
+    promises: tuple[Promise, ...]
     positives: tuple[int, ...]
 
 
@@ -50,11 +50,9 @@ def fit_labels(
     scores_NC: NDArray[np.floating],
     labels_NC: NDArray[np.int8],
     class_names: tuple[str, ...],
-    target: Target | None = None,
-    *,
-    together: bool = False,
+    targets: Sequence[Target] = (),
 ) -> Fit:
-    """Curves from labels, and thresholds that keep the promise of ``target``.
+    """Curves from labels, and thresholds that keep promises.
 
     Memory: a few arrays of [N, C] float64.
 
@@ -62,9 +60,7 @@ def fit_labels(
         scores_NC: [N, C] scores of every tag; no infinities.
         labels_NC: [N, C] int8: +1 there, -1 not there, 0 not known.
         class_names: C names.
-        target: what each tag's threshold has to promise; no thresholds without.
-        together: promise it of all tags taken together, by one probability for all of them. That takes far fewer labels
-            than promising it of each.
+        targets: what thresholds have to promise.
 
     Raises:
         UserError: for scores that are not all known, or labels of one kind only.
@@ -77,19 +73,21 @@ def fit_labels(
             "label pictures of both kinds."
         )
     curves = fit_logistic(scores, labels_NC)
-    thresholds: tuple[Threshold, ...] = ()
-    if target is not None and together:
-        thresholds = _common_thresholds(scores, labels_NC, curves, target)
-    elif target is not None:
-        known = [labels_NC[:, c] != 0 for c in range(len(class_names))]
-        thresholds = tuple(
-            find_threshold(scores[rows, c], labels_NC[rows, c] == 1, target) for c, rows in enumerate(known)
+    crossed = _crossed_probabilities(scores, labels_NC) if any(target.together for target in targets) else None
+    promises = tuple(
+        Promise(
+            target,
+            _own_thresholds(scores, labels_NC, target)
+            if crossed is None or not target.together
+            else _common_thresholds(crossed, labels_NC, curves, target),
         )
+        for target in targets
+    )
     positives = (labels_NC == 1).sum(axis=0)
     negatives = (labels_NC == -1).sum(axis=0)
     many = np.flatnonzero(np.minimum(positives, negatives) >= ISOTONIC_POSITIVES)
     steps = {class_names[c]: _isotonic(scores[:, c], labels_NC[:, c]) for c in many.tolist()}
-    return Fit(curves, steps, thresholds, tuple(positives.tolist()))
+    return Fit(curves, steps, promises, tuple(positives.tolist()))
 
 
 def fit_rates(scores_NC: NDArray[np.floating], rates_C: NDArray[np.floating], class_names: tuple[str, ...]) -> Fit:
@@ -128,10 +126,15 @@ def fit_rates(scores_NC: NDArray[np.floating], rates_C: NDArray[np.floating], cl
     return Fit(LogisticCurves(0.5 * (low_C + high_C), slopes), {}, (), (0,) * len(class_names))
 
 
-def _common_thresholds(
-    scores_NC: Floats, labels_NC: NDArray[np.int8], curves: LogisticCurves, target: Target
-) -> tuple[Threshold, ...]:
-    """One probability for all tags, found on curves that have not seen the picture (folds), as a score of each."""
+def _own_thresholds(scores_NC: Floats, labels_NC: NDArray[np.int8], target: Target) -> tuple[Threshold, ...]:
+    known_NC = labels_NC != 0
+    return tuple(
+        find_threshold(scores_NC[known, c], labels_NC[known, c] == 1, target) for c, known in enumerate(known_NC.T)
+    )
+
+
+def _crossed_probabilities(scores_NC: Floats, labels_NC: NDArray[np.int8]) -> Floats:
+    """[N, C] probabilities by curves that have not seen the picture (folds); NaN where a fold's rest has no curve."""
     folds_N = np.arange(len(scores_NC)) % _FOLDS
     found_NC = np.full(scores_NC.shape, np.nan)
     for fold in range(_FOLDS):
@@ -139,10 +142,17 @@ def _common_thresholds(
         if (rest == 1).any() and (rest == -1).any() and (folds_N == fold).any():
             other = fit_logistic(scores_NC[folds_N != fold], rest)
             found_NC[folds_N == fold] = other.probabilities(scores_NC[folds_N == fold])
-    counted = (labels_NC != 0) & ~np.isnan(found_NC)
-    common = find_threshold(found_NC[counted], labels_NC[counted] == 1, target)
+    return found_NC
+
+
+def _common_thresholds(
+    crossed_NC: Floats, labels_NC: NDArray[np.int8], curves: LogisticCurves, target: Target
+) -> tuple[Threshold, ...]:
+    """One probability for all tags, as a score of each."""
+    counted = (labels_NC != 0) & ~np.isnan(crossed_NC)
+    common = find_threshold(crossed_NC[counted], labels_NC[counted] == 1, target)
     if common.score is None:
-        return (common,) * scores_NC.shape[1]
+        return (common,) * labels_NC.shape[1]
     edge = logit(np.clip(common.score, 1e-12, 1 - 1e-12))
     return tuple(
         Threshold(float((edge - intercept) / slope), common.bound, common.found)

@@ -38,6 +38,8 @@ class Target:
         goal: ``"precision"``, ``"recall"`` or ``"f1"``.
         value: the least value of it, between 0 and 1.
         confidence: how sure the promise has to be, between 0 and 1.
+        together: of all tags taken together, by one probability for all of them, in place of each tag alone. That takes
+            far fewer labels.
 
     Raises:
         UserError: for an unknown goal or a number out of range.
@@ -46,6 +48,7 @@ class Target:
     goal: Goal
     value: float
     confidence: float = 0.9
+    together: bool = False
 
     def __post_init__(self) -> None:
         if self.goal not in GOALS:

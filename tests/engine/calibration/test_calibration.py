@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from tai_engine.calibration.calibration import Calibration, Steps
+from tai_engine.calibration.calibration import Calibration, Promise, Steps
 from tai_engine.calibration.logistic import LogisticCurves
 from tai_engine.calibration.thresholds import Target, Threshold
 from tai_engine.errors import UserError
+
+THRESHOLDS = (Threshold(0.5, 0.91, 0.95), Threshold(None, reason="nobody has it"), Threshold(2.0))
 
 
 def calibration(**changes):
@@ -21,11 +23,9 @@ def calibration(**changes):
         "positives": (30, 2, 0),
         "curves": LogisticCurves(np.array([-1.0, 0.0, -5.0]), np.array([2.0, 1.0, 0.0])),
         "steps": {"cat": Steps((0.0, 1.0), (0.25, 0.75))},
-        "target": Target("precision", 0.9),
-        "thresholds": (
-            Threshold(0.5, 0.91, 0.95),
-            Threshold(None, reason="no labelled picture has it"),
-            Threshold(2.0),
+        "promises": (
+            Promise(Target("precision", 0.9), THRESHOLDS),
+            Promise(Target("f1", 0.5, 0.8, True), (Threshold(0.0),) * 3),
         ),
     }
     return Calibration(**values | changes)
@@ -36,8 +36,7 @@ def test_it_comes_back_as_it_was(tmp_path):
     calibration().save(path)
     found, made = Calibration.load(path), calibration()
     assert found.class_names == made.class_names
-    assert found.thresholds == made.thresholds
-    assert found.target == made.target
+    assert found.promises == made.promises
     assert (found.made_from, found.examples, found.positives) == ("labels", 120, (30, 2, 0))
     assert found.scoring == made.scoring
     assert np.array_equal(found.curves.intercepts, made.curves.intercepts)
@@ -55,8 +54,13 @@ def test_probabilities_by_hand():
 
 
 def test_thresholds_that_cannot_be_kept_are_never_reached():
-    assert calibration().least_scores().tolist() == [0.5, np.inf, 2.0]
-    assert calibration(target=None, thresholds=()).least_scores().tolist() == [-np.inf] * 3
+    promise = calibration().promise("precision", 0.9)
+    assert promise.least_scores.tolist() == [0.5, np.inf, 2.0]
+    assert promise.kept == 2
+    with pytest.raises(UserError, match=r"precision of 0\.8 \(it has: precision 0\.9, f1 0\.5\)"):
+        calibration().promise("precision", 0.8)
+    with pytest.raises(UserError, match="none, as nothing was labelled"):
+        calibration(promises=()).promise("recall", 0.5)
 
 
 def test_scores_of_another_kind_are_refused():
@@ -87,9 +91,9 @@ def changed(path, change):
         (lambda v: v["tags"][0].update(slope=float("nan")), "not finite"),
         (lambda v: v["tags"][0]["steps"].update(scores=[1.0, 0.0]), "fall"),
         (lambda v: v["tags"][0]["steps"].update(probabilities=[0.5, 1.5]), "leaves"),
-        (lambda v: v["tags"][0]["threshold"].update(score=float("inf")), "threshold is not finite"),
-        (lambda v: v["tags"][0].pop("threshold"), "threshold"),
-        (lambda v: v["target"].update(value=7), "wanted is 7"),
+        (lambda v: v["promises"][0]["thresholds"][0].update(score=float("inf")), "threshold is not finite"),
+        (lambda v: v["promises"][0]["thresholds"].pop(), "one threshold a tag"),
+        (lambda v: v["promises"][0]["target"].update(value=7), "wanted is 7"),
         (lambda v: v.pop("prompts_sha256"), "prompts_sha256"),
         (lambda v: v.update(tags="cat"), "calibration"),
     ],

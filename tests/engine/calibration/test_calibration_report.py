@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tai_engine.calibration.calibration import Calibration
+from tai_engine.calibration.calibration import Calibration, Promise
 from tai_engine.calibration.calibration_report import draw_reliability, judge
 from tai_engine.calibration.logistic import LogisticCurves
 from tai_engine.calibration.thresholds import Target, Threshold
@@ -15,11 +15,10 @@ SCORES = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 5.0], [-1.0, -5.0]])
 LABELS = np.array([[1, 0], [-1, 1], [1, 1], [-1, -1]], dtype=np.int8)
 
 
-HALF = Target("precision", 0.5)
+HALF = Promise(Target("precision", 0.5), (Threshold(1.0, 0.5, 0.5), Threshold(None, reason="too few")))
 
 
-def calibration(target=HALF):
-    thresholds = (Threshold(1.0, 0.5, 0.5), Threshold(None, reason="too few"))
+def calibration():
     return Calibration(
         ("cat", "dog"),
         "ab",
@@ -28,13 +27,12 @@ def calibration(target=HALF):
         4,
         (2, 2),
         LogisticCurves(np.zeros(2), np.array([1.0, 0.0])),
-        target=target,
-        thresholds=thresholds if target else (),
+        promises=(HALF,),
     )
 
 
 def test_counts_by_hand():
-    found = judge(calibration(), SCORES, LABELS)
+    found = judge(calibration(), SCORES, LABELS, HALF)
     assert found.items == 4
     cat, dog = found.tags
     assert (cat.name, cat.positives, cat.tagged, cat.precision, cat.recall) == ("cat", 2, 2, 0.5, 0.5)
@@ -49,19 +47,19 @@ def test_counts_by_hand():
 
 
 def test_without_a_target_there_is_no_precision():
-    found = judge(calibration(target=None), SCORES, LABELS)
+    found = judge(calibration(), SCORES, LABELS)
     assert (found.precision, found.recall, found.tags[0].tagged) == (None, None, None)
 
 
 def test_no_picture_at_all():
-    found = judge(calibration(), SCORES[:0], LABELS[:0])
+    found = judge(calibration(), SCORES[:0], LABELS[:0], HALF)
     assert found.items == 0
     assert np.isnan(found.brier)
     assert draw_reliability(found, None)
 
 
 def test_the_plot_is_a_picture_of_both():
-    found = judge(calibration(), SCORES, LABELS)
+    found = judge(calibration(), SCORES, LABELS, HALF)
     with Image.open(io.BytesIO(draw_reliability(found, found))) as picture:
         assert picture.format == "PNG"
         assert picture.size == (720, 768)

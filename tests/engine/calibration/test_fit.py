@@ -24,12 +24,12 @@ def test_probabilities_hold_on_new_pictures():
     fit = fit_labels(*collection(800), NAMES)
     scores, labels = collection(4_000, seed=1)
     assert reliability(fit.curves.probabilities(scores), labels == 1).error < 0.02
-    assert fit.thresholds == ()
+    assert fit.promises == ()
     assert fit.positives == tuple((collection(800)[1] == 1).sum(0).tolist())
 
 
 def test_each_tag_has_a_promise_of_its_own():
-    fit = fit_labels(*collection(3_000), NAMES, Target("precision", 0.8))
+    fit = fit_labels(*collection(3_000), NAMES, [Target("precision", 0.8)]).promises[0]
     scores, labels = collection(20_000, seed=1)
     kept = [c for c, threshold in enumerate(fit.thresholds) if threshold.score is not None]
     assert kept == [0, 1, 2]
@@ -40,12 +40,12 @@ def test_each_tag_has_a_promise_of_its_own():
 
 def test_one_promise_for_all_tags_needs_fewer_labels():
     scores, labels = collection(120)
-    alone = fit_labels(scores, labels, NAMES, Target("precision", 0.8))
-    together = fit_labels(scores, labels, NAMES, Target("precision", 0.8), together=True)
-    assert sum(t.score is not None for t in alone.thresholds) < 3
-    assert all(t.score is not None for t in together.thresholds)
-    least = np.array([t.score for t in together.thresholds])
-    common = together.curves.probabilities(least[None])[0]
+    fit = fit_labels(scores, labels, NAMES, [Target("precision", 0.8, together=both) for both in (False, True)])
+    alone, together = fit.promises
+    assert alone.kept < 3
+    assert together.kept == 3
+    least = together.least_scores
+    common = fit.curves.probabilities(least[None])[0]
     assert np.allclose(common, common[0])
     scores, labels = collection(20_000, seed=1)
     assert (labels[scores >= least] == 1).mean() >= 0.78
