@@ -113,6 +113,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_kernels",
     },
     "tai_engine.distributed": {
+        "tai_engine.calibration",
         "tai_engine.caching",
         "tai_engine.decoding",
         "tai_engine.features",

@@ -6,6 +6,7 @@ people can read how each tag's threshold was found.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -136,6 +137,11 @@ class Calibration:
         ]
         if different:
             raise UserError(f"The calibration is for other scores: {'; '.join(different)}; score alike, or {again}.")
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of all that it says."""
+        return hashlib.sha256(json.dumps(self._as_json(), sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
         """Write JSON, whole or not at all.

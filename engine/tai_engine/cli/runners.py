@@ -15,6 +15,7 @@ from tai_engine.errors import UserError, unknown_choice
 
 if TYPE_CHECKING:
     from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
+    from tai_engine.calibration.calibration import Calibration
     from tai_engine.decoding.decode import DecodeOptions
     from tai_engine.encoders import Encoder
     from tai_engine.prompts.prompt_set import PromptSet
@@ -197,6 +198,7 @@ def tag_elsewhere(
     out: str,
     scoring: ScoringConfig,
     selection: Selection,
+    calibration: Calibration | None,
     *,
     format: str | None,  # noqa: A002 - the word that users type
     progress: Progress,
@@ -206,9 +208,19 @@ def tag_elsewhere(
     from tai_engine.tagging.batch_loop import tag_store
 
     if places.runner == "ray":
-        return tag_to_folder(store, prompts, out, places.make_pool, scoring, selection, progress=progress)
+        return tag_to_folder(store, prompts, out, places.make_pool, scoring, selection, calibration, progress=progress)
     run_parts = functools.partial(run_on_pool, places.make_pool)
-    return tag_store(store, prompts, out, scoring, selection, format=format, progress=progress, run_parts=run_parts)
+    return tag_store(
+        store,
+        prompts,
+        out,
+        scoring,
+        selection,
+        calibration=calibration,
+        format=format,
+        progress=progress,
+        run_parts=run_parts,
+    )
 
 
 def _open_encoder_on(device: str, *, model: str, pretrained: str, **options: Any) -> Encoder:

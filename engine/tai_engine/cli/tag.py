@@ -48,6 +48,19 @@ def tag(
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="The least score of a tag, after --normalise.")
     ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Of `tai calibrate`: fills the column probability.")
+    ] = None,
+    min_precision: Annotated[
+        float | None,
+        typer.Option("--min-precision", help="Write a tag where the calibration promises so much, such as 0.9."),
+    ] = None,
+    always_top: Annotated[
+        int, typer.Option("--always-top", help="So many tags per picture whatever their threshold.")
+    ] = 0,
+    never: Annotated[
+        Path | None, typer.Option("--never", help="A text file of words that are never written, one a line.")
+    ] = None,
     which: Annotated[
         str | None,
         typer.Option("--score", help="coarse, fine or merged; default merged where features allow it."),
@@ -75,8 +88,10 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Tag every picture of a store with your own words, without decoding a single one again."""
+    from tai_engine.calibration.calibration import Calibration
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
+    from tai_engine.tables.text_files import read_words
     from tai_engine.tagging.batch_loop import tag_store
     from tai_engine.tagging.normalisation import why_not
     from tai_engine.tagging.tag_job import Selection
@@ -84,7 +99,9 @@ def tag(
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
     check_tag_output(places, out, format_)
     features = FeatureStore.open(store)
-    selection = Selection(top_k, threshold)
+    unwanted = () if never is None else read_words(never)
+    selection = Selection(top_k, threshold, min_precision, always_top, unwanted)
+    calibrated = None if calibration is None else Calibration.load(calibration)
     if prompts is not None:
         if vocabulary is not None:
             raise UserError("--prompts already holds its vocabulary: leave --vocabulary out, or leave --prompts out.")
@@ -103,8 +120,8 @@ def tag(
     else:
         words = VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column).load()
         encoder = EncoderChoice(model, pretrained, device, precision).open(features)
-        prompt_set = zero_shot_prompts(encoder, words, _templates(templates, words))
-    scoring = _scoring(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
+        prompt_set = zero_shot_prompts(encoder, words, templates_of(templates, words))
+    scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
     reason = why_not(scoring.normalise, len(prompt_set.class_names))
     if reason:
         remarks.print(reason, highlight=False, markup=False)
@@ -112,11 +129,19 @@ def tag(
     with progress_bar("Tagging") as bar:
         if places.are_elsewhere:
             report = tag_elsewhere(
-                places, features, prompt_set, out, scoring, selection, format=format_, progress=bar.update
+                places, features, prompt_set, out, scoring, selection, calibrated, format=format_, progress=bar.update
             )
         else:
             report = tag_store(
-                features, prompt_set, out, scoring, selection, format=format_, device=where, progress=bar.update
+                features,
+                prompt_set,
+                out,
+                scoring,
+                selection,
+                calibration=calibrated,
+                format=format_,
+                device=where,
+                progress=bar.update,
             )
     if as_json:
         print_json({**asdict(report), "items_per_second": report.items_per_second})
@@ -143,7 +168,7 @@ def describe(report: TagReport) -> str:
     return text
 
 
-def _templates(given: list[str] | None, words: Vocabulary) -> list[str]:
+def templates_of(given: list[str] | None, words: Vocabulary) -> list[str]:
     """What the user gave, else what the vocabulary brings, else CLIP's plain template."""
     from tai_engine.vocabulary import DEFAULT_TEMPLATE, imagenet_templates
 
@@ -152,7 +177,7 @@ def _templates(given: list[str] | None, words: Vocabulary) -> list[str]:
     return [text for name in given for text in (imagenet_templates() if name == "imagenet80" else (name,))]
 
 
-def _scoring(
+def scoring_of(
     prompts: PromptSet,
     has_fine: bool,
     which: str | None,

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from tai_engine.calibration.calibration import Calibration
 from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
 from tai_engine.prompts.prompt_set import PromptSet
@@ -43,6 +44,7 @@ class TagRecipe:
         prompts: the class vectors.
         scoring: how to score.
         selection: which tags to keep.
+        calibration: of the scores; None for none.
         folder: path or address of the parts.
     """
 
@@ -50,6 +52,7 @@ class TagRecipe:
     prompts: PromptSet
     scoring: ScoringConfig
     selection: Selection
+    calibration: Calibration | None
     folder: str
 
     def start(self, place: Workplace) -> GroupTagger:
@@ -62,7 +65,9 @@ class GroupTagger:
 
     def __init__(self, recipe: TagRecipe, device: str) -> None:
         self._device = device
-        self._job = TagJob(FeatureStore.open(recipe.store), recipe.prompts, recipe.scoring, recipe.selection)
+        self._job = TagJob(
+            FeatureStore.open(recipe.store), recipe.prompts, recipe.scoring, recipe.selection, recipe.calibration
+        )
         self._files = open_files(recipe.folder)
 
     def describe(self) -> str:
@@ -103,7 +108,7 @@ def run_on_pool(make_pool: TagPoolMaker, job: TagJob, folder: Path | str, groups
     if not groups:
         return
     store, place = open_files(job.store.path).absolute, open_files(folder).absolute
-    recipe = TagRecipe(store, job.prompts, job.scoring, job.selection, place)
+    recipe = TagRecipe(store, job.prompts, job.scoring, job.selection, job.calibration, place)
     with make_pool(recipe) as pool:
         yield from pool.run(groups)
 
@@ -115,6 +120,7 @@ def tag_to_folder(
     make_pool: TagPoolMaker,
     scoring: ScoringConfig | None = None,
     selection: Selection | None = None,
+    calibration: Calibration | None = None,
     *,
     progress: Progress | None = None,
 ) -> TagReport:
@@ -129,6 +135,7 @@ def tag_to_folder(
         make_pool: makes the workers.
         scoring: how to score; by default as the prompt set was made.
         selection: which tags to keep; by default all.
+        calibration: as for `tag_store`.
         progress: called with items done and in all after every group.
 
     Raises:
@@ -136,7 +143,7 @@ def tag_to_folder(
             cannot be written; what was done so far is kept for the next run.
     """
     started = time.perf_counter()
-    job = TagJob.of(store, prompts, scoring, selection)
+    job = TagJob.of(store, prompts, scoring, selection, calibration)
     files, groups, counts = open_files(out), store.groups(), store.counts()
     items = counts["done"]
     with _held(files) as lock:

@@ -9,19 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tai_engine.review.decisions import UNDECIDED, PictureDecision
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
-
-DECIDED_SCHEMA = pa.schema(
-    [
-        *(field.with_nullable(True) if field.name == "score" else field for field in TAG_SCHEMA),
-        pa.field("decision", pa.string()),
-    ]
-)
-"""Columns of a table of tags with decisions.
-
-Those of `TAG_SCHEMA`, and ``decision``: ``accept`` for a suggestion that a person confirmed, ``add`` for a person's own
-tag, null where nobody decided. What a person added has no score.
-"""
+from tai_engine.tagging.exporters.table import DECIDED_SCHEMA, TAG_SCHEMA
 
 
 def merge(batches: Iterable[pa.RecordBatch], decisions: Mapping[str, PictureDecision]) -> Iterator[pa.RecordBatch]:

@@ -114,6 +114,16 @@ def read_small(path: str | os.PathLike[str], what: str, max_bytes: int) -> str:
     return text
 
 
+def read_words(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The lines of a list of words, without blanks around them; empty ones are left out.
+
+    Raises:
+        UserError: as `read_small`; a list may have 16 MB.
+    """
+    lines = read_small(path, f"list of words '{os.fspath(path)}'", 16 << 20).splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
+
+
 def encoding_of(head: bytes, what: str, default: str) -> str:
     """The encoding of a text that begins with these bytes: that of its byte order mark, else the default.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tai_engine.addresses import is_address
+from tai_engine.calibration.calibration import Calibration
 from tai_engine.errors import UserError
 from tai_engine.files import write_atomically
 from tai_engine.prompts.prompt_set import PromptSet
@@ -81,6 +82,7 @@ def tag_store(
     scoring: ScoringConfig | None = None,
     selection: Selection | None = None,
     *,
+    calibration: Calibration | None = None,
     format: str | None = None,  # noqa: A002 - the word that users type
     device: str = "auto",
     slice_items: int = SLICE_ITEMS,
@@ -98,6 +100,7 @@ def tag_store(
         out: the final file; its suffix chooses the format unless ``format`` does.
         scoring: how to score; by default as the prompt set was made.
         selection: which tags to keep; by default all.
+        calibration: fills the column ``probability``, and keeps the promise that ``selection`` asks for.
         format: name of an exporter.
         device: where scores are computed; ``auto`` is the GPU where there is one.
         slice_items: items scored at once.
@@ -110,7 +113,7 @@ def tag_store(
             far is kept for the next run, and an older file under the final name stays as it was.
     """
     started = time.perf_counter()
-    job = TagJob.of(store, prompts, scoring, selection)
+    job = TagJob.of(store, prompts, scoring, selection, calibration)
     exporter = check_output(out, format)
     out = Path(out)
 

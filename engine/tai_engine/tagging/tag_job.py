@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +20,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from tai_engine.calibration.calibration import Calibration
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, SparseScoreBatch, require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
+from tai_engine.tagging.choosing import TagRules
 from tai_engine.tagging.exporters.table import TAG_SCHEMA
-from tai_engine.tagging.scoring import ScoringConfig, default_device, default_scoring, in_effect, score_tags
+from tai_engine.tagging.scoring import ScoringConfig, default_device, default_scoring, in_effect, score, score_tags
 
 UNTAGGED = "untagged"
 """Key of a part's metadata: ids of the items that were scored and have no tag, as JSON."""
 
 SLICE_ITEMS = 256
+_RULES_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -39,22 +43,38 @@ class Selection:
     Attributes:
         top_k: at most so many, best first; None means every class.
         threshold: the least score, as it is written: after normalising. None for no limit.
+        min_precision: the least share of right ones among a tag's pictures, as the calibration promises it; None for no
+            promise.
+        always_top: so many are written whatever their threshold.
+        never: words that are not wanted.
+
+    `tai_engine.tagging.choosing` has the order in which they are applied.
 
     Raises:
-        UserError: for a count below 1.
+        UserError: for a count out of range.
     """
 
     top_k: int | None = None
     threshold: float | None = None
+    min_precision: float | None = None
+    always_top: int = 0
+    never: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"The number of tags per picture is {self.top_k}; it must be 1 or more.")
+        if self.always_top < 0:
+            raise UserError(f"The number of tags that are always written is {self.always_top}; it must be 0 or more.")
 
     @property
     def is_complete(self) -> bool:
         """Whether every class of every item is written, as an exact evaluation needs it."""
-        return self.top_k is None and self.threshold is None
+        return self == Selection()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a number and one threshold decide alone, so that the kernels can choose the tags."""
+        return self == Selection(self.top_k, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -115,12 +135,14 @@ class TagJob:
         prompts: the class vectors, of the same space.
         scoring: how to score, as it is in effect.
         selection: which tags to keep.
+        calibration: of these very scores; None for none.
     """
 
     store: FeatureStore
     prompts: PromptSet
     scoring: ScoringConfig
     selection: Selection
+    calibration: Calibration | None = None
 
     @staticmethod
     def of(
@@ -128,21 +150,45 @@ class TagJob:
         prompts: PromptSet,
         scoring: ScoringConfig | None = None,
         selection: Selection | None = None,
+        calibration: Calibration | None = None,
     ) -> TagJob:
         """The job with what was left out filled in: scored as the prompt set was made, all tags kept.
 
         Raises:
-            UserError: for prompts of another space than the store's.
+            UserError: for prompts of another space than the store's, a calibration of other scores, or a selection that
+                needs a calibration and has none.
         """
         require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", "the prompt set")
         scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
-        return TagJob(store, prompts, in_effect(scoring, prompts), selection or Selection())
+        scoring, selection = in_effect(scoring, prompts), selection or Selection()
+        if selection.min_precision is not None and calibration is None:
+            raise UserError(
+                "--min-precision needs --calibration: only scores that were held against labels can promise it."
+            )
+        job = TagJob(store, prompts, scoring, selection, calibration)
+        if calibration is not None:
+            calibration.require_fits(prompts.class_names, job.provenance["prompts_sha256"], asdict(scoring))
+        return job
+
+    @cached_property
+    def rules(self) -> TagRules | None:
+        """How tags are chosen, where the kernels cannot do it alone."""
+        if self.selection.is_plain and self.calibration is None:
+            return None
+        return TagRules.of(
+            self.prompts.class_names,
+            never=self.selection.never,
+            threshold=self.selection.threshold,
+            min_precision=self.selection.min_precision,
+            always_top=self.selection.always_top,
+            top_k=self.selection.top_k,
+            calibration=self.calibration,
+        )
 
     @cached_property
     def provenance(self) -> dict[str, str]:
         """Where the tags come from, in words that a file of them carries."""
         store, prompts, scoring, selection = self.store, self.prompts, self.scoring, self.selection
-        vectors = hashlib.sha256(prompts.global_vectors.numpy().tobytes() + prompts.local_vectors.numpy().tobytes())
         return {
             "space_key": store.spec.space_key,
             "recipe_key": store.spec.recipe_key,
@@ -150,11 +196,11 @@ class TagJob:
             "class_names": json.dumps(prompts.class_names),
             "prompts_method": prompts.method,
             "prompts": json.dumps(dict(prompts.metadata), sort_keys=True),
-            "prompts_sha256": vectors.hexdigest(),
+            "prompts_sha256": vectors_digest(prompts),
             "scoring": json.dumps(asdict(scoring), sort_keys=True),
             "selection": json.dumps(asdict(selection), sort_keys=True),
             "complete": json.dumps(selection.is_complete),
-        }
+        } | ({} if self.calibration is None else {"calibration": self.calibration.digest})
 
     @cached_property
     def text(self) -> str:
@@ -181,15 +227,32 @@ class TagJob:
         vectors = (self.prompts.global_vectors.to(where), self.prompts.local_vectors.to(where))
         prompts = replace(self.prompts, global_vectors=vectors[0], local_vectors=vectors[1])
         for batch in self.store.iter_batches(slice_items, with_fine=with_fine, groups=[group]):
-            tags = tag_batch(batch, prompts, self.scoring, self.selection, device=where)
-            tables.append(tag_table(tags, self.selection.threshold))
-            untagged += [tags.ids[n] for n in np.flatnonzero(tags.offsets.diff().numpy() == 0)]
+            for rows, without in self._tables(batch, prompts, where):
+                tables.append(rows)
+                untagged += without
             items += len(batch)
         buffer = io.BytesIO()
         table = pa.concat_tables(tables)
         facts = {"items": str(items), "rows": str(table.num_rows), "job": self.digest, UNTAGGED: json.dumps(untagged)}
         pq.write_table(table.replace_schema_metadata(facts), buffer, compression="zstd")
         return buffer.getvalue(), TagPart(group, items, table.num_rows)
+
+    def _tables(
+        self, batch: FeatureBatch, prompts: PromptSet, where: torch.device | str
+    ) -> Iterator[tuple[pa.Table, list[str]]]:
+        """The rows of some items, and the ids of those that have none."""
+        if self.rules is None:
+            tags = tag_batch(batch, prompts, self.scoring, self.selection, device=where)
+            bare = [tags.ids[n] for n in np.flatnonzero(tags.offsets.diff().numpy() == 0)]
+            yield tag_table(tags, self.selection.threshold), bare
+            return
+        step = max(1, _RULES_BYTES // (8 * len(prompts.class_names)))
+        for start in range(0, len(batch), step):
+            with torch.inference_mode():
+                found = score(batch[start : start + step], prompts, self.scoring, device=where)
+            table = self.rules.table(found.ids, found.scores.cpu().numpy())
+            tagged = set(table["id"].to_pylist())
+            yield table, [name for name in found.ids if name not in tagged]
 
     def read_part(self, file: Path | BinaryIO, group: int) -> TagPart:
         """What is in a part; its tags are not read.
@@ -208,11 +271,18 @@ class TagJob:
         if facts.get("job") != self.digest:
             raise ValueError("it is of another run")
         most = part.items * min(len(self.prompts.class_names), self.selection.top_k or len(self.prompts.class_names))
-        if found.num_rows != part.tags or part.tags > most or (self.selection.threshold is None and part.tags != most):
+        is_exact = self.selection.threshold is None and self.selection.is_plain
+        if found.num_rows != part.tags or part.tags > most or (is_exact and part.tags != most):
             raise ValueError(f"it has {found.num_rows:,} tags of {part.items:,} pictures")
         if not found.schema.to_arrow_schema().remove_metadata().equals(TAG_SCHEMA):
             raise ValueError("its columns are other ones")
         return part
+
+
+def vectors_digest(prompts: PromptSet) -> str:
+    """The SHA-256 of class vectors: what tags and calibrations know prompts by."""
+    data = prompts.global_vectors.cpu().numpy().tobytes() + prompts.local_vectors.cpu().numpy().tobytes()
+    return hashlib.sha256(data).hexdigest()
 
 
 def part_name(group: int) -> str:

@@ -61,9 +61,7 @@ def export(
                     "category_id": number_of[tag.name],
                     "iscrowd": 0,
                 }
-                annotation |= {"score": tag.score}
-                annotation |= {} if tag.probability is None else {"probability": tag.probability}
-                waiting.write(("" if rows == 1 else ",") + "\n" + json_text(annotation))
+                waiting.write(("" if rows == 1 else ",") + "\n" + json_text(annotation | tag.numbers))
         file.write('\n],\n"annotations": [')
         waiting.seek(0)
         shutil.copyfileobj(waiting, file)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
 from tai_engine.files import atomic_path
-from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, class_names_of, items_of
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, Tag, class_names_of, items_of
+from tai_engine.tagging.exporters.table import TAG_SCHEMA, conform
 
 
 def export_long(
@@ -29,10 +29,10 @@ def export_long(
     rows = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(TAG_SCHEMA.names)
-        for batch in batches:
-            columns = (batch.column(name) for name in TAG_SCHEMA.names)
-            writer.writerows(zip(*(_cells(column) for column in columns), strict=True))
+        for number, batch in enumerate(_or_empty(conform(batches))):
+            if number == 0:
+                writer.writerow(batch.schema.names)
+            writer.writerows(zip(*map(_cells, batch.columns), strict=True))
             rows += batch.num_rows
     return rows
 
@@ -43,8 +43,8 @@ def export_wide(
     provenance: Mapping[str, str],
     options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
 ) -> int:
-    """Write ``id`` and a column per tag: the probability where tags are calibrated, else the score; empty where the tag
-    was not written.
+    """Write ``id`` and a column per tag: the probability where tags are calibrated, else the score; 1 where a person
+    gave the tag, empty where it was not written.
 
     Memory: one batch and a row.
 
@@ -57,10 +57,21 @@ def export_wide(
         writer = csv.writer(file)
         writer.writerow(["id", *names])
         for item in items_of(batches):
-            given = {tag.name: tag.score if tag.probability is None else tag.probability for tag in item.tags}
+            given = {tag.name: _cell_of(tag) for tag in item.tags}
             writer.writerow([item.id, *(given.get(name, "") for name in names)])
             rows += len(item.tags)
     return rows
+
+
+def _or_empty(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches, or one without rows where there is none."""
+    yield next(batches, pa.RecordBatch.from_pylist([], schema=TAG_SCHEMA))
+    yield from batches
+
+
+def _cell_of(tag: Tag) -> object:
+    """The probability, else the score, else 1 for a tag that a person gave."""
+    return next((value for value in (tag.probability, tag.score) if value is not None), 1)
 
 
 def _cells(column: pa.Array) -> list[object]:

@@ -59,7 +59,7 @@ def _item(
         {
             "id": number,
             "type": "label",
-            "attributes": {"score": tag.score} | ({} if tag.probability is None else {"probability": tag.probability}),
+            "attributes": tag.numbers,
             "group": 0,
             "label_id": number_of[tag.name],
         }

@@ -54,6 +54,6 @@ def _labels(item: ItemTags) -> list[dict[str, Any]]:
     return [
         {"label": tag.name}
         | ({} if tag.probability is None else {"confidence": tag.probability})
-        | {"attributes": {"score": tag.score}}
+        | ({} if tag.score is None else {"attributes": {"score": tag.score}})
         for tag in item.tags
     ]

@@ -19,11 +19,17 @@ XMP_NAMES = ("photo.jpg.xmp", "photo.xmp")
 
 
 class Tag(NamedTuple):
-    """One tag of a picture; ``probability`` is None without a calibration."""
+    """One tag of a picture; ``score`` is None for a person's own, ``probability`` without a calibration."""
 
     name: str
-    score: float
+    score: float | None
     probability: float | None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """``score`` and ``probability``, as far as they are known."""
+        known = {"score": self.score, "probability": self.probability}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 class ItemTags(NamedTuple):
@@ -79,7 +85,8 @@ def items_of(batches: Iterable[pa.RecordBatch]) -> Iterator[ItemTags]:
                 if name is not None:
                     yield ItemTags(name, tuple(tags))
                 name, tags = item_id, []
-            tags.append(Tag(tag, shortest(score), None if probability is None else shortest(probability)))
+            numbers = (None if value is None else shortest(value) for value in (score, probability))
+            tags.append(Tag(tag, *numbers))
     if name is not None:
         yield ItemTags(name, tuple(tags))
 

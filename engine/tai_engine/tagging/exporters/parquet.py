@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,7 +41,10 @@ def export(
         UserError: when the file cannot be written; an older file stays as it was.
         ValueError: for batches that are not a tag table.
     """
-    schema = TAG_SCHEMA.with_metadata({METADATA_PREFIX + key: value for key, value in provenance.items()})
+    conformed = conform(batches)
+    first = list(islice(conformed, 1))
+    schema = first[0].schema if first else TAG_SCHEMA
+    schema = schema.with_metadata({METADATA_PREFIX + key: value for key, value in provenance.items()})
     rows = 0
     with (
         atomic_path(path) as temporary,
@@ -50,7 +54,7 @@ def export(
     ):
         if (untagged := write_listing(sink, options.untagged)) is not None:
             writer.add_key_value_metadata({METADATA_KEY: untagged})
-        for block in _row_groups(conform(batches)):
+        for block in _row_groups(chain(first, conformed)):
             writer.write_table(block, row_group_size=ROW_GROUP_ROWS)
             rows += block.num_rows
     return rows

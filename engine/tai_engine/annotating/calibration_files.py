@@ -1,0 +1,68 @@
+"""What a calibration reads and leaves beside its own file: rates of tags, and a report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from tai_engine.annotating.calibrate_store import CalibrationResult
+from tai_engine.calibration.calibration_report import CalibrationOutcome, draw_reliability
+from tai_engine.errors import UserError
+from tai_engine.files import write_atomically
+from tai_engine.tables import Table
+
+PLOT, PER_TAG = "reliability.png", "per_tag.csv"
+
+
+def read_rates(path: Path) -> dict[str, float]:
+    """Shares of pictures by tag, from a table with the columns ``tag`` and ``rate``.
+
+    Raises:
+        UserError: for a file that cannot be read, a rate that is no number, or a tag that comes twice.
+    """
+    table = Table(path, ("tag", "rate"), kind="rates")
+    rates: dict[str, float] = {}
+    for row in table.rows(("tag", "rate")):
+        name = str(row.values.get("tag", ""))
+        try:
+            rate = float(row.values["rate"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"In {row.place} of '{path}' the rate of {name!r} is no number: give the share of pictures, such as 0.05."
+            ) from error
+        if name in rates:
+            raise UserError(f"The tag {name!r} comes twice in '{path}': remove one of its rows.")
+        rates[name] = rate
+    return rates
+
+
+def write_report(result: CalibrationResult, folder: Path) -> None:
+    """``reliability.png``, and ``per_tag.csv`` with a row per tag and part.
+
+    Raises:
+        UserError: when the folder cannot be written.
+    """
+    write_atomically(folder / PLOT, draw_reliability(result.fitted, result.held_out))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["part", "tag", "positives", "brier", "calibration_error", "tagged", "precision", "recall"])
+    for part, outcome in (("fitted", result.fitted), ("held out", result.held_out)):
+        writer.writerows(_rows(part, outcome))
+    write_atomically(folder / PER_TAG, text.getvalue())
+
+
+def _rows(part: str, outcome: CalibrationOutcome | None) -> list[list[object]]:
+    if outcome is None:
+        return []
+    return [
+        [
+            part,
+            t.name,
+            t.positives,
+            t.brier,
+            t.error,
+            *("" if v is None else v for v in (t.tagged, t.precision, t.recall)),
+        ]
+        for t in outcome.tags
+    ]

@@ -1,0 +1,46 @@
+"""A file of tags together with the journal of its review, as rows for an export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from tai_engine.review.decisions import Decisions
+from tai_engine.review.journal import default_journal, read_decisions
+from tai_engine.review.merging import merge
+from tai_engine.tagging.tag_rows import iter_tag_rows, read_provenance
+
+
+def decided_rows(
+    tags: Path, decisions: Path | None = None
+) -> tuple[Iterator[pa.RecordBatch], dict[str, str], Path | None]:
+    """The tags that hold, where they come from, and the journal whose decisions they have.
+
+    Without a journal these are the rows of the file. The words that people added stand among the class names.
+
+    Memory: as `merge`.
+
+    Args:
+        tags: the file of tags.
+        decisions: the journal; by default the one beside the tags, where there is one.
+
+    Raises:
+        UserError: for a file that is missing, damaged or none of ours.
+    """
+    provenance = read_provenance(tags)
+    beside = default_journal(tags)
+    journal = decisions or (beside if beside.exists() else None)
+    rows = iter_tag_rows(tags)
+    if journal is None:
+        return rows, provenance, None
+    decided = read_decisions(journal)
+    names = json.loads(provenance.get("class_names", "[]"))
+    own = sorted(_words_of(decided) - set(names))
+    return merge(rows, decided), {**provenance, "class_names": json.dumps([*names, *own])}, journal
+
+
+def _words_of(decided: Decisions) -> set[str]:
+    return {tag for decision in decided.values() for tag in decision.present}
