@@ -88,6 +88,15 @@ ALLOWED: dict[str, set[str]] = {
     },
     "tai_engine.evaluation.measures": {"tai_engine.features"},
     "tai_engine.sheets": set(),
+    "tai_engine.annotating": {
+        "tai_engine.calibration",
+        "tai_engine.features",
+        "tai_engine.prompts",
+        "tai_engine.review",
+        "tai_engine.store",
+        "tai_engine.tables",
+        "tai_engine.tagging",
+    },
     "tai_engine.datasets": {"tai_engine.tables", "tai_engine.vocabulary"},
     "tai_engine.searching": {
         "tai_engine.features",

@@ -5,9 +5,8 @@ Shape legend: N items, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +111,7 @@ def calibrate_by_labels(
         )
     ids, labels = [labelled.ids[n] for n in rows], labelled.labels[rows]
 
-    def slices() -> Any:
+    def slices() -> Iterator[FeatureBatch]:
         for start in range(0, len(ids), _SLICE_ITEMS):
             yield store.read_ids(ids[start : start + _SLICE_ITEMS], with_fine=scoring.which != "coarse")
             if progress:
@@ -144,7 +143,7 @@ def calibrate_by_rates(
         raise UserError(f"There is no rate for {missing[0]!r} ({len(missing):,} words lack one): every word needs one.")
     most = min(store.counts()["done"], MOST_UNLABELLED)
 
-    def slices() -> Any:
+    def slices() -> Iterator[FeatureBatch]:
         seen = 0
         for batch in store.iter_shuffled(_SLICE_ITEMS, seed=0):
             yield batch
@@ -182,11 +181,12 @@ def calibrate_by_sentences(
     positions, labels = [], []
     for batch in sentences.iter_coarse(_SLICE_ITEMS):
         positions += batch.positions.tolist()
+        assert batch.labels is not None  # the store has some
         labels.append(np.where(batch.labels.numpy(), 1, -1).astype(np.int8))
         if len(positions) >= MOST_UNLABELLED:
             break
 
-    def slices() -> Any:
+    def slices() -> Iterator[FeatureBatch]:
         for start in range(0, len(positions), _SLICE_ITEMS):
             yield sentences.read_items(positions[start : start + _SLICE_ITEMS], with_fine=scoring.which != "coarse")
             if progress:
@@ -198,13 +198,10 @@ def calibrate_by_sentences(
     return CalibrationResult(_calibration(fit, prompts, scoring, "sentences", len(scores)), 0, fitted, held_out)
 
 
-def _scores(batches: Any, prompts: PromptSet, scoring: ScoringConfig) -> NDArray[np.float64]:
-    found = [np.zeros((0, len(prompts.class_names)))]
+def _scores(batches: Iterable[FeatureBatch], prompts: PromptSet, scoring: ScoringConfig) -> NDArray[np.float64]:
     with torch.inference_mode():
-        batch: FeatureBatch
-        for batch in batches:
-            found.append(score(batch, prompts, scoring).scores.double().cpu().numpy())
-    return np.concatenate(found)
+        found = [score(batch, prompts, scoring).scores.double().cpu().numpy() for batch in batches]
+    return np.concatenate([np.zeros((0, len(prompts.class_names))), *found])
 
 
 def _calibration(fit: Fit, prompts: PromptSet, scoring: ScoringConfig, made_from: str, examples: int) -> Calibration:

@@ -29,7 +29,8 @@ def read_rates(path: Path) -> dict[str, float]:
             rate = float(row.values["rate"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"In {row.place} of '{path}' the rate of {name!r} is no number: give the share of pictures, such as 0.05."
+                f"In {row.place} of '{path}' the rate of {name!r} is no number: "
+                "give the share of pictures that have it, such as 0.05."
             ) from error
         if name in rates:
             raise UserError(f"The tag {name!r} comes twice in '{path}': remove one of its rows.")
@@ -55,14 +56,8 @@ def write_report(result: CalibrationResult, folder: Path) -> None:
 def _rows(part: str, outcome: CalibrationOutcome | None) -> list[list[object]]:
     if outcome is None:
         return []
-    return [
-        [
-            part,
-            t.name,
-            t.positives,
-            t.brier,
-            t.error,
-            *("" if v is None else v for v in (t.tagged, t.precision, t.recall)),
-        ]
-        for t in outcome.tags
-    ]
+    rows: list[list[object]] = []
+    for tag in outcome.tags:
+        known = ["" if value is None else value for value in (tag.tagged, tag.precision, tag.recall)]
+        rows.append([part, tag.name, tag.positives, tag.brier, tag.error, *known])
+    return rows

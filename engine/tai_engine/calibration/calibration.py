@@ -115,7 +115,7 @@ class Calibration:
         )
         raise UserError(
             f"The calibration has no thresholds for a {goal} of {value:g} (it has: {known}): "
-            f"make it again with `tai calibrate --{goal} {value:g}`, or take one of these."
+            f"make it again with `tai calibrate --promise {goal}={value:g}`, or take one of these."
         )
 
     def require_fits(self, class_names: Sequence[str], prompts_sha256: str, scoring: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tai_engine.calibration.calibration_report import CalibrationOutcome
     from tai_engine.calibration.thresholds import Target
 
-DEFAULT_PRECISIONS = (0.9, 0.5, 0.7, 0.8, 0.95)
+DEFAULT_PROMISES = ("precision=0.9", "precision=0.5", "precision=0.7", "precision=0.8", "precision=0.95")
 
 
 def calibrate(
@@ -46,11 +46,10 @@ def calibrate(
     merge_duplicates: MergeDuplicates = False,
     prompts: Annotated[Path | None, typer.Option("--prompts", help="A saved prompt set in place of zero-shot.")] = None,
     templates: Annotated[list[str] | None, typer.Option("--template", help="As for `tai tag`.")] = None,
-    precision_wanted: Annotated[
-        list[float] | None, typer.Option("--precision-wanted", help="Least precision to promise; repeat for several.")
+    promises: Annotated[
+        list[str] | None,
+        typer.Option("--promise", help="precision=0.9, recall=0.8 or f1=0.7; repeat for several."),
     ] = None,
-    recall: Annotated[list[float] | None, typer.Option("--recall", help="Least recall to promise.")] = None,
-    f1: Annotated[list[float] | None, typer.Option("--f1", help="Least F1 to promise.")] = None,
     confidence: Annotated[float, typer.Option("--confidence", help="How sure a promise has to be.")] = 0.9,
     together: Annotated[
         bool, typer.Option("--together", help="Promise it of all tags together: takes far fewer labels.")
@@ -73,31 +72,21 @@ def calibrate(
         calibrate_by_sentences,
     )
     from tai_engine.annotating.calibration_files import read_rates, write_report
-    from tai_engine.calibration.thresholds import Target
     from tai_engine.evaluation.truth import load_truth
-    from tai_engine.files import check_writable
+    from tai_engine.files import check_place
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.review.journal import read_decisions
     from tai_engine.store import FeatureStore
 
-    given = [
-        name
-        for name, value in (
-            ("--truth", truth),
-            ("--decisions", decisions),
-            ("--sentences", sentences),
-            ("--rates", rates),
-        )
-        if value
-    ]
+    sources = {"--truth": truth, "--decisions": decisions, "--sentences": sentences, "--rates": rates}
+    given = [name for name, value in sources.items() if value]
     if len(given) != 1:
         raise UserError(
             "Say from what to calibrate, by one of --truth, --decisions, --sentences and --rates"
             + (f": {' and '.join(given)} were given." if given else ".")
         )
-    check_writable(out)
-    goals = [("precision", precision_wanted or DEFAULT_PRECISIONS), ("recall", recall or ()), ("f1", f1 or ())]
-    targets = [Target(goal, value, confidence, together) for goal, values in goals for value in values]  # type: ignore[arg-type]
+    check_place(out)
+    targets = [_target(text, confidence, together) for text in promises or DEFAULT_PROMISES]
     features = FeatureStore.open(store)
     if (prompts is None) == (vocabulary is None):
         raise UserError("Say what is tagged: --vocabulary (your words) or --prompts (a saved prompt set), one of them.")
@@ -136,17 +125,12 @@ def calibrate(
 
 def _print(result: CalibrationResult, targets: list[Target], out: Path) -> None:
     calibration = result.calibration
-    rows = []
-    for promise in calibration.promises:
-        rows.append(
-            (f"{promise.target.goal} {promise.target.value:g}", promise.kept, len(promise.thresholds) - promise.kept)
-        )
+    tags = len(calibration.class_names)
+    rows = [(f"{p.target.goal} {p.target.value:g}", p.kept, tags - p.kept) for p in calibration.promises]
     if rows:
         print_table("Promises", ("of at least", "kept for tags", "not written"), rows)
-        first = calibration.promises[0]
-        lost = [
-            (n, t.reason) for n, t in zip(calibration.class_names, first.thresholds, strict=True) if t.score is None
-        ]
+        thresholds = zip(calibration.class_names, calibration.promises[0].thresholds, strict=True)
+        lost = [(name, threshold.reason) for name, threshold in thresholds if threshold.score is None]
         if lost:
             print_table(f"No {rows[0][0]} can be promised for", ("tag", "because"), lost)
     for name, outcome in (("fitted on", result.fitted), ("held out", result.held_out)):
@@ -157,14 +141,13 @@ def _print(result: CalibrationResult, targets: list[Target], out: Path) -> None:
     if result.held_out is None and calibration.promises:
         remarks.print("Too few labelled pictures to hold some out: nothing says how good it is.", highlight=False)
     if calibration.made_from in ("sentences", "rates"):
-        remarks.print(
-            "No labelled picture stands behind this: take the probabilities as a rough guide.", highlight=False
-        )
+        remarks.print("No labelled picture stands behind this: the probabilities are a rough guide.", highlight=False)
     results.print(f"{calibration.examples:,} examples -> {out}", highlight=False, markup=False)
 
 
 def _said(outcome: CalibrationOutcome, targets: list[Target]) -> str:
-    text = f"{outcome.items:,} pictures, calibration error {outcome.reliability.error:.4f}, Brier score {outcome.brier:.4f}"
+    error, brier = outcome.reliability.error, outcome.brier
+    text = f"{outcome.items:,} pictures, calibration error {error:.4f}, Brier score {brier:.4f}"
     if outcome.precision is not None and outcome.recall is not None and targets:
         first = targets[0]
         text += (
@@ -196,3 +179,14 @@ def _as_json(result: CalibrationResult, out: Path) -> dict[str, object]:
         "fitted": figures(result.fitted),
         "held_out": figures(result.held_out),
     }
+
+
+def _target(text: str, confidence: float, together: bool) -> Target:
+    from tai_engine.calibration.thresholds import Target
+
+    goal, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise UserError(f"--promise is {text!r}; it is written like precision=0.9, recall=0.8 or f1=0.7.") from error
+    return Target(goal.strip(), number, confidence, together)  # type: ignore[arg-type]  # checked where it is made

@@ -23,14 +23,14 @@ def export(
     ] = None,
     decisions: Annotated[
         Path | None,
-        typer.Option("--decisions", help="The journal of a review; default the one beside the tags, if any."),
+        typer.Option("--decisions", help="The journal of a review; default the one beside the tags."),
     ] = None,
     image_prefix: Annotated[
         str, typer.Option("--image-prefix", help="Put before each id where a format wants an address.")
     ] = "",
     xmp_name: Annotated[
         str,
-        typer.Option("--xmp-name", help="photo.jpg.xmp (digiKam, darktable) or photo.xmp (Capture One, Lightroom)."),
+        typer.Option("--xmp-name", help="photo.jpg.xmp (digiKam, darktable) or photo.xmp (Lightroom)."),
     ] = "photo.jpg.xmp",
     file_items: Annotated[int, typer.Option("--file-items", help="Pictures in one file, for label-studio.")] = 10_000,
     formats: Annotated[bool, typer.Option("--formats", help="List the formats and leave.")] = False,
@@ -42,9 +42,8 @@ def export(
     from tai_engine.tagging.exporters.item_tags import ExportOptions
 
     if formats:
-        print_table(
-            "Formats", ("--to", "makes", "for"), [(e.name, e.makes, e.about) for e in exporters.EXPORTERS.values()]
-        )
+        known = exporters.EXPORTERS.values()
+        print_table("Formats", ("--to", "makes", "for"), [(e.name, e.makes, e.about) for e in known])
         return
     if tags is None:
         raise UserError("Name the file of tags that `tai tag` made, or list the formats with --formats.")

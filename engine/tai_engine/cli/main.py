@@ -10,7 +10,22 @@ import traceback
 
 import typer
 
-from tai_engine.cli import bench, cache, demo, doctor, evaluate, explain, info, review, search, store, tag, tune
+from tai_engine.cli import (
+    bench,
+    cache,
+    calibrate,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    export,
+    info,
+    review,
+    search,
+    store,
+    tag,
+    tune,
+)
 from tai_engine.cli.options import INTERRUPTED, MISTAKE_OF_OURS, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import remarks
 from tai_engine.errors import UserError
@@ -30,6 +45,8 @@ app.command("tag")(tag.tag)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
+app.command("export")(export.export)
 app.command("review")(review.review)
 app.command("report")(review.report)
 app.command("info")(info.info)
