@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.caching": {"tai_engine.features", "tai_engine.store", "tai_engine.decoding", "tai_engine.sentences"},
     "tai_engine.prompts": {"tai_engine.features", "tai_engine.vocabulary", "tai_kernels"},
     "tai_engine.tagging": {
+        "tai_engine.calibration",
         "tai_engine.addresses",
         "tai_engine.features",
         "tai_engine.store",

@@ -72,6 +72,13 @@ class Selection:
         return self == Selection()
 
     @property
+    def said(self) -> dict[str, object]:
+        """What was asked for, for people; rules that were not used are left out."""
+        unused = asdict(Selection())
+        given = {name: value for name, value in asdict(self).items() if value != unused[name]}
+        return {"top_k": self.top_k, "threshold": self.threshold, **given}
+
+    @property
     def is_plain(self) -> bool:
         """Whether a number and one threshold decide alone, so that the kernels can choose the tags."""
         return self == Selection(self.top_k, self.threshold)
@@ -198,7 +205,7 @@ class TagJob:
             "prompts": json.dumps(dict(prompts.metadata), sort_keys=True),
             "prompts_sha256": vectors_digest(prompts),
             "scoring": json.dumps(asdict(scoring), sort_keys=True),
-            "selection": json.dumps(asdict(selection), sort_keys=True),
+            "selection": json.dumps(selection.said, sort_keys=True),
             "complete": json.dumps(selection.is_complete),
         } | ({} if self.calibration is None else {"calibration": self.calibration.digest})
 
