@@ -114,16 +114,22 @@ def calibrate(
         else:
             assert rates is not None
             result = calibrate_by_rates(features, prompt_set, scoring, read_rates(rates), progress=bar.update)
-    result.calibration.save(out)
+    save(result, out)
     if report is not None:
         write_report(result, report)
     if as_json:
         print_json(_as_json(result, out))
     else:
-        _print(result, targets, out)
+        print_found(result, targets, out)
 
 
-def _print(result: CalibrationResult, targets: list[Target], out: Path) -> None:
+def save(result: CalibrationResult, out: Path) -> None:
+    """Write the calibration."""
+    result.calibration.save(out)
+
+
+def print_found(result: CalibrationResult, targets: list[Target], out: Path) -> None:
+    """What is promised for how many tags, and how good it is."""
     calibration = result.calibration
     tags = len(calibration.class_names)
     rows = [(f"{p.target.goal} {p.target.value:g}", p.kept, tags - p.kept) for p in calibration.promises]

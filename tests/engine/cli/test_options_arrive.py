@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -146,8 +147,36 @@ def tag_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.distributed.ray_cluster.require_ray")
     recorder.replace("tai_engine.prompts.prompt_set.zero_shot_prompts", PROMPTS)
     recorder.replace("tai_engine.prompts.prompt_set.PromptSet.load", PROMPTS, "read")
+    recorder.replace("tai_engine.calibration.calibration.Calibration.load", "calibration", "load_calibration")
+    recorder.replace("tai_engine.tables.text_files.read_words", ("cat",))
     recorder.replace("tai_engine.tagging.batch_loop.tag_store", BegunError)
     recorder.replace("tai_engine.cli.tag.tag_elsewhere", BegunError)
+
+
+def calibrate_stops(recorder: Recorder) -> None:
+    truth = SimpleNamespace(ids=("0.png",), labels=np.zeros((1, 1), dtype=np.int8))
+    calibration = SimpleNamespace(save=None, made_from="labels", examples=1, promises=())
+    result = SimpleNamespace(calibration=calibration, missing=0, fitted=None, held_out=None)
+    recorder.replace("tai_engine.cli.options.VocabularyChoice.load", Vocabulary.from_names(["dog"]))
+    recorder.replace("tai_engine.cli.options.EncoderChoice.open", ENCODER)
+    recorder.replace("tai_engine.prompts.prompt_set.zero_shot_prompts", PROMPTS)
+    recorder.replace("tai_engine.prompts.prompt_set.PromptSet.load", PROMPTS, "read")
+    recorder.replace("tai_engine.evaluation.truth.load_truth", truth)
+    recorder.replace("tai_engine.review.journal.read_decisions", {})
+    recorder.replace("tai_engine.annotating.calibration_files.read_rates", {})
+    for name in ("labels", "rates", "sentences"):
+        recorder.replace(f"tai_engine.annotating.calibrate_store.calibrate_by_{name}", result)
+    recorder.replace("tai_engine.annotating.calibration_files.write_report")
+    recorder.replace("tai_engine.cli.calibrate.save")
+    recorder.replace("tai_engine.cli.calibrate.print_json")
+    recorder.quietly("tai_engine.cli.calibrate.print_found", None)
+
+
+def export_stops(recorder: Recorder) -> None:
+    recorder.replace("tai_engine.review.decided_tags.decided_rows", ((), {"class_names": "[]"}, None))
+    recorder.replace("tai_engine.tagging.exporters.Exporter.export", 0)
+    recorder.replace("tai_engine.cli.export.print_json")
+    recorder.replace("tai_engine.cli.export.print_table")
 
 
 def search_stops(recorder: Recorder) -> None:
@@ -371,6 +400,10 @@ TAG = {
     "templates": one("--template", {"zero_shot_prompts.templates": ("my {}",)}, last="my {}"),
     "top_k": one("--top-k 2", {f"{TAGGING}.selection.top_k": 2}),
     "threshold": one("--threshold 3", {f"{TAGGING}.selection.threshold": 3.0}),
+    "calibration": one("--calibration PLACE/c", {"load_calibration.path": "PLACE/c", f"{TAGGING}.calibration": ...}),
+    "min_precision": one("--min-precision 0.5", {f"{TAGGING}.selection.min_precision": 0.5}),
+    "always_top": one("--always-top 2", {f"{TAGGING}.selection.always_top": 2}),
+    "never": one("--never PLACE/n", {"read_words.path": "PLACE/n", f"{TAGGING}.selection.never": ("cat",)}),
     "which": one("--score fine", {f"{TAGGING}.scoring.which": "fine"}),
     "pooling": one("--pooling max", {f"{TAGGING}.scoring.pooling": "max"}),
     "temperature": one("--temperature 9", {f"{TAGGING}.scoring.temperature": 9.0}),
@@ -388,6 +421,55 @@ TAG = {
     **vocabulary_cases("load.self"),
 }
 
+CALIBRATE = {
+    "store": one("", {"calibrate_by_labels.store.path": "STORE2", "open.store.path": "STORE2"}, argument=1),
+    "out": one("--out PLACE/q", {"save.out": "PLACE/q"}),
+    "truth": one("--truth PLACE/u", {"load_truth.path": "PLACE/u"}),
+    "decisions": one(
+        "--decisions PLACE/j",
+        {"read_decisions.path": "PLACE/j", "calibrate_by_labels.": ..., "load_truth.": ...},
+        without="--truth PLACE/t",
+    ),
+    "sentences": one(
+        "--sentences STORE2", {"calibrate_by_": ..., "load_truth.": ..., "read": ...}, without="--truth PLACE/t"
+    ),
+    "rates": one(
+        "--rates PLACE/r",
+        {"read_rates.path": "PLACE/r", "calibrate_by_": ..., "load_truth.": ...},
+        without="--truth PLACE/t",
+    ),
+    "prompts": one(
+        "--prompts PLACE/p",
+        {"read.path": "PLACE/p", "open.": ..., "zero_shot_prompts.": ..., "load.": ...},
+        without="--vocabulary voc20",
+    ),
+    "templates": one("--template", {"zero_shot_prompts.templates": ("my {}",)}, last="my {}"),
+    "promises": one("--promise recall=0.5", {"calibrate_by_labels.targets": ...}),
+    "confidence": one("--confidence 0.8", {"calibrate_by_labels.targets": ...}),
+    "together": one("--together", {"calibrate_by_labels.targets": ...}),
+    "which": one("--score fine", {"calibrate_by_labels.scoring.which": "fine"}),
+    "pooling": one("--pooling max", {"calibrate_by_labels.scoring.pooling": "max"}),
+    "temperature": one("--temperature 9", {"calibrate_by_labels.scoring.temperature": 9.0}),
+    "mix": one("--mix 0.25", {"calibrate_by_labels.scoring.mix": 0.25}),
+    "normalise": one("--normalise softmax", {"calibrate_by_labels.scoring.normalise": "softmax"}),
+    "report": one("--report PLACE/r", {"write_report.folder": "PLACE/r", "write_report.": ...}),
+    "device": one("--device cpu", {"open.self.device": "cpu"}),
+    "precision": one("--precision bf16", {"open.self.precision": "bf16"}),
+    "as_json": one("--json", {"print_json.": ...}),
+    **vocabulary_cases("load.self"),
+}
+EXPORT = {
+    "tags": one("", {"decided_rows.tags": "other"}, argument=1),
+    "to": one("--to csv", {"export.self.": ...}),
+    "out": one("--out PLACE/q", {"export.path": "PLACE/q"}),
+    "images": one("--images PLACE/i", {"export.options.images": "PLACE/i"}),
+    "decisions": one("--decisions PLACE/j", {"decided_rows.decisions": "PLACE/j"}),
+    "image_prefix": one("--image-prefix x", {"export.options.image_prefix": "x"}),
+    "xmp_name": one("--xmp-name photo.xmp", {"export.options.xmp_name": "photo.xmp"}),
+    "file_items": one("--file-items 7", {"export.options.file_items": 7}),
+    "formats": one("--formats", {"print_table.": ..., "export.": ..., "decided_rows.": ...}),
+    "as_json": one("--json", {"print_json.": ...}),
+}
 SEARCH = {
     "store": one("", {"search_words.store.path": "STORE2", "open.store.path": "STORE2"}, argument=1),
     "words": one("", {"zero_shot_prompts.vocabulary.names": ("other",)}, "--background none", argument=2),
@@ -506,6 +588,10 @@ COMMANDS = {
     "cache images": Command("cache images SOURCE PLACE/s.zarr", cache_images_stops, CACHE_IMAGES),
     "cache texts": Command("cache texts FILE PLACE/s.zarr", cache_texts_stops, CACHE_TEXTS),
     "tag": Command("tag STORE --vocabulary voc20 --out PLACE/t.parquet", tag_stops, TAG),
+    "calibrate": Command(
+        "calibrate STORE --out PLACE/c --truth PLACE/t --vocabulary voc20", calibrate_stops, CALIBRATE
+    ),
+    "export": Command("export TAGS --to coco --out PLACE/o", export_stops, EXPORT),
     "search": Command("search STORE dog", search_stops, SEARCH),
     "explain": Command("explain 0.png --out PLACE/p", explain_stops, EXPLAIN),
     "evaluate": Command("evaluate TAGS --truth PLACE/truth", evaluate_stops, EVALUATE),
