@@ -215,7 +215,7 @@ def _measure(
 
 
 def _remark(text: str) -> None:
-    remarks.print(text, markup=False, highlight=False)
+    remarks.print(text)
 
 
 def _checkout_results() -> Path | None:

@@ -292,26 +292,26 @@ def show(bar: ProgressBar, store: str | Path) -> Callable[[CacheProgress], None]
             free = free_bytes(store)
             left = "" if free is None else f", {human_bytes(free)} free"
             size = human_bytes(progress.estimated_bytes)
-            remarks.print(f"{progress.total:,} items, about {size} to be written{left}.", highlight=False)
+            remarks.print(f"{progress.total:,} items, about {size} to be written{left}.")
         is_begun = True
         bar.update(through, progress.total, f"{progress.failed} failed" if progress.failed else "")
 
     return update
 
 
-def describe(report: CacheReport, store: str | Path, what: str) -> str:
-    """The outcome in a sentence or two."""
-    text = (
+def describe(report: CacheReport, store: str | Path, what: str) -> list[str]:
+    """The outcome, a line each."""
+    lines = [
         f"{report.done:,} {what} encoded in {report.seconds:.1f} s ({report.items_per_second:,.1f}/s), "
         f"{human_bytes(report.bytes_written)} written -> {store}"
-    )
+    ]
     counts = {"new": report.new, "changed": report.changed, "tried again": report.retried, "deleted": report.deleted}
     if any(count for name, count in counts.items() if name != "new"):
-        text += "\n" + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) + "."
+        lines.append(", ".join(f"{count:,} {name}" for name, count in counts.items() if count) + ".")
     if report.skipped:
-        text += f"\n{report.skipped:,} were in the store already."
+        lines.append(f"{report.skipped:,} were in the store already.")
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.stage_seconds.items() if seconds)
-    return f"{text}\nSeconds per stage: {stages}"
+    return [*lines, f"Seconds per stage: {stages}"]
 
 
 def finish(
@@ -339,16 +339,14 @@ def finish(
         rate = {"items_per_second": report.items_per_second, "store": str(store)}
         print_json({**asdict(report), **rate, **(facts or {})})
     else:
-        for line in (describe(report, store, what), *lines):
-            results.print(line, highlight=False, markup=False)
+        for line in (*describe(report, store, what), *lines):
+            results.print(line)
     for warning in warnings:
-        remarks.print(warning, style="yellow", highlight=False, markup=False)
+        remarks.print(warning, style="yellow")
     if report.failed:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
         remarks.print(
             f"{report.failed:,} failed ({reasons}); `tai info {store} --failed` lists them.",
-            highlight=False,
-            markup=False,
         )
         raise typer.Exit(SOME_ITEMS_FAILED)
 

@@ -97,9 +97,9 @@ def _describe(result: DemoResult) -> None:
     rows = [(e.picture.name, ", ".join(e.tags), ", ".join(sorted(e.truth))) for e in entries[:SHOWN_PICTURES]]
     print_table(f"The first {len(rows)} of {len(entries)} pictures", ("picture", "tags", "truth"), rows)
     _say(
-        describe_caching(result.caching, result.store, "pictures"),
-        describe_tagging(result.tagging),
-        describe_caching(learned.caching, learned.sentence_store, "sentences"),
+        *describe_caching(result.caching, result.store, "pictures"),
+        *describe_tagging(result.tagging),
+        *describe_caching(learned.caching, learned.sentence_store, "sentences"),
         f"{learned.result.steps} steps on {learned.result.training_sentences:,} sentences, no picture seen -> "
         f"{learned.prompts_path}",
     )
@@ -121,7 +121,7 @@ def _describe(result: DemoResult) -> None:
 
 def _say(*lines: str) -> None:
     for line in lines:
-        results.print(line, highlight=False, markup=False)
+        results.print(line)
 
 
 def describe_change(zero_shot: float, tuned: float) -> str:

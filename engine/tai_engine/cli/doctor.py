@@ -23,7 +23,7 @@ def doctor(model: Model = DEFAULT_MODEL, pretrained: Pretrained = DEFAULT_PRETRA
         print_table("", ("", "what", "found"), [(f.state, f.subject, f.detail) for f in findings])
         for finding in findings:
             if finding.remedy:
-                results.print(f"{finding.subject}: {finding.remedy}", highlight=False, markup=False)
+                results.print(f"{finding.subject}: {finding.remedy}")
         if not missing:
-            results.print("Nothing is missing.", highlight=False)
+            results.print("Nothing is missing.")
     raise typer.Exit(2 if missing else 0)

@@ -47,7 +47,6 @@ def evaluate(
         print_table("Average precision", ("class", "AP %", "positives"), rows)
         results.print(
             f"mAP {100 * precisions.mean:.2f} % over {len(rows)} classes and {precisions.items:,} pictures",
-            highlight=False,
         )
     for remark in evaluation.remarks:
-        remarks.print(remark, highlight=False, markup=False)
+        remarks.print(remark)

@@ -89,4 +89,4 @@ def explain(
         return
     rows = [(tag.name, tag.score, float(tag.grid.max()), "{} / {}".format(*tag.best_patch)) for tag in found]
     print_table(picture, ("tag", "score", "best patch", "row / column"), rows)
-    results.print(f"-> {out}", markup=False, highlight=False)
+    results.print(f"-> {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tai_engine.cli.options import AsJson
-from tai_engine.cli.output import print_json, print_table, results
+from tai_engine.cli.output import print_fields, print_json, print_table
 from tai_engine.files import human_bytes
 
 
@@ -26,7 +26,7 @@ def info(
             print_json(list(entries))
         else:
             for entry in entries:
-                results.print(f"{entry['id']}\t{entry['reason']}", highlight=False, markup=False)
+                print_fields(entry["id"], entry["reason"])
         return
     counts = features.counts()
     facts: dict[str, object] = {

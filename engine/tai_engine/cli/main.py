@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
 import traceback
+from typing import Any
 
 import typer
 
@@ -27,7 +27,7 @@ from tai_engine.cli import (
     tune,
 )
 from tai_engine.cli.options import INTERRUPTED, MISTAKE_OF_OURS, USAGE_OR_ENVIRONMENT
-from tai_engine.cli.output import remarks
+from tai_engine.cli.output import RemarkHandler, prepare_streams, remarks
 from tai_engine.errors import UserError
 
 app = typer.Typer(
@@ -68,7 +68,7 @@ def _common(
         typer.echo(f"tai-engine {__version__}")
         raise typer.Exit
     context.obj = {"debug": debug}
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(handlers=[RemarkHandler()], level=logging.WARNING)
 
 
 def main() -> None:
@@ -77,29 +77,47 @@ def main() -> None:
     0 is done, 1 some items failed, 2 a mistake that the user can mend (one sentence on stderr), 3 a mistake of this
     program, with its traceback, 130 interrupted.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Names of files may hold what is not UTF-8, and terminals may know ASCII alone.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    debug = "--debug" in sys.argv or os.environ.get("TAI_DEBUG") == "1"
+    prepare_streams()
+    sys.exit(_run("--debug" in sys.argv or os.environ.get("TAI_DEBUG") == "1"))
+
+
+def _run(debug: bool) -> int:
     try:
-        app(standalone_mode=True)
+        status = app(prog_name="tai", standalone_mode=False)
     except UserError as error:
         if debug:
             raise
-        remarks.print(f"tai: {error}", style="red", markup=False, highlight=False)
-        sys.exit(USAGE_OR_ENVIRONMENT)
-    except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:
-            remarks.print("tai: interrupted; run the same command again to go on from here.", markup=False)
-        raise
-    except Exception:
-        traceback.print_exc()
+        remarks.print(f"tai: {error}", style="red")
+        return USAGE_OR_ENVIRONMENT
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        if is_usage_error(error):
+            return say_usage_error(error)
+        for line in traceback.format_exc().splitlines():
+            remarks.print(line)
         remarks.print(
             "tai: this is a mistake of the program, not of yours; please report it with the lines above. What was "
             "written before it stands, and the same command goes on from there.",
             style="red",
-            markup=False,
-            highlight=False,
         )
-        sys.exit(MISTAKE_OF_OURS)
+        return MISTAKE_OF_OURS
+    if status == INTERRUPTED:
+        remarks.print("tai: interrupted; run the same command again to go on from here.")
+    return status if isinstance(status, int) else 0
+
+
+def is_usage_error(error: Exception) -> bool:
+    """Whether it is one of the parser of options: their class has moved between versions of typer."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def say_usage_error(error: Any) -> int:
+    """Say what is wrong with the options, and where they are explained; gives the exit status."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        command = context.command_path if context is not None else "tai"
+        remarks.print(f"tai: {error.format_message().rstrip('.')}; see `{command} --help`.", style="red")
+    return int(error.exit_code)

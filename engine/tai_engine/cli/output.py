@@ -1,8 +1,12 @@
-"""What the commands say: results on stdout, progress and remarks on stderr, JSON for machines."""
+"""What the commands say: results on stdout, progress and remarks on stderr, JSON for machines.
+
+All that is said to people passes `shown`, so that no name of a file can steer a terminal; JSON has every name exactly.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,38 +16,86 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-results = Console(soft_wrap=True)
-remarks = Console(stderr=True, soft_wrap=True)
+from tai_engine.cli.foreign_text import shown
+
+
+class PlainConsole(Console):
+    """A console that takes text for text: neither markup nor escape codes in it mean anything."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print each text as it is, in one line; tables and the like as they are."""
+        plain = (shown(one) if isinstance(one, str) else one for one in objects)
+        super().print(*plain, **{"markup": False, "highlight": False, "emoji": False, **options})
+
+
+results = PlainConsole(soft_wrap=True)
+remarks = PlainConsole(stderr=True, soft_wrap=True)
+
+
+class RemarkHandler(logging.Handler):
+    """Log records as remarks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        remarks.print(f"{record.levelname}: {record.getMessage()}")
+
+
+def prepare_streams() -> None:
+    """Let letters that a terminal has no code for appear as escapes instead of ending the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def print_fields(*fields: str) -> None:
+    """One line on stdout with tabs between the fields, as ``cut`` and spreadsheets read it."""
+    sys.stdout.write("\t".join(map(shown, fields)) + "\n")
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """One JSON object on stdout, or one a line for a sequence."""
+    """One JSON object on stdout, or one a line for a sequence; names are exact, whatever stdout can encode."""
+    is_utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
     for row in [value] if isinstance(value, Mapping) else value:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        text = json.dumps(row, ensure_ascii=not is_utf8, default=str)
+        if not text.isascii():  # bytes of names that are no UTF-8 can be written as escapes alone
+            text = text.encode("utf-8", "backslashreplace").decode()
+        sys.stdout.write(text + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout; numbers are right-aligned."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=_text(title) if title else None, title_justify="left")
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(_text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+        table.add_row(*(_text(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
     results.print(table)
 
 
 def print_narrow_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout without lines between columns; headings are broken at spaces, all but the first stand right."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table = Table(
+        title=_text(title) if title else None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+        show_edge=False,
+    )
     for index, column in enumerate(columns):
         table.add_column(
             column.replace(" ", "\n"), justify="right" if index else "left", vertical="bottom", no_wrap=True
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_text, row))
     results.print(table, "")
+
+
+def _text(text: str) -> Text:
+    return Text(shown(text))
 
 
 class ProgressBar:

@@ -98,7 +98,6 @@ def review(
         if entries.cut_bytes:
             remarks.print(
                 f"The last line of {journal} was cut short by a crash; it was never confirmed and is left out.",
-                markup=False,
             )
         kept = DiskCache(cache or user_cache_path("tai-engine") / "thumbnails", cache_megabytes * 1_000_000)
         thumbnails = stack.enter_context(Thumbnails(collection, kept, workers))
@@ -111,10 +110,8 @@ def review(
             if as_json:
                 print_json({"address": address, "pictures": len(collection), "journal": str(journal)})
             else:
-                results.print(address, highlight=False, markup=False)
-                remarks.print(
-                    f"Open this address in a browser; Ctrl-C ends it. Decisions go to {journal}.", markup=False
-                )
+                results.print(address)
+                remarks.print(f"Open this address in a browser; Ctrl-C ends it. Decisions go to {journal}.")
             results.file.flush()
 
         serve(app, listener, say)
@@ -149,8 +146,6 @@ def report(
     remarks.print(
         f"The report will have {estimate.pictures:,} pictures and take about {human_bytes(estimate.bytes)}"
         f"{f' with the decisions of {decisions}' if decisions else ''}.",
-        markup=False,
-        highlight=False,
     )
     with progress_bar("Thumbnails") as bar:
         result = write_report(
@@ -166,13 +161,11 @@ def report(
     if as_json:
         print_json({**asdict(result), "estimated_bytes": estimate.bytes})
     else:
-        results.print(
-            f"{result.pictures:,} pictures, {human_bytes(result.bytes)} -> {result.page}", highlight=False, markup=False
-        )
+        results.print(f"{result.pictures:,} pictures, {human_bytes(result.bytes)} -> {result.page}")
         for item_id, reason in result.failed:
-            remarks.print(f"{item_id}: {reason}", highlight=False, markup=False)
+            remarks.print(f"{item_id}: {reason}")
         if result.failed_count:
-            remarks.print(f"{result.failed_count:,} pictures cannot be shown.", highlight=False)
+            remarks.print(f"{result.failed_count:,} pictures cannot be shown.")
     if result.failed_count:
         raise typer.Exit(SOME_ITEMS_FAILED)
 
@@ -183,7 +176,7 @@ def _open(tags: Path, images: str, most: int | None, follow_links: bool) -> Coll
     collection = Collection.open(tags, images, most=most, follows_links=follow_links)
     if collection.missing:
         tagged = collection.missing + collection.tagged
-        remarks.print(f"Of the {tagged:,} tagged pictures {collection.missing:,} are not in {images}.", markup=False)
+        remarks.print(f"Of the {tagged:,} tagged pictures {collection.missing:,} are not in {images}.")
     return collection
 
 

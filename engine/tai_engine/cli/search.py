@@ -92,4 +92,4 @@ def search(
     if sheet is not None and images is not None:
         missing = draw_found(found, images, sheet)
         if missing:
-            remarks.print(f"{missing:,} of the pictures are not in '{images}', and have empty frames.", markup=False)
+            remarks.print(f"{missing:,} of the pictures are not in '{images}', and have empty frames.")

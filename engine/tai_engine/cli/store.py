@@ -108,4 +108,4 @@ def _count(number: int, thing: str) -> str:
 
 
 def _say(text: str) -> None:
-    results.print(text, highlight=False, markup=False)
+    results.print(text)

@@ -124,7 +124,7 @@ def tag(
     scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
     reason = why_not(scoring.normalise, len(prompt_set.class_names))
     if reason:
-        remarks.print(reason, highlight=False, markup=False)
+        remarks.print(reason)
     where = places.device if places.device == "auto" else str(_resolve_device(places.device))
     with progress_bar("Tagging") as bar:
         if places.are_elsewhere:
@@ -146,7 +146,8 @@ def tag(
     if as_json:
         print_json({**asdict(report), "items_per_second": report.items_per_second})
     else:
-        results.print(describe(report), highlight=False)
+        for line in describe(report):
+            results.print(line)
 
 
 def _resolve_device(name: str) -> object:
@@ -155,17 +156,19 @@ def _resolve_device(name: str) -> object:
     return resolve_device(name)
 
 
-def describe(report: TagReport) -> str:
-    """The outcome in a sentence or two."""
-    text = (
+def describe(report: TagReport) -> list[str]:
+    """The outcome, a line each."""
+    lines = [
         f"{report.items:,} pictures, {report.tags:,} tags in {report.seconds:.1f} s "
         f"({report.items_per_second:,.0f} pictures/s) -> {report.path}"
-    )
+    ]
     if report.resumed_items:
-        text += f"\n{report.resumed_items:,} of them were already tagged by the run before."
+        lines.append(f"{report.resumed_items:,} of them were already tagged by the run before.")
     if report.items_without_features:
-        text += f"\n{report.items_without_features:,} pictures have no features; `tai info STORE --failed` says why."
-    return text
+        lines.append(
+            f"{report.items_without_features:,} pictures have no features; `tai info STORE --failed` says why."
+        )
+    return lines
 
 
 def templates_of(given: list[str] | None, words: Vocabulary) -> list[str]:

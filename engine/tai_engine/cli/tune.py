@@ -182,7 +182,7 @@ def run_job(job: TuneJob) -> None:
     else:
         _describe(result, config, job.out, job.folder)
     for remark in result.remarks:
-        remarks.print(remark, highlight=False, markup=False)
+        remarks.print(remark)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _find(task: TuningTask, job: TuneJob) -> TuningConfig:
             (t.learning_rate, t.text_temperature, *map(_percent, (t.merged, t.coarse, t.fine))) for t in found.trials
         ]
         print_table("Held-out sentences after short runs", columns, rows)
-    remarks.print(found.describe(), highlight=False, markup=False)
+    remarks.print(found.describe())
     return found.apply(job.config)
 
 
@@ -269,11 +269,11 @@ def _describe(result: TuningResult, config: TuningConfig, out: Path, folder: Pat
     worst = sorted(judged, key=lambda row: float(str(row["ap_merged"])))[:WORST_CLASSES]
     if worst:
         names = ", ".join(f"{row['class']} {100 * float(str(row['ap_merged'])):.0f}" for row in worst)
-        results.print(f"Lowest AP % on held-out sentences: {names}", highlight=False, markup=False)
+        results.print(f"Lowest AP % on held-out sentences: {names}")
     results.print(
         f"{len(result.prompts.class_names)} classes tuned on {result.training_sentences:,} sentences "
-        f"({result.held_out_sentences:,} held out), {result.steps:,} steps, contexts of epoch {result.epoch} -> {out}\n"
-        f"Pictures are tagged with the temperature {config.temperature_for_images:g}; figures and curve: {folder}",
-        highlight=False,
-        markup=False,
+        f"({result.held_out_sentences:,} held out), {result.steps:,} steps, contexts of epoch {result.epoch} -> {out}"
+    )
+    results.print(
+        f"Pictures are tagged with the temperature {config.temperature_for_images:g}; figures and curve: {folder}"
     )
