@@ -26,7 +26,7 @@ def info(
             print_json(list(entries))
         else:
             for entry in entries:
-                print_fields(entry["id"], entry["reason"])
+                print_fields(entry["id"] or "", entry["reason"] or "")
         return
     counts = features.counts()
     facts: dict[str, object] = {

@@ -86,7 +86,12 @@ def test_json_is_exact(capsys):
 
 
 def test_names_of_arguments_are_guarded_too(tai):
-    for arguments in (("tag", "--\x1b[31m"), ("\x1b[31m",), ("info", "\x1b[31m"), ("evaluate", "a", "b\x1b[31m", "--truth", "c")):
+    for arguments in (
+        ("tag", "--\x1b[31m"),
+        ("\x1b[31m",),
+        ("info", "\x1b[31m"),
+        ("evaluate", "a", "b\x1b[31m", "--truth", "c"),
+    ):
         outcome = tai(*arguments)
         assert outcome.status == 2
         assert "\x1b[31m" not in outcome.stderr
