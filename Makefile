@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet
 SOURCE_ROOTS := $(CURDIR)/engine:$(CURDIR)/kernels:$(CURDIR)/benchmarks
 
+export TAI_READERS ?= $(abspath $(OTHERS)/readers/bin/python)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-oldest test-gpu-image gpu lock setup python-check
+.PHONY: help demo test test-fast test-oldest test-gpu-image gpu lock readers setup python-check
 
 help:
 	@echo "make demo            tag the embedded pictures with the embedded model and show the result"
@@ -17,6 +19,7 @@ help:
 	@echo "make test-oldest     kernels, store and prompts with the oldest versions that pyproject.toml promises"
 	@echo "make test-gpu-image  kernels and benchmarks with what a CUDA image of PyTorch 2.11 carries"
 	@echo "make gpu             on a machine with a GPU: its tests and benchmarks, with the Python at hand"
+	@echo "make readers         the programs that exports are for (1.4 GB), so that tests can ask them"
 	@echo "make lock            test the newest versions, and keep them in constraints.txt"
 
 python-check:
@@ -82,6 +85,13 @@ gpu:
 	PYTHONPATH=$(SOURCE_ROOTS) $(PYTHON) tools/gpu.py
 
 # What is newest today becomes what is installed tomorrow, if it passes.
+# The programs that exports are for want other versions than ours; tests ask them, where they are there.
+READERS := label-studio-sdk datumaro pycocotools datasets fiftyone
+
+readers: python-check
+	$(call fresh,readers)
+	@$(OTHERS)/readers/bin/python $(PIP_INSTALL) $(READERS)
+
 lock: python-check
 	$(call fresh,newest)
 	@$(OTHERS)/newest/bin/python $(PIP_INSTALL) --editable . --group dev
