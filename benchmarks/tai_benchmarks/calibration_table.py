@@ -104,21 +104,21 @@ def main() -> None:
     scores = (saved["a"].astype(np.float64) + saved["b"]) / 2
     scores -= scores.mean(axis=1, keepdims=True)
     tables = [list(rows(scores, saved["labels"].astype(np.int8), LABELLED, seed)) for seed in range(seeds)]
-    print(
-        f"{'from':>7} {'labelled':>8} {'ECE':>7} {'Brier':>7} {'promise':>9} {'kept':>5} {'precision':>9} {'recall':>7}"
-    )
+    print("   from labelled     ECE   Brier   promise  kept precision  recall")
     for same in zip(*tables, strict=True):
         first = same[0]
         error, brier, kept, precision, recall = (
-            float(np.nanmean([getattr(row, name) for row in same]))
-            if not np.isnan([getattr(r, name) for r in same]).all()
-            else float("nan")
-            for name in ("error", "brier", "kept", "precision", "recall")
+            _mean([getattr(row, name) for row in same]) for name in ("error", "brier", "kept", "precision", "recall")
         )
         print(
             f"{first.made_from:>7} {first.labelled:>8,} {error:7.4f} {brier:7.4f} {first.promise:>9} {kept:5.1f} "
             f"{precision:9.3f} {recall:7.3f}"
         )
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 if __name__ == "__main__":
