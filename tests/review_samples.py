@@ -8,7 +8,7 @@ from PIL import Image
 
 from tai_engine.review.collection import Collection
 from tai_engine.tagging.exporters import get
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 
 CLASSES = ("cat", "dog", "owl", "fox")
 

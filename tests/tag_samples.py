@@ -4,7 +4,7 @@ import json
 
 import pyarrow as pa
 
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 
 CLASSES = ["dog", "traffic light", 'größe <1> & "2"', "hatsune_miku", "and/or", "a|b", "狗"]
 PROVENANCE = {"class_names": json.dumps(CLASSES), "prompts_sha256": "ab" * 32, "space_key": "rn50:1"}

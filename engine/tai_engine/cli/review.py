@@ -134,7 +134,7 @@ def report(
     """Write the page of a review as a folder to keep or to share: it opens without a server and changes nothing."""
     from tai_engine.review.decisions import Decisions
     from tai_engine.review.journal import default_journal, read_decisions
-    from tai_engine.review.report import estimate_report, write_report
+    from tai_engine.review.report_folder import estimate_report, write_report
 
     workers = workers or min(8, os.cpu_count() or 1)
     collection = _open(tags, images, most, follow_links)

@@ -22,8 +22,8 @@ from tai_engine.encoders.fast.gate import fast_tower
 from tai_engine.encoders.loading import LoadedModel, load_model, place_model
 from tai_engine.encoders.positions import resize_image_tower
 from tai_engine.encoders.preprocessing import Preprocess
-from tai_engine.encoders.rows import join_rows, unit_rows
 from tai_engine.encoders.sentence_encoding import SentenceEncoding
+from tai_engine.encoders.unit_rows import join_rows, unit_rows
 from tai_engine.encoders.weights import ModelFiles, find_model
 from tai_engine.features import FeatureBatch, offsets_from_counts
 

@@ -17,7 +17,7 @@ MAX_IMAGE_SIZE = 4096
 _MOST = {"embedding": 65_536, "width": 16_384, "layers": 512, "positions": 16_384, "words": 4_000_000, "queries": 4096}
 
 
-class Allowed(NamedTuple):
+class AllowedValues(NamedTuple):
     """The values of a key.
 
     Attributes:
@@ -37,29 +37,33 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _whole(most: int, least: int = 1) -> Allowed:
-    return Allowed(lambda value: _is_whole(value, least, most), f"a whole number from {least} to {most:,}")
+def _whole(most: int, least: int = 1) -> AllowedValues:
+    return AllowedValues(lambda value: _is_whole(value, least, most), f"a whole number from {least} to {most:,}")
 
 
-def _number(least: float, most: float) -> Allowed:
-    return Allowed(lambda value: _is_number(value) and least <= value <= most, f"a number from {least:g} to {most:g}")
+def _number(least: float, most: float) -> AllowedValues:
+    return AllowedValues(
+        lambda value: _is_number(value) and least <= value <= most, f"a number from {least:g} to {most:g}"
+    )
 
 
-def _one_of(*choices: str | None) -> Allowed:
+def _one_of(*choices: str | None) -> AllowedValues:
     shown = ", ".join("null" if choice is None else repr(choice) for choice in choices)
-    return Allowed(lambda value: value is None or (isinstance(value, str) and value in choices), f"one of {shown}")
+    return AllowedValues(
+        lambda value: value is None or (isinstance(value, str) and value in choices), f"one of {shown}"
+    )
 
 
-def _or_null(allowed: Allowed) -> Allowed:
-    return Allowed(lambda value: value is None or allowed.holds(value), f"{allowed.words}, or null")
+def _or_null(allowed: AllowedValues) -> AllowedValues:
+    return AllowedValues(lambda value: value is None or allowed.holds(value), f"{allowed.words}, or null")
 
 
-def _table(keys: Mapping[str, Allowed]) -> Allowed:
+def _table(keys: Mapping[str, AllowedValues]) -> AllowedValues:
     def holds(value: Any) -> bool:
         return isinstance(value, dict) and all(key in keys and keys[key].holds(value[key]) for key in value)
 
     shown = "; ".join(f"{key}: {allowed.words}" for key, allowed in keys.items())
-    return Allowed(holds, f"a table of nothing but {shown}")
+    return AllowedValues(holds, f"a table of nothing but {shown}")
 
 
 def _sizes(value: Any) -> bool:
@@ -76,8 +80,8 @@ def _channels(value: Any, holds: Callable[[Any], bool]) -> bool:
     return all(map(holds, value)) and len(value) == 3 if isinstance(value, list) else holds(value)
 
 
-_FLAG = Allowed(lambda value: isinstance(value, bool), "true or false")
-_NAME = Allowed(lambda value: isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable(), "a name")
+_FLAG = AllowedValues(lambda value: isinstance(value, bool), "true or false")
+_NAME = AllowedValues(lambda value: isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable(), "a name")
 _SHARE = _number(0, 1)
 _WIDTH, _LAYERS, _POSITIONS = _whole(_MOST["width"]), _whole(_MOST["layers"]), _whole(_MOST["positions"])
 _BLOCK = {
@@ -90,14 +94,14 @@ _BLOCK = {
     ),
 }
 _VISION = {
-    "layers": Allowed(_blocks, f"a whole number from 1 to {_MOST['layers']}, or four of them"),
+    "layers": AllowedValues(_blocks, f"a whole number from 1 to {_MOST['layers']}, or four of them"),
     "width": _WIDTH,
     "head_width": _WIDTH,
     "mlp_ratio": _number(0.1, 64),
     "patch_size": _or_null(_whole(1024)),  # null in ResNets
-    "image_size": Allowed(_sizes, f"a whole number from 1 to {MAX_IMAGE_SIZE:,}, or two of them"),
+    "image_size": AllowedValues(_sizes, f"a whole number from 1 to {MAX_IMAGE_SIZE:,}, or two of them"),
     "patch_dropout": _SHARE,
-    "attentional_pool": Allowed(
+    "attentional_pool": AllowedValues(
         lambda value: isinstance(value, bool) or value in ("parallel", "cascade"), "true, false, parallel or cascade"
     ),
     "attn_pooler_queries": _whole(_MOST["queries"]),
@@ -161,10 +165,12 @@ _MODEL = {
 }
 _PARTS = {"vision_cfg": _VISION, "text_cfg": _TEXT, "multimodal_cfg": _MULTIMODAL}
 _PREPROCESS = {
-    "size": Allowed(lambda value: value is None or _sizes(value), f"a whole number from 1 to {MAX_IMAGE_SIZE:,}"),
+    "size": AllowedValues(lambda value: value is None or _sizes(value), f"a whole number from 1 to {MAX_IMAGE_SIZE:,}"),
     "mode": _one_of("RGB"),
-    "mean": Allowed(lambda value: _channels(value, _is_number), "one number or three"),
-    "std": Allowed(lambda value: _channels(value, lambda v: _is_number(v) and v > 0), "one number above 0 or three"),
+    "mean": AllowedValues(lambda value: _channels(value, _is_number), "one number or three"),
+    "std": AllowedValues(
+        lambda value: _channels(value, lambda v: _is_number(v) and v > 0), "one number above 0 or three"
+    ),
     "interpolation": _one_of("bicubic", "bilinear"),
     "resize_mode": _one_of("shortest", "longest", "squash"),
     "fill_color": _whole(255, 0),
@@ -204,7 +210,7 @@ def check_config(content: Any, path: str) -> tuple[dict[str, Any], dict[str, Any
     return config, preprocess
 
 
-def _check_keys(options: Mapping[str, Any], keys: Mapping[str, Allowed], part: str, path: str) -> None:
+def _check_keys(options: Mapping[str, Any], keys: Mapping[str, AllowedValues], part: str, path: str) -> None:
     for key, value in options.items():
         if key not in keys:
             raise unknown_choice(f"setting in {part!r} of {path!r}:", key, keys)

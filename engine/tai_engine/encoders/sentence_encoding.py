@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tai_engine.encoders import devices
 from tai_engine.encoders.loading import LoadedModel
-from tai_engine.encoders.rows import join_rows, unit_rows
 from tai_engine.encoders.text import text_tower
+from tai_engine.encoders.unit_rows import join_rows, unit_rows
 
 
 class SentenceEncoding:

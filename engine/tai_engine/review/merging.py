@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tai_engine.review.decisions import UNDECIDED, PictureDecision
-from tai_engine.tagging.exporters.table import DECIDED_SCHEMA, TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import DECIDED_SCHEMA, TAG_SCHEMA
 
 
 def merge(batches: Iterable[pa.RecordBatch], decisions: Mapping[str, PictureDecision]) -> Iterator[pa.RecordBatch]:

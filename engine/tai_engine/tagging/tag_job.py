@@ -26,7 +26,7 @@ from tai_engine.features import FeatureBatch, SparseScoreBatch, require_same_spa
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.choosing import TagRules
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 from tai_engine.tagging.scoring import ScoringConfig, default_device, default_scoring, in_effect, score, score_tags
 
 UNTAGGED = "untagged"

@@ -21,7 +21,7 @@ from tai_engine.regular_files import open_regular, printable
 from tai_engine.tables import Table, TableOptions, parse_json, read_small, short_repr
 from tai_engine.tagging.exporters.jsonl import provenance_path
 from tai_engine.tagging.exporters.parquet import METADATA_PREFIX
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 from tai_engine.tagging.exporters.untagged_items import METADATA_KEY, read_listing
 
 BATCH_ROWS = 65_536

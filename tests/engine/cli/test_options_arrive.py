@@ -228,8 +228,8 @@ def review_stops(recorder: Recorder) -> None:
 def report_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.cli.review._open", Pictures())
     recorder.replace("tai_engine.review.journal.read_decisions")
-    recorder.replace("tai_engine.review.report.estimate_report", SimpleNamespace(pictures=1, bytes=1))
-    recorder.replace("tai_engine.review.report.write_report", Written())
+    recorder.replace("tai_engine.review.report_folder.estimate_report", SimpleNamespace(pictures=1, bytes=1))
+    recorder.replace("tai_engine.review.report_folder.write_report", Written())
     recorder.replace("tai_engine.cli.review.print_json")
 
 

@@ -10,7 +10,7 @@ from tai_engine.errors import UserError
 from tai_engine.evaluation.tag_evaluation import evaluate_tags
 from tai_engine.tagging.exporters import parquet
 from tai_engine.tagging.exporters.item_tags import ExportOptions
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 
 NAMES = ("bed", "dog", "cat", "car")
 TRUTH = {"p0": ["bed"], "p1": ["dog", "cat"], "p2": ["car"], "p3": ["dog"], "p4": ["cat", "car"], "p5": ["dog"]}

@@ -13,7 +13,7 @@ from review_samples import CLASSES, write_pictures, write_tags
 from tai_engine.review.collection import Collection
 from tai_engine.review.decisions import Decisions
 from tai_engine.review.journal import Journal, read_decisions
-from tai_engine.review.report import estimate_report, write_report
+from tai_engine.review.report_folder import estimate_report, write_report
 
 pytestmark = pytest.mark.browser
 

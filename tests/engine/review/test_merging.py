@@ -3,7 +3,7 @@ import pytest
 
 from tai_engine.review.decisions import PictureDecision
 from tai_engine.review.merging import DECIDED_SCHEMA, merge
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 
 ROWS = [
     # id, tag, score, threshold

@@ -16,7 +16,7 @@ from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 from tai_engine.tagging import exporters, tag_job
 from tai_engine.tagging.batch_loop import tag_store
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 from tai_engine.tagging.parts_folder import PartsFolder
 from tai_engine.tagging.scoring import ScoringConfig, score
 from tai_engine.tagging.tag_file import read_tag_file

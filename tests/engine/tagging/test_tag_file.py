@@ -16,7 +16,7 @@ from tai_engine.errors import UserError
 from tai_engine.tagging import tag_file
 from tai_engine.tagging.exporters import EXPORTERS
 from tai_engine.tagging.exporters.item_tags import ExportOptions
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 from tai_engine.tagging.exporters.untagged_items import METADATA_KEY, read_listing, write_listing
 from tai_engine.tagging.tag_file import read_tag_file
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tai_engine.files import atomic_path
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, Tag, class_names_of, items_of
-from tai_engine.tagging.exporters.table import TAG_SCHEMA, conform
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA, conform
 
 
 def export_long(

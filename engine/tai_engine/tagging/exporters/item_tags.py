@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.sources.ids import picture_path
-from tai_engine.tagging.exporters.table import conform
+from tai_engine.tagging.exporters.tag_table import conform
 
 XMP_NAMES = ("photo.jpg.xmp", "photo.xmp")
 

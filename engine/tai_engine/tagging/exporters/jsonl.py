@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tai_engine.files import atomic_path
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, shortest
-from tai_engine.tagging.exporters.table import conform
+from tai_engine.tagging.exporters.tag_table import conform
 
 SLICE_ROWS = 16_384
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tai_engine.files import atomic_path
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions
-from tai_engine.tagging.exporters.table import TAG_SCHEMA, conform
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA, conform
 from tai_engine.tagging.exporters.untagged_items import METADATA_KEY, write_listing
 
 METADATA_PREFIX = "tai_engine."

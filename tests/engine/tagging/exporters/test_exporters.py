@@ -9,7 +9,7 @@ import pytest
 from tai_engine.errors import UserError
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters.parquet import ROW_GROUP_ROWS
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 
 ROWS = [
     {"id": "a.jpg", "tag": "dog", "score": 0.3, "probability": None, "threshold": None},

@@ -15,7 +15,7 @@ from tag_samples import CLASSES, PICTURES, PROVENANCE, batches, names_of
 from tai_engine.errors import UserError
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters.item_tags import ExportOptions, items_of
-from tai_engine.tagging.exporters.table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 
 
 def coco(path):

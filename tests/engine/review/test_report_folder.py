@@ -9,9 +9,9 @@ from PIL import Image
 from review_samples import ORDER, sample_collection
 from tai_engine.errors import UserError
 from tai_engine.review import page_data
-from tai_engine.review import report as module
+from tai_engine.review import report_folder as module
 from tai_engine.review.decisions import Decisions
-from tai_engine.review.report import ReportEstimate, estimate_report, write_report
+from tai_engine.review.report_folder import ReportEstimate, estimate_report, write_report
 
 
 @pytest.fixture
