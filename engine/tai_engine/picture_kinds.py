@@ -71,8 +71,8 @@ _BEGINNINGS = (
     (re.compile(rb"\x89PNG"), PNG),
     (re.compile(rb"GIF8[79]a"), GIF),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), WEBP),
-    # Two letters are no proof; the size of the second header is one of a few.
-    (re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), BMP),
+    # Two letters are no proof: four bytes are kept free, or the size of the second header is one of a few.
+    (re.compile(rb"BM(.{4}\x00{4}|.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\x00{3})", re.DOTALL), BMP),
     (re.compile(rb"(II\*\x00.{4}CR|FUJIFILMCCD-RAW|IIU\x00|IIR[OS]|MMOR)", re.DOTALL), RAW),
     (re.compile(rb"(II[*+]\x00|MM\x00[*+])"), TIFF),
     (re.compile(rb"(\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51)"), JPEG2000),

@@ -51,7 +51,7 @@ def _png(data: bytes, keeps_orientation: bool) -> bytes | None:
         is_whole = len(chunk) == 12 + length
         if name in _PNG_PIXELS:
             if not is_whole:
-                return None
+                break  # where pixels are missing, the decoder says so
             parts.append(chunk)
         elif name == b"eXIf" and keeps_orientation and is_whole:
             if zlib.crc32(chunk[4:-4]) == struct.unpack(">L", chunk[-4:])[0]:

@@ -9,7 +9,7 @@ import struct
 from PIL import Image, TiffImagePlugin
 
 from tai_engine.decoding import tiff_tags
-from tai_engine.picture_kinds import BMP, EXTRA, HEAD_BYTES, JPEG, JPEG2000, RAW, TIFF, kind_of
+from tai_engine.picture_kinds import AVIF, BMP, EXTRA, HEAD_BYTES, JPEG, JPEG2000, RAW, TIFF, kind_of
 
 _COMPRESSIONS = {
     1: "no compression", 2: "CCITT", 3: "Group 3", 4: "Group 4", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "Deflate",
@@ -22,6 +22,8 @@ _PHOTOMETRICS = {
     0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab",
     10: "ITULab", 32803: "mosaic of a sensor", 32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
 }  # fmt: skip
+_MAX_SAMPLES = 4096
+_UNKNOWN_SAMPLES = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")
 _SAMPLE_FORMATS = {1: "", 2: "signed ", 3: "float ", 4: "", 5: "complex ", 6: "complex float "}
 _JPEG_PROCESSES = {
     0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "hierarchical lossless",
@@ -30,6 +32,7 @@ _JPEG_PROCESSES = {
     0xCF: "hierarchical lossless arithmetic coding",
 }  # fmt: skip
 _BMP_DEPTHS = (1, 2, 4, 8, 16, 24, 32, 64)
+_BMP_READ = (1, 4, 8, 16, 24, 32)  # without compression
 _BMP_COMPRESSIONS = {
     0: "no compression", 1: "RLE8", 2: "RLE4", 3: "bit fields", 4: "JPEG", 5: "PNG", 6: "bit fields", 11: "CMYK",
     12: "CMYK RLE8", 13: "CMYK RLE4",
@@ -50,6 +53,8 @@ def unsupported_kind(data: bytes, detail: str) -> str | None:
         return _jpeg(data)
     if kind is BMP:
         return _bmp(data, detail)
+    if kind is AVIF and "not implemented" in detail.lower():
+        return "an AVIF that uses what libavif does not implement"
     if kind is JPEG2000:
         at = data.find(b"\xff\x4f\xff\x51")
         channels = struct.unpack_from(">H", data, at + 40)[0] if 0 <= at <= len(data) - 42 else 0
@@ -69,26 +74,26 @@ def _tiff(data: bytes) -> str | None:
     bits = directory.values.get(tiff_tags.BITS, (1,))
     sample_formats = directory.values.get(tiff_tags.SAMPLE_FORMAT, (1,))
     is_plausible = (
-        width and height and 1 <= samples <= 65535 and all(1 <= one <= 128 for one in bits)
+        width and height and len(bits) in (1, samples) and samples <= _MAX_SAMPLES and all(1 <= n <= 128 for n in bits)
         and photometric in _PHOTOMETRICS and all(one in _SAMPLE_FORMATS for one in sample_formats)
     )  # fmt: skip
     if not is_plausible:
         return None
     if compression in _COMPRESSIONS and not _reads_compression(compression):
         return f"a TIFF with {_COMPRESSIONS[compression]} inside"
-    if _opens(data):
-        return None  # its pixels are damaged
+    if not _has_unknown_samples(data):
+        return None  # it is damaged otherwise
     what = f"{_SAMPLE_FORMATS[sample_formats[0]]}{'/'.join(map(str, sorted(set(bits))))} bits"
     return f"a TIFF of {samples} channel{'s' if samples > 1 else ''} ({_PHOTOMETRICS[photometric]}) of {what}"
 
 
-def _opens(data: bytes) -> bool:
-    """Whether Pillow knows what to do with the samples, whatever becomes of it."""
+def _has_unknown_samples(data: bytes) -> bool:
+    """Whether it is the kind of samples that Pillow does not know; `Image.open` would not say it."""
     try:
-        Image.open(io.BytesIO(data), formats=["TIFF"]).close()
-    except Exception:  # of whatever kind
-        return False
-    return True
+        TiffImagePlugin.TiffImageFile(io.BytesIO(data)).close()
+    except Exception as error:  # of whatever kind
+        return str(error) in _UNKNOWN_SAMPLES
+    return False
 
 
 @functools.cache
@@ -143,10 +148,14 @@ def _jpeg(data: bytes) -> str | None:
 def _bmp(data: bytes, detail: str) -> str | None:
     if not detail.startswith("Unsupported BMP") or len(data) < 34:
         return None
-    if struct.unpack_from("<L", data, 14)[0] < 40:
+    header_bytes = struct.unpack_from("<L", data, 14)[0]
+    if detail.startswith("Unsupported BMP header type"):
+        return f"a BMP with a header of {header_bytes} bytes"
+    if header_bytes < 40:
         depth, compression = struct.unpack_from("<H", data, 24)[0], 0
     else:
-        depth, compression = struct.unpack_from("<H2xL", data, 28)[0], struct.unpack_from("<L", data, 30)[0]
-    if depth not in (0, *_BMP_DEPTHS) or compression not in _BMP_COMPRESSIONS:
+        depth, compression = struct.unpack_from("<HL", data, 28)
+    is_known = depth in (0, *_BMP_DEPTHS) and compression in _BMP_COMPRESSIONS
+    if not is_known or (compression == 0 and depth in _BMP_READ):
         return None
     return f"a BMP of {depth} bits a pixel with {_BMP_COMPRESSIONS[compression]}"

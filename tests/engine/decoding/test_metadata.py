@@ -87,6 +87,13 @@ def test_transparency_palette_and_orientation_stay():
     assert [picture.image.getpixel((x, y)) for y in range(3) for x in range(2)] == [white, red, red, white, white, red]
 
 
+@pytest.mark.parametrize("end", [b"", b"\0\0\0\0IEND", b"\0\0\0\7IDAT\1", b"\0\0\0\0IE", b"\xff" * 40])
+def test_a_png_whose_end_is_damaged_has_all_its_pixels(end):
+    data = encode(noise(), "PNG")
+    data = data[: data.index(b"IEND") - 4] + end
+    np.testing.assert_array_equal(np.asarray(decode_picture(data, DecodeOptions(), None).image), np.asarray(noise()))
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
 def test_a_picture_that_is_cut_off_fails_all_the_same(cut):
     large = noise(60, 60)

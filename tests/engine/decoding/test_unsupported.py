@@ -91,6 +91,8 @@ def test_tiffs_that_are_read_and_tiffs_that_are_damaged():
     ]
     assert failure(tiff(grey(777), bytes(8))).startswith("broken: ")  # no sample has so many bits
     assert failure(tiff(grey(8, t256=(0,)), bytes(8))).startswith("broken: ")
+    assert failure(tiff(grey(8, t277=(60000,)), bytes(8))).startswith("broken: ")
+    assert failure(tiff(grey(8, t258=(8, 8), t277=(3,)), bytes(24))).startswith("broken: ")
     assert failure(tiff(grey(8, t259=(5,)), b"\xff" * 8)).startswith("broken: ")  # LZW of nonsense
     assert failure(tiff(grey(8), bytes(8))[:30]).startswith("broken: ")
 
@@ -129,6 +131,11 @@ def bmp_of(depth: int, compression: int) -> bytes:
         (bmp_of(0, 5), "unsupported: a BMP of 0 bits a pixel with PNG"),
         (bmp_of(2, 0), "unsupported: a BMP of 2 bits a pixel with no compression"),
         (bmp_of(77, 0), "broken: Unsupported BMP pixel depth (77)"),
+        (
+            b"BM" + struct.pack("<LHHLLll", 118, 0, 0, 54, 16, 4, 4) + bytes(90),
+            "unsupported: a BMP with a header of 16 bytes",
+        ),
+        (b"BM" + struct.pack("<LHHLL", 118, 0, 0, 54, 99) + bytes(90), "broken: Unsupported BMP header type (99)"),
         (bmp_of(24, 99), "broken: Unsupported BMP compression (99)"),
     ],
 )
