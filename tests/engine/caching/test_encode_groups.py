@@ -1,7 +1,10 @@
 """Groups are made from tasks, here or in another process: where pictures are decoded, and what comes out when."""
 
+import signal
 import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -115,6 +118,30 @@ def test_a_single_picture_that_crashes_or_hangs_fails_alone_and_again_when_tried
         report = cache_images(ItemSource([item(0, what)]), FakeEncoder(), tmp_path / "s", options=options)
         assert (report.done, report.failed) == (0, 1)
         assert list(report.reasons) == ["crashed" if what == "killed" else "timeout"]
+
+
+def test_ctrl_c_ends_a_run_at_once_whose_only_picture_hangs(tmp_path):
+    code = (
+        f"import signal, sys; sys.path[:] = {sys.path!r}\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
+        "from fake_encoders import FakeEncoder\n"
+        "from hostile_pictures import HostileReader, item\n"
+        "from tai_engine.caching.images import cache_images\n"
+        "from tai_engine.caching.report import CacheOptions\n"
+        "class Source(list):\n"
+        "    reader = HostileReader()\n"
+        "    estimate_count = list.__len__\n"
+        "options = CacheOptions(timeout_seconds=0)\n"
+        f"cache_images(Source([item(0, 'hangs')]), FakeEncoder(), {str(tmp_path / 's')!r}, options=options)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "s" / "zarr.json").exists():  # it is there when the first picture is under way
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)  # without an end it would take for ever
+    assert said.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_no_process_is_started_where_there_is_nothing_to_decode(tmp_path, monkeypatch):
