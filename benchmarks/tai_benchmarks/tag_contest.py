@@ -135,8 +135,11 @@ class Contest:
                 _kill_at(aim, number)
             tag_store(FeatureStore.open(self._store), prompts, self._out, device="cpu", slice_items=5)
             status = DONE
-        except UserError as error:
-            status = REFUSED if "are being written by process" in str(error) else BROKEN
+        except BaseException as error:
+            told = isinstance(error, UserError) and "are being written by process" in str(error)
+            status = REFUSED if told else BROKEN
+            if not told:
+                print(f"a run ended with {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(status)
 

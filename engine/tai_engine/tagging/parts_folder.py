@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _FORMAT = "tai-engine tags in the making"
 _LOCKS = re.compile(r"\.lock|lease(\.\d+)?\.json")
 # Parts, and temporary names of files that a killed process was writing.
 _PARTS = re.compile(r"\d{8,}\.parquet|\.[0-9a-f]{16}\.tmp")
-_TRIES = 5
+_TRIES, _TRY_SECONDS = 10, 0.05
 
 
 def is_lock(name: str) -> bool:
@@ -170,7 +171,11 @@ def parts_path(out: Path) -> Path:
 
 
 def _enter(path: Path, out: Path, stack: contextlib.ExitStack) -> None:
-    """Make the folder if need be, and lock it."""
+    """Make the folder if need be, and lock it.
+
+    Raises:
+        UserError: as `hold_parts`.
+    """
     for tries_left in reversed(range(_TRIES)):
         try:
             require_free(out)
@@ -179,12 +184,13 @@ def _enter(path: Path, out: Path, stack: contextlib.ExitStack) -> None:
             raise write_error(out, error) from error
         try:
             stack.enter_context(hold_lock(open_files(path)))
-        except UserError as error:
-            # The run before ended just now, and took its folder along.
-            if tries_left and isinstance(error.__cause__, FileNotFoundError):
-                continue
-            raise
-        return
+            return
+        except UserError:
+            # Another run was faster, which `require_free` says in its own words; or the run before has just ended and
+            # taken its folder along; or somebody only looked who writes here.
+            if not tries_left:
+                raise
+            time.sleep(_TRY_SECONDS)
 
 
 def _has_our_job(path: Path) -> bool:
