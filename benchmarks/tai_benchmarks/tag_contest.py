@@ -131,6 +131,7 @@ class Contest:
             return pid
         status = BROKEN
         try:
+            torch.set_num_threads(1)  # before threads do: what torch shares with its parent is made anew by the first
             if aim is not None:
                 _kill_at(aim, number)
             tag_store(FeatureStore.open(self._store), prompts, self._out, device="cpu", slice_items=5)

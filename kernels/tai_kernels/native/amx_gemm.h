@@ -5,6 +5,7 @@
 // reference), so that everything around them is tested on any machine.
 #pragma once
 #include "job.h"
+#include "memory.h"
 #include "simd.h"
 #include "threads.h"
 
@@ -20,8 +21,6 @@ inline bool amx_ready() { return false; }
 
 #include <algorithm>
 #include <atomic>
-#include <memory>
-#include <new>
 #include <vector>
 
 #if defined(TAI_EMULATE_AMX)
@@ -108,26 +107,18 @@ constexpr int64_t kTileSide = 16;   // rows, and columns of sums
 constexpr int64_t kTileDepth = 32;  // bf16 numbers in a row of a tile
 constexpr int64_t kTileNumbers = kTileSide * kTileDepth;
 
-inline std::unique_ptr<uint16_t[], void (*)(uint16_t*)> aligned_numbers(int64_t count) {
-  const auto free = [](uint16_t* p) { ::operator delete[](p, std::align_val_t(64)); };
-  auto* numbers = static_cast<uint16_t*>(::operator new[](size_t(count) * 2, std::align_val_t(64)));
-  std::memset(numbers, 0, size_t(count) * 2);
-  return {numbers, free};
-}
-
 // Classes in bf16, one tile after the other: [class tile][depth tile][pair of numbers][class][2].
 class AmxClasses {
  public:
   AmxClasses(const float* classes, int64_t count, int64_t dim, int64_t threads)
       : depth_tiles_(round_up(dim, kTileDepth) / kTileDepth),
-        packed_(aligned_numbers(round_up(count, kTileSide) / kTileSide * depth_tiles_ * kTileNumbers)) {
+        packed_(round_up(count, kTileSide) / kTileSide * depth_tiles_ * kTileNumbers) {
     std::atomic<int64_t> next{0};
     in_threads(std::min(threads, 1 + count * dim / 500'000), [&] {
       for (int64_t tile; (tile = next.fetch_add(1)) * kTileSide < count;)
-        for (int64_t c = tile * kTileSide; c < std::min(count, (tile + 1) * kTileSide); ++c) {
-          uint16_t* column = packed_.get() + tile * depth_tiles_ * kTileNumbers + c % kTileSide * 2;
-          for (int64_t k = 0; k < dim; ++k) column[k / 2 * kTileDepth + k % 2] = float_to_bfloat(classes[c * dim + k]);
-        }
+        for (int64_t k = 0; k < dim; k += kTileDepth)
+          pack(classes + tile * kTileSide * dim + k, dim, std::min(kTileSide, count - tile * kTileSide),
+               std::min(kTileDepth, dim - k), packed_.get() + (tile * depth_tiles_ + k / kTileDepth) * kTileNumbers);
     });
   }
 
@@ -137,8 +128,22 @@ class AmxClasses {
   }
 
  private:
+  // One tile: the rows of its classes in bf16 first, then pair by pair of their numbers, so that what is read and what
+  // is written lies in whole cache lines.
+  static void pack(const float* classes, int64_t stride, int64_t count, int64_t depth, uint16_t* tile) {
+    alignas(64) uint16_t rows[kTileSide][kTileDepth] = {};
+    for (int64_t c = 0; c < count; ++c) {
+      int64_t k = 0;
+      for (; k + kLanes <= depth; k += kLanes) store(rows[c] + k, vec_to_bfloat(load(classes + c * stride + k)));
+      for (; k < depth; ++k) rows[c][k] = float_to_bfloat(classes[c * stride + k]);
+    }
+    for (int64_t pair = 0; pair < kTileDepth / 2; ++pair)
+      for (int64_t c = 0; c < kTileSide; ++c)
+        std::memcpy(tile + (pair * kTileSide + c) * 2, rows[c] + pair * 2, 2 * sizeof(uint16_t));
+  }
+
   int64_t depth_tiles_;
-  std::unique_ptr<uint16_t[], void (*)(uint16_t*)> packed_;
+  Aligned<uint16_t> packed_;
 };
 
 // sums[R tiles][Q tiles] (+)= rows . classes over `depth` tiles of the depth. A class tile's next depth is next to it;
@@ -192,7 +197,9 @@ class AmxGemm {
         classes_(classes),
         // One more tile than the depth needs: rows a power of two apart would share cache sets.
         row_stride_((classes.depth_tiles() + 1) * kTileDepth),
-        rows_(aligned_numbers(kTileRows * row_stride_)) {}
+        rows_(kTileRows * row_stride_) {
+    std::memset(rows_.get(), 0, size_t(kTileRows * row_stride_) * 2);  // what no row fills is multiplied as well
+  }
 
   void begin_tile(int64_t first_row, int64_t count) {
     count_ = count;
@@ -258,7 +265,7 @@ class AmxGemm {
   const AmxClasses& classes_;
   [[no_unique_address]] AmxTiles tiles_;
   int64_t row_stride_;
-  std::unique_ptr<uint16_t[], void (*)(uint16_t*)> rows_;
+  Aligned<uint16_t> rows_;
   int64_t first_row_ = 0;
   int64_t count_ = 0;
 };

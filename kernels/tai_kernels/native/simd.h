@@ -120,6 +120,9 @@ inline uint16_t float_to_bfloat(float x) {
 }
 
 inline HalfVec vec_to_bfloat(Vec x) {
+#if defined(__AVX512BF16__) && !defined(TAI_LANES)
+  return bits_of<HalfVec>(_mm512_cvtneps_pbh(bits_of<__m512>(x)));
+#endif
   const BitVec bits = bits_of<BitVec>(x);
   return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, HalfVec);
 }

@@ -8,10 +8,11 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
-#include <memory>
+#include <optional>
 #include <vector>
 
 #include "job.h"
+#include "memory.h"
 #include "simd.h"
 #include "threads.h"
 
@@ -150,7 +151,7 @@ class VectorClasses {
       at += halves * kHalf;
       left -= halves;
     }
-    packed_.reset(new float[at * dim]);
+    packed_.emplace(at * dim);
     std::atomic<size_t> next{0};
     const int64_t worthwhile = 1 + count * dim / 500'000;
     in_threads(std::min(threads, worthwhile), [&] {
@@ -160,14 +161,14 @@ class VectorClasses {
 
   const std::vector<Panel>& panels() const { return panels_; }
   const float* numbers(const Panel& panel, int64_t depth) const {
-    return packed_.get() + panel.start + depth * panel.width();
+    return packed_->get() + panel.start + depth * panel.width();
   }
 
  private:
   // A few lines of the panel at a time, so that what is written stays in the first-level cache until it is whole.
   void pack(const Panel& panel, const float* classes, int64_t count) {
     const int64_t width = panel.width();
-    float* target = packed_.get() + panel.start;
+    float* target = packed_->get() + panel.start;
     for (int64_t first = 0; first < dim_; first += kLineFloats) {
       const int64_t last = std::min(first + kLineFloats, dim_);
       for (int64_t j = 0; j < width; ++j) {
@@ -180,7 +181,7 @@ class VectorClasses {
 
   int64_t dim_;
   std::vector<Panel> panels_;
-  std::unique_ptr<float[]> packed_;
+  std::optional<Aligned<float>> packed_;
 };
 
 // One thread's workspace.
@@ -196,7 +197,7 @@ class VectorGemm {
         in_place_(job.row_type == kFloat32),
         // Rows a power of two apart would share cache sets.
         row_stride_(in_place_ ? job.row_stride : round_up(job.dim, kLanes) + 16),
-        converted_(in_place_ ? nullptr : new float[kTileRows * row_stride_]) {}
+        converted_(in_place_ ? 0 : kTileRows * row_stride_) {}
 
   void begin_tile(int64_t first_row, int64_t count) {
     count_ = count;
@@ -266,7 +267,7 @@ class VectorGemm {
   const VectorClasses& classes_;
   bool in_place_;
   int64_t row_stride_;
-  std::unique_ptr<float[]> converted_;
+  Aligned<float> converted_;
   const float* rows_ = nullptr;
   int64_t count_ = 0;
 };

@@ -3,25 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <new>
 
+#include "memory.h"
 #include "threads.h"
 
 namespace tai {
-
-template <class T>
-class Aligned {  // to cache lines
- public:
-  explicit Aligned(int64_t count) : numbers_(new (kLine) T[size_t(count)]) {}
-  ~Aligned() { ::operator delete[](numbers_, kLine); }
-  Aligned(const Aligned&) = delete;
-  Aligned& operator=(const Aligned&) = delete;
-  T* get() const { return numbers_; }
-
- private:
-  static constexpr std::align_val_t kLine{64};
-  T* numbers_;
-};
 
 // A Worker for each thread does run(first, last) on blocks of Worker::kBlock of all things.
 template <class Worker, class Job>

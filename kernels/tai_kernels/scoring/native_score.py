@@ -212,6 +212,23 @@ def _run(
         raise MemoryError("the compiled scoring path ran out of memory")
 
 
+def _coarse_scores(compiled: Library, call: ScoreCall, out_NC: Tensor, *, exact: bool) -> None:
+    """The coarse scores, which are the pooled scores of one row per item.
+
+    The class vectors are laid out anew, which for few items costs more than their products. Where both sides are
+    multiplied in fp32 they may change places, and the fewer are laid out; every sum is the same to the last bit.
+    """
+    in_fp32 = exact or call.coarse.dtype == torch.float32 or not compiled.functions.tai_has_amx()
+    if not in_fp32 or call.items >= call.classes:
+        single = torch.arange(call.items + 1, dtype=torch.int64)
+        _run(compiled, call.coarse, single, call.class_global, fine=out_NC, scale=call.scale, exact=exact)
+        return
+    single = torch.arange(call.classes + 1, dtype=torch.int64)
+    out_CN = torch.empty(call.classes, call.items, dtype=torch.float32)
+    _run(compiled, call.class_global.float(), single, call.coarse, fine=out_CN, scale=call.scale, exact=True)
+    out_NC.copy_(out_CN.T)
+
+
 def forward(call: ScoreCall, *, parts: bool = True, save: bool = False, compiled: Library | None = None) -> ScoreResult:
     """Scores of every item and class (``cpu_score.forward``).
 
@@ -231,9 +248,7 @@ def forward(call: ScoreCall, *, parts: bool = True, save: bool = False, compiled
     if p.items == 0:
         return result
     coarse = result.coarse if parts else torch.empty_like(result.merged)
-    # The coarse score is the pooled score of one row per item.
-    single = torch.arange(p.items + 1, dtype=torch.int64)
-    _run(compiled, p.coarse, single, p.class_global, fine=coarse, scale=p.scale, exact=save)
+    _coarse_scores(compiled, p, coarse, exact=save)
     _run(
         compiled,
         p.fine,

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,6 +84,21 @@ def test_the_number_of_threads_changes_nothing(threads):
     finally:
         torch.set_num_threads(before)
     assert worst(got, expected) == 0
+
+
+@NO_COMPILER
+@pytest.mark.parametrize("save", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_few_items_score_as_among_many_to_the_last_bit(dtype, save):
+    """Fewer items than classes change places with them in the coarse product."""
+    inputs = make_inputs(Case("softmax", dtype, 530, 9, 21, 40))
+    many, _ = scores(Case("softmax", dtype, 530, 9, 21, 40), inputs, None, save)
+    for count in (1, 2, 20, 21):
+        few = replace(
+            inputs, coarse=inputs.coarse[:count], fine=inputs.fine[: 9 * count], offsets=inputs.offsets[: count + 1]
+        )
+        got, _ = scores(Case("softmax", dtype, 530, 9, 21, count), few, None, save)
+        assert all(torch.equal(mine, whole[:count]) for mine, whole in zip(got, many, strict=True))
 
 
 @NO_COMPILER
