@@ -114,6 +114,7 @@ def review(
                 remarks.print(f"Open this address in a browser; Ctrl-C ends it. Decisions go to {journal}.")
             results.file.flush()
 
+        thumbnails.make_first()
         serve(app, listener, say)
 
 

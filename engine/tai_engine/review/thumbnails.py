@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import OrderedDict
@@ -11,13 +12,14 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
-from tai_engine.review.collection import Collection
+from tai_engine.review.collection import Collection, NotShownError
 from tai_engine.review.disk_cache import DiskCache
 from tai_engine.review.on_demand import OnDemandDecoder
 
 THUMBNAIL_SIDE = 384
 LARGE_SIDE = 1600
 _LARGE_KEPT = 8
+_FIRST = 24
 _FORMAT = 1  # of what is cached; raised when pictures are made otherwise
 
 
@@ -61,14 +63,30 @@ class Thumbnails:
         key = await asyncio.to_thread(self._key, number)
         data = await asyncio.to_thread(self._cache.get, key)
         if data is None:
-            with self._lock:
-                future = self._under_way.get(number)
-                if future is None:
-                    future = self._under_way[number] = self._decoder.request(self._collection.item(number))
-                    future.add_done_callback(lambda _: self._under_way.pop(number, None))
-            data = await asyncio.shield(asyncio.wrap_future(future))
-            await asyncio.to_thread(self._cache.put, key, data)
+            data = await asyncio.shield(asyncio.wrap_future(self._make(number, key)))
         return data
+
+    def make_first(self) -> None:
+        """Begin with the thumbnails that are seen first, before anybody asks."""
+        for number in reversed(range(min(_FIRST, len(self._collection)))):  # the last asked for is made first
+            with contextlib.suppress(NotShownError):
+                key = self._key(number)
+                if self._cache.get(key) is None:
+                    self._make(number, key)
+
+    def _make(self, number: int, key: str) -> Future[bytes]:
+        """Have a thumbnail made and kept, once however many ask for it."""
+        with self._lock:
+            future = self._under_way.get(number)
+            if future is None:
+                future = self._under_way[number] = self._decoder.request(self._collection.item(number))
+                future.add_done_callback(lambda made: self._made(number, key, made))
+        return future
+
+    def _made(self, number: int, key: str, future: Future[bytes]) -> None:
+        self._under_way.pop(number, None)
+        if not future.cancelled() and future.exception() is None:
+            self._cache.put(key, future.result())
 
     async def large_view(self, number: int) -> bytes:
         """The JPEG of a picture that fits `LARGE_SIDE`.

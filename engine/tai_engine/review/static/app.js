@@ -37,7 +37,7 @@ async function start() {
   startGrid();
   startView();
   // The grid is there at once; what was decided follows.
-  state.decisions.take({ ...(await state.data.read("decisions")), all: true });
+  state.decisions.take({ ...(await state.data.firstDecisions), all: true });
   startSync();
   document.documentElement.dataset.ready = "true";
 }

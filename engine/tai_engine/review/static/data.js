@@ -10,13 +10,19 @@ export class Refused extends Error {
 export async function openData() {
   const isReport = location.protocol === "file:" || !document.querySelector('script[type="module"]');
   const source = isReport ? reportSource() : serverSource();
-  const facts = await source.read("facts");
+  // All at once; decisions are for whoever opens the page next.
+  const [facts, columns, decisions] = [source.read("facts"), source.readColumns(), source.read("decisions")];
+  return dataOf(source, await facts, await columns, decisions);
+}
+
+function dataOf(source, facts, columns, firstDecisions) {
   const chunks = new Map();
   return {
     ...source,
     facts,
     isLive: facts.mode === "live",
-    columns: parseColumns(await source.readColumns(), facts.pictures, facts.suggestions),
+    firstDecisions,
+    columns: parseColumns(columns, facts.pictures, facts.suggestions),
     thumbnail: (number) => `data/thumbnails/${number}.jpg?v=${facts.version}`,
     picture: (number) => `data/${facts.mode === "live" ? "pictures" : "thumbnails"}/${number}.jpg?v=${facts.version}`,
     // The row of a picture: {id, scores, thresholds}. The last chunks that were asked for are kept.

@@ -2,7 +2,7 @@
 
 import { chipElement, fittingChips } from "./chips.js";
 import { NONE, DECIDED, STATE_NAMES } from "./decisions.js";
-import { SIZES, filters, setFilters } from "./view.js";
+import { SIZES, filters, openInView, setFilters } from "./view.js";
 import { byId, element, emit, on, plural, state } from "./state.js";
 
 const GAP = 12;
@@ -161,9 +161,9 @@ function draw(isFast = false) {
 }
 
 function drawEnd(isInSight) {
-  const open = state.view.length ? [...state.view].filter((n) => isInSight && state.decisions.states[n] < DECIDED).length : 0;
   end.hidden = !isInSight || (state.view.length > 0 && position() + grid.clientHeight < fullHeight() - PADDING);
   if (end.hidden) return;
+  const open = openInView();
   end.textContent = state.view.length
     ? open
       ? `That is all. ${plural(open, "picture")} here ${open === 1 ? "is" : "are"} still to do.`

@@ -135,9 +135,12 @@ function order(numbers) {
   return numbers.sort((a, b) => keys.get(b) - keys.get(a) || a - b);
 }
 
-export function describeView() {
-  const { view, decisions } = state;
+export function openInView() {
   let open = 0;
-  for (const n of view) open += decisions.states[n] < DECIDED;
-  return `${plural(view.length, "picture")}, ${open.toLocaleString("en")} to do`;
+  for (const n of state.view) open += state.decisions.states[n] < DECIDED;
+  return open;
+}
+
+export function describeView() {
+  return `${plural(state.view.length, "picture")}, ${openInView().toLocaleString("en")} to do`;
 }
