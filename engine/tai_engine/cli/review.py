@@ -190,11 +190,14 @@ def _heatmaps(collection: Collection, store: str | None, prompts: Path | None) -
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.review.heatmaps import Heatmaps
     from tai_engine.store import FeatureStore
+    from tai_engine.tagging.tag_job import vectors_digest
     from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
 
     features, provenance = FeatureStore.open(store), collection.suggestions.provenance
     if prompts is not None:
         prompt_set = PromptSet.load(prompts)
+        if vectors_digest(prompt_set) != provenance.get("prompts_sha256"):
+            raise UserError(f"The pictures were tagged with other prompts than '{prompts}': give those with --prompts.")
     elif provenance.get("prompts_method") == "tuned":
         raise UserError("The pictures were tagged with tuned prompts: give these with --prompts, for their heatmaps.")
     else:

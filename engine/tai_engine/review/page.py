@@ -16,7 +16,9 @@ def page_html(mode: str) -> str:
     text = (STATIC / PAGE).read_text(encoding="utf-8")
     if mode == "live":
         # All modules are asked for at once, not each when another one names it.
-        links = "".join(f'<link rel="modulepreload" href="assets/{file.name}">\n' for file in sorted(STATIC.glob("*.js")))
+        links = "".join(
+            f'<link rel="modulepreload" href="assets/{file.name}">\n' for file in sorted(STATIC.glob("*.js"))
+        )
         return text.replace("</head>", f"{links}</head>", 1)
     # Neither does a folder have headers, so the policy goes into the page; `file:` is what 'self' is for a server.
     policy = (

@@ -12,7 +12,10 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs the extra 'review'")
 
+import torch
+
 from review_samples import write_sample, write_tags
+from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.review.journal import read_decisions
 
 
@@ -57,6 +60,32 @@ def test_it_serves_until_it_is_interrupted(tmp_path):
     assert server.returncode == 0, errors
     assert "Traceback" not in errors
     assert read_decisions(tmp_path / "tags.parquet.decisions.jsonl")["a.jpg"].by == "anna"
+
+
+def test_heatmaps_from_the_store_that_was_tagged(tai, filled_store, picture_folder, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("cat\ndog\n")
+    tags = tmp_path / "tags.parquet"
+    assert tai("tag", filled_store, "--vocabulary", words, "--out", tags).status == 0
+    other = tmp_path / "p.safetensors"
+    PromptSet(("cat",), torch.eye(1, 32), torch.eye(1, 32), "space", 100.0).save(other)
+    arguments = (tags, "--images", picture_folder, "--store", filled_store)
+    refused(tai("review", *arguments, "--prompts", other, "--port", 0), "tagged with other prompts", "p.safetensors")
+    server = start(*arguments, "--thumbnail-cache", tmp_path / "cache")
+    try:
+        address = json.loads(server.stdout.readline())["address"]
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        opener.open(address)
+        base = address.partition("/?")[0]
+        assert json.load(opener.open(f"{base}/data/facts.json"))["heatmaps"] == ["cat", "dog"]
+        heat = json.load(opener.open(f"{base}/data/heatmaps/0.json?tag=dog&width=50&height=40"))
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=30)
+    side = len(heat["grid"])
+    assert side > 1
+    assert all(len(row) == side for row in heat["grid"])
+    assert heat["box"] == pytest.approx([0.1, 0, 0.9, 1])
 
 
 def test_it_listens_to_this_machine_alone():

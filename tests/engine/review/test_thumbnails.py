@@ -1,5 +1,6 @@
 import asyncio
 import io
+import time
 
 import numpy as np
 import pytest
@@ -88,6 +89,22 @@ def test_a_picture_that_cannot_be_shown_says_why_and_others_go_on(collection, tm
         assert isinstance(broken, NotShownError)
         assert str(broken).startswith("unknown-format: ")
         assert size_of(whole) == (THUMBNAIL_SIDE, 96)
+
+
+def test_what_is_seen_first_is_made_before_anybody_asks(collection, tmp_path):
+    cache = DiskCache(tmp_path / "cache", 10_000_000)
+    with Thumbnails(collection, cache, workers=1) as thumbnails:
+        thumbnails.make_first()
+        with pytest.raises(NotShownError):  # those before it have been made then
+            asyncio.run(thumbnails.thumbnail(2))
+        while thumbnails._under_way:
+            time.sleep(0.01)
+    for path in (tmp_path / "p").iterdir():
+        path.unlink()
+    with Thumbnails(collection, cache, workers=1) as thumbnails:
+        assert [size_of(asyncio.run(thumbnails.thumbnail(n)))[0] for n in (0, 1, 3)] == [384, 384, 20]
+        thumbnails.make_first()
+        assert set(thumbnails._under_way) <= {2}
 
 
 def test_a_changed_picture_gets_another_thumbnail(tmp_path):
