@@ -91,7 +91,7 @@ def review(
                 journal,
                 tags_file=tags.name,
                 tags_sha256=collection.suggestions.sha256,
-                by=reviewer or getpass.getuser(),
+                by=reviewer or _user_name(),
                 carry_over=carry_over,
             )
         )
@@ -205,6 +205,13 @@ def _heatmaps(collection: Collection, store: str | None, prompts: Path | None) -
         words = Vocabulary.from_names(collection.suggestions.tags)
         prompt_set = zero_shot_prompts(EncoderChoice(None, "", "auto", "auto").open(features), words, templates)
     return Heatmaps(features, prompt_set)
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without names for its users
+        return "somebody"
 
 
 def _require_extra() -> None:

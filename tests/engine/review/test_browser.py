@@ -15,7 +15,8 @@ from tai_engine.review.decisions import Decisions
 from tai_engine.review.journal import Journal, read_decisions
 from tai_engine.review.report_folder import estimate_report, write_report
 
-pytestmark = pytest.mark.browser
+# Each is quick, but together they take a minute.
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def cell(page, place):
@@ -318,7 +319,7 @@ def test_the_heatmap_of_a_tag_that_is_pointed_at(serve, open_page, tmp_path):
     )
     assert middles[0] == middles[3] == 0  # beside what the model sees
     assert middles[1] < 20
-    assert middles[2] > 200
+    assert middles[2] > 170
     box = page.evaluate(
         "() => ['.heat', '.frame img'].map((s) => { const r = document.querySelector(s).getBoundingClientRect();"
         " return [r.width / r.height, r.top + r.height / 2]; })"

@@ -56,7 +56,7 @@ function paint(grid) {
   for (const [at, value] of values.entries()) {
     const share = high > low ? (value - low) / (high - low) : 0;
     // From violet over red to yellow; the weak half hardly covers the picture.
-    pixels.data.set([120 + 135 * share, 20 + 210 * share ** 2, 160 * (1 - share), 220 * share ** 1.5], 4 * at);
+    pixels.data.set([120 + 135 * share, 20 + 210 * share ** 2, 160 * (1 - share), 185 * share ** 1.5], 4 * at);
   }
   pen.putImageData(pixels, 0, 0);
   return canvas;
