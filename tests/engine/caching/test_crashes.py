@@ -14,7 +14,7 @@ from tai_benchmarks.kill_loop import INTERRUPTED, USAGE, content_of, fill, kill_
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")]
 
 
 @pytest.fixture(scope="module", autouse=True)

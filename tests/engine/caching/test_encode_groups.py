@@ -94,6 +94,7 @@ def test_no_tasks_give_no_records(store):
     assert list(encode_groups([], store, FakeEncoder(), PREPARE, SMALL, Stages())) == []
 
 
+@pytest.mark.slow
 def test_pictures_that_crash_hang_or_fail_cost_only_themselves(store):
     store.reserve(2)
     options = CacheOptions(slice_items=3, workers=2, timeout_seconds=4)

@@ -56,6 +56,7 @@ def true_f1(threshold):
     ("goal", "value", "truth"),
     [("precision", 0.7, true_precision), ("recall", 0.8, true_recall), ("f1", 0.6, true_f1)],
 )
+@pytest.mark.slow
 def test_a_promise_is_broken_no_more_often_than_is_said(goal, value, truth):
     """400 collections of which the truth is known; a binomial of 400 and 0.1 exceeds 60 once in a thousand times."""
     random = np.random.default_rng(0)

@@ -75,6 +75,7 @@ def test_pixels_and_hashes_are_those_of_a_call_here():
         np.testing.assert_array_equal(here, pixels)
 
 
+@pytest.mark.slow
 def test_whatever_happens_to_a_picture_it_fails_alone():
     items = [item(n) for n in range(40)]
     for place, what in ((0, "killed"), (9, "raises"), (10, "exits"), (11, "killed"), (25, "hangs"), (39, "exits")):

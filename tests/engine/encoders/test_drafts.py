@@ -33,6 +33,7 @@ def grainy_jpegs(short_side, count):
 
 
 @pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.slow
 def test_drafts_keep_the_features(encoder, scale):
     # The worst case of each scale: as few pixels are left as the option allows.
     options, names = DecodeOptions(draft=DRAFT), [f"{n}" for n in range(12)]

@@ -179,6 +179,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+@pytest.mark.slow
 def test_ranking_memory_does_not_grow_with_the_pairs() -> None:
     # All pairs of 64 items and 4585 classes are 5.4 GB in fp32; one [N, C] matrix is 1.2 MB.
     done = subprocess.run([sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True)

@@ -164,6 +164,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(("gap", "stride"), [(False, 1), (True, 5)])
+@pytest.mark.slow
 def test_a_compaction_that_is_killed_at_any_step(tmp_path, monkeypatch, gap, stride):
     """Before each change of a file; readers see everything once, and the next writer cleans up."""
     path = make(

@@ -482,6 +482,7 @@ def test_stores_at_an_address(tmp_path, monkeypatch, damage):
     assert stored_content(path) == whole
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_cut_off_is_run_again(path, spec, monkeypatch):
     """Killed before each of its steps that change something."""
     write_group(FeatureStore.open(path), 4, done("m"), [random_batch("m", [3])])

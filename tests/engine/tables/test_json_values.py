@@ -102,6 +102,7 @@ class Endless:
     ("begin", "block"),
     [(b'["', b"a" * 65536), (b'["', b'\\"' * 32768), (b"[[", b"1," * 32768), (b'[{"a": ["', b'a","' * 16384)],
 )
+@pytest.mark.slow
 def test_one_large_value_is_refused_before_it_fills_the_memory(begin, block):
     file = Endless(begin, block, 4000)  # 262 MB
     with pytest.raises(UserError, match="a value of more than 16 MiB, the most that tai-engine reads as one"):

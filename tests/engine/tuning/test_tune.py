@@ -28,6 +28,8 @@ from tai_engine.tuning.held_out import evaluate
 from tai_engine.tuning.sentence_table import split_sentences
 from tai_engine.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 # 88 sentences: with a quarter held out three or four steps an epoch.
 CONFIG = TuningConfig(
     n_contexts=4, epochs=3, batch_size=20, learning_rate=0.1, warmup_learning_rate=0.01, held_out=0.25, window_groups=2

@@ -283,6 +283,7 @@ def test_a_library_of_another_version_is_refused(tmp_path, monkeypatch):
         int16_library.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_it_is_built_for_cpus_with_fused_int16_products(tmp_path):
     """They add products in one instruction, which this machine may not have: the text must still be what it takes."""
     probe = [native_build.find_compiler(), "-mavxvnni", "-x", "c++", "-E", "-"]

@@ -207,6 +207,7 @@ def test_formats_that_hold_one_class_are_refused_with_the_reason():
 
 
 @pytest.mark.parametrize("name", ["coco", "cvat", "label-studio", "huggingface", "csv-wide", "fiftyone"])
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_pictures(tmp_path, name):
     """5,000 pictures of three tags: text of some 1.3 MB, most of it written and let go."""
 
