@@ -49,7 +49,7 @@ def export(
     ):
         info = {"description": "Tags of whole pictures", "tai_engine": dict(provenance)}
         file.write(f'{{"info": {json_text(info)}, "licenses": [],\n"images": [')
-        for image, item in enumerate(items_of(batches), 1):
+        for image, item in enumerate(items_of(batches, options.untagged), 1):
             size = sizes.of(item.id)
             shape = {"width": size[0], "height": size[1]} if size else {}
             file.write(("" if image == 1 else ",") + "\n" + json_text({"id": image, "file_name": item.id, **shape}))

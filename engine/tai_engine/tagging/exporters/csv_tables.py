@@ -41,7 +41,7 @@ def export_wide(
     batches: Iterable[pa.RecordBatch],
     path: str | Path,
     provenance: Mapping[str, str],
-    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> int:
     """Write ``id`` and a column per tag: the probability where tags are calibrated, else the score; 1 where a person
     gave the tag, empty where it was not written.
@@ -56,7 +56,7 @@ def export_wide(
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", *names])
-        for item in items_of(batches):
+        for item in items_of(batches, options.untagged):
             given = {tag.name: _cell_of(tag) for tag in item.tags}
             writer.writerow([item.id, *(given.get(name, "") for name in names)])
             rows += len(item.tags)

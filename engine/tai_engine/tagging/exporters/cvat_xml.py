@@ -43,7 +43,7 @@ def export(
         xml.write_declaration()
         with xml.element("annotations"):
             xml.write(_text("version", "1.1"), _meta(class_names_of(provenance)), pretty_print=True)
-            for number, item in enumerate(items_of(batches)):
+            for number, item in enumerate(items_of(batches, options.untagged)):
                 xml.write(_image(number, item, sizes), pretty_print=True)
                 rows += len(item.tags)
     return rows

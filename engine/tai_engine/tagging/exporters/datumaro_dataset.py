@@ -44,7 +44,7 @@ def export(
         with (folder / "annotations" / "default.json").open("w", encoding="utf-8", newline="\n") as file:
             file.write(f'{{"dm_format_version": "1.0", "media_type": 2, "infos": {json_text(dict(provenance))},\n')
             file.write(f'"categories": {json_text(categories)},\n"items": [')
-            for number, item in enumerate(items_of(batches)):
+            for number, item in enumerate(items_of(batches, options.untagged)):
                 entry = _item(item, stems.of(item.id), number_of, sizes, rows)
                 file.write(("," if number else "") + "\n" + json_text(entry))
                 rows += len(item.tags)

@@ -28,7 +28,7 @@ def export(
     batches: Iterable[pa.RecordBatch],
     path: str | Path,
     provenance: Mapping[str, str],
-    options: ExportOptions = DEFAULT_OPTIONS,  # noqa: ARG001 - the signature of every format
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> int:
     """Write ``labels.json``: labels by name, with the probability as confidence where tags are calibrated and the score
     as an attribute.
@@ -42,7 +42,7 @@ def export(
     stems, rows = Stems("FiftyOne"), 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'{{"classes": {json_text(class_names_of(provenance))},\n"labels": {{')
-        for number, item in enumerate(items_of(batches)):
+        for number, item in enumerate(items_of(batches, options.untagged)):
             key = json_text(stems.of(item.id))
             file.write(("," if number else "") + f"\n{key}: {json_text(_labels(item))}")
             rows += len(item.tags)

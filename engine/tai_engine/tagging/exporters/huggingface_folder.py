@@ -40,7 +40,7 @@ def export(
         )
     rows = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for item in items_of(batches):
+        for item in items_of(batches, options.untagged):
             line = {
                 "file_name": options.image_prefix + item.id,
                 "tags": [tag.name for tag in item.tags],

@@ -48,8 +48,8 @@ class ExportOptions:
         image_prefix: put before an id where a format wants a place that another program can open.
         xmp_name: ``"photo.jpg.xmp"`` (digiKam, darktable) or ``"photo.xmp"`` (Capture One, Lightroom).
         file_items: pictures in one file, for formats whose readers want small files.
-        untagged: ids of the pictures that were scored and have no tag, in order; formats that `tai evaluate` reads list
-            them.
+        untagged: ids of the pictures that were scored and have no tag, in order; formats with an entry per picture have
+            one for these too, and those that `tai evaluate` reads list them.
     """
 
     images: Path | None = None
@@ -68,8 +68,8 @@ class ExportOptions:
 DEFAULT_OPTIONS = ExportOptions()
 
 
-def items_of(batches: Iterable[pa.RecordBatch]) -> Iterator[ItemTags]:
-    """The pictures of a tag table, each of whose rows stand together.
+def items_of(batches: Iterable[pa.RecordBatch], untagged: Iterable[str] = ()) -> Iterator[ItemTags]:
+    """The pictures of a tag table, each of whose rows stand together, then those without a tag.
 
     Memory: one batch and the tags of one picture.
 
@@ -89,6 +89,8 @@ def items_of(batches: Iterable[pa.RecordBatch]) -> Iterator[ItemTags]:
             tags.append(Tag(tag, *numbers))
     if name is not None:
         yield ItemTags(name, tuple(tags))
+    for item_id in untagged:
+        yield ItemTags(item_id, ())
 
 
 def class_names_of(provenance: Mapping[str, str]) -> list[str]:

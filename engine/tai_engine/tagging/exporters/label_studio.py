@@ -47,7 +47,7 @@ def export(
         UserError: when the folder exists or cannot be written.
     """
     version = f"tai-engine {provenance.get('prompts_sha256', '')[:12]}".strip()
-    rows, items = 0, items_of(batches)
+    rows, items = 0, items_of(batches, options.untagged)
     with whole_folder(path) as folder:
         (folder / "labelling-config.xml").write_text(_config(class_names_of(provenance)), encoding="utf-8")
         number = 0

@@ -113,6 +113,16 @@ def test_every_picture_and_tag_comes_back(tmp_path, name, calibrated):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("name", [name for name in READERS if name != "csv"])
+def test_pictures_that_were_scored_and_got_no_tag_have_an_entry_too(tmp_path, name):
+    expected = names_of()
+    untagged = ("no tag.jpg", "sub/ä.jpg")
+    found = READERS[name](export(name, tmp_path, options=ExportOptions(untagged=untagged)))
+    ids = [*expected, *untagged]
+    assert list(found) == ([i.rsplit(".", 1)[0] for i in ids] if name == "fiftyone" else ids)
+    assert [len(tags) for tags in found.values()] == [*map(len, expected.values()), 0, 0]
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_no_picture_at_all(tmp_path, name):
     assert READERS[name](export(name, tmp_path, pictures=())) == {}
