@@ -13,6 +13,7 @@ from tai_engine.cli.options import (
     EncoderChoice,
     MergeDuplicates,
     Precision,
+    UnknownLabels,
     VocabularyChoice,
     VocabularyColumn,
 )
@@ -59,6 +60,7 @@ def calibrate(
     temperature: Annotated[float | None, typer.Option("--temperature", help="As for `tai tag`.")] = None,
     mix: Annotated[float | None, typer.Option("--mix", help="As for `tai tag`.")] = None,
     normalise: Annotated[str | None, typer.Option("--normalise", help="As for `tai tag`.")] = None,
+    unknown_labels: UnknownLabels = "error",
     report: Annotated[Path | None, typer.Option("--report", help="A folder for a plot and a table per tag.")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -72,7 +74,7 @@ def calibrate(
         calibrate_by_sentences,
     )
     from tai_engine.annotating.calibration_files import read_rates, write_report
-    from tai_engine.evaluation.truth import load_truth
+    from tai_engine.evaluation.truth import TruthOptions, load_truth
     from tai_engine.files import check_place
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.review.journal import read_decisions
@@ -99,7 +101,7 @@ def calibrate(
     scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
     with progress_bar("Scoring") as bar:
         if truth is not None:
-            known = load_truth(truth, prompt_set.class_names)
+            known = load_truth(truth, prompt_set.class_names, TruthOptions(unknown_labels))
             labelled = Labelled(known.ids, known.labels)
             result = calibrate_by_labels(features, prompt_set, scoring, labelled, targets, progress=bar.update)
         elif decisions is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tai_engine.cli.options import AsJson
+from tai_engine.cli.options import AsJson, UnknownLabels
 from tai_engine.cli.output import print_json, print_table, remarks, results
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 
@@ -20,9 +20,7 @@ def evaluate(
     difficult: Annotated[
         str, typer.Option("--difficult", help="Difficult labels: as-negative (the paper), or ignore (VOC's rule).")
     ] = "as-negative",
-    unknown_labels: Annotated[
-        str, typer.Option("--unknown-labels", help="Labels of the truth that are no class: error, or ignore.")
-    ] = "error",
+    unknown_labels: UnknownLabels = "error",
     column: Annotated[str | None, typer.Option("--column", help="Of the truth: what names the picture.")] = None,
     label_column: Annotated[str | None, typer.Option("--label-column", help="Of the truth: the labels.")] = None,
     format_: Format = None,

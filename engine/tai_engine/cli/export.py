@@ -37,7 +37,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write tags for another tool; what a person decided goes before what the machine said."""
-    from tai_engine.review.decided_tags import decided_rows
+    from tai_engine.review.decided_tags import decided_rows, untagged_items
     from tai_engine.tagging import exporters
     from tai_engine.tagging.exporters.item_tags import ExportOptions
 
@@ -58,8 +58,8 @@ def export(
             if exporter.makes == "sidecars"
             else "Say where to write with --out."
         )
-    options = ExportOptions(images, image_prefix, xmp_name, file_items)
     rows, provenance, journal = decided_rows(tags, decisions)
+    options = ExportOptions(images, image_prefix, xmp_name, file_items, untagged_items(tags, decisions))
     count = exporter.export(rows, out, provenance, options)
     if as_json:
         print_json({"format": exporter.name, "tags": count, "out": str(out), "decisions": journal and str(journal)})

@@ -49,6 +49,9 @@ MergeDuplicates = Annotated[
 VocabularyColumn = Annotated[
     str | None, typer.Option("--vocabulary-column", help="Of a vocabulary that is a table: the column of names.")
 ]
+UnknownLabels = Annotated[
+    str, typer.Option("--unknown-labels", help="Labels of the truth that are no class: error, or ignore.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 

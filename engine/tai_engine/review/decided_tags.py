@@ -11,7 +11,7 @@ import pyarrow as pa
 from tai_engine.review.decisions import Decisions
 from tai_engine.review.journal import default_journal, read_decisions
 from tai_engine.review.merging import merge
-from tai_engine.tagging.tag_rows import iter_tag_rows, read_provenance
+from tai_engine.tagging.tag_rows import iter_tag_rows, read_provenance, read_untagged
 
 
 def decided_rows(
@@ -40,6 +40,27 @@ def decided_rows(
     names = json.loads(provenance.get("class_names", "[]"))
     own = sorted(_words_of(decided) - set(names))
     return merge(rows, decided), {**provenance, "class_names": json.dumps([*names, *own])}, journal
+
+
+def untagged_items(tags: Path, decisions: Path | None = None) -> list[str]:
+    """The pictures that were scored and, with all decisions, have no tag.
+
+    Memory: the ids.
+
+    Args:
+        tags: the file of tags.
+        decisions: as for `decided_rows`.
+
+    Raises:
+        UserError: for a file that is missing, damaged or none of ours.
+    """
+    untagged = read_untagged(tags)
+    rows, _, journal = decided_rows(tags, decisions)
+    if journal is None:
+        return list(untagged)
+    tagged = {item_id for batch in rows for item_id in batch.column("id").unique().to_pylist()}
+    suggested = (i for batch in iter_tag_rows(tags, ("id",)) for i in batch.column("id").unique().to_pylist())
+    return [item_id for item_id in dict.fromkeys((*suggested, *untagged)) if item_id not in tagged]
 
 
 def _words_of(decided: Decisions) -> set[str]:

@@ -1,0 +1,37 @@
+"""Tags with decisions: the pictures that end without a tag are known too."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tai_engine.review import decided_tags
+from tai_engine.review.decided_tags import untagged_items
+from tai_engine.review.decisions import PictureDecision
+from tai_engine.tagging import exporters
+from tai_engine.tagging.exporters.item_tags import ExportOptions
+from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
+
+ROWS = [("a", "dog"), ("a", "cat"), ("b", "dog"), ("c", "cat")]
+UNTAGGED = ("d", "e")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_pictures_without_a_tag_after_all_decisions(tmp_path, monkeypatch, suffix):
+    tags = tmp_path / f"t.{suffix}"
+    ids, names = zip(*ROWS, strict=True)
+    nothing = [None] * len(ROWS)
+    columns = map(pa.array, (ids, names, [1.0] * len(ROWS), nothing, nothing), TAG_SCHEMA.types)
+    table = pa.Table.from_arrays(list(columns), schema=TAG_SCHEMA)
+    provenance = {"class_names": json.dumps(["cat", "dog"])}
+    exporters.get(tags).export(table.to_batches(), tags, provenance, ExportOptions(untagged=UNTAGGED))
+    assert untagged_items(tags) == ["d", "e"]
+    decisions = {
+        "a": PictureDecision({"cat": "reject"}),
+        "b": PictureDecision({"dog": "reject"}),  # had one tag, and has none
+        "d": PictureDecision({"owl": "add"}),  # had none, and has one
+        "c": PictureDecision({}, is_none=True),
+    }
+    monkeypatch.setattr(decided_tags, "read_decisions", lambda _: decisions)
+    assert untagged_items(tags, Path("journal")) == ["b", "c", "e"]
