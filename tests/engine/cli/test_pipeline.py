@@ -124,6 +124,29 @@ def test_scores_are_standardised_unless_words_are_few(tai, filled_store, tmp_pat
     assert "Unknown normalisation 'centred'; did you mean 'centre'?" in " ".join(refused.stderr.split())
 
 
+def test_places_for_tags_are_checked_before_the_work(tai, filled_store, tmp_path):
+    """Before the model is loaded: the one that is named here is not there."""
+    words = write_words(tmp_path / "words.txt")
+
+    def refused(out):
+        outcome = tai("tag", filled_store, "--vocabulary", words, "--out", out, "--model", "local-dir:/not/there")
+        assert outcome.status == 2
+        return " ".join(outcome.stderr.split())
+
+    (tmp_path / "folder.parquet").mkdir()
+    assert "it is a folder; give the name of a file" in refused(tmp_path / "folder.parquet")
+    assert "a part of the path is a file" in refused(words / "t.parquet")
+    assert "names no known format" in refused(tmp_path / "t.xlsx")
+    assert "--out is the address" in refused("s3://bucket/t.parquet")
+    notes = tmp_path / "t.parquet.parts"
+    notes.write_text("my notes")
+    said = refused(tmp_path / "t.parquet")
+    assert "what lies there is not one: move it away, or choose another place with --out" in said
+    assert notes.read_text() == "my notes"
+    assert "/not/there" in refused(tmp_path / "free.parquet")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.parquet", "t.parquet.parts", "words.txt"]
+
+
 def test_coarse_only_and_other_sizes(tai, picture_folder, tiny_model, tmp_path):
     store, tags = tmp_path / "s.zarr", tmp_path / "t.jsonl"
     tai("cache", "images", picture_folder, store, "--model", tiny_model, "--coarse-only", "--image-size", "96")

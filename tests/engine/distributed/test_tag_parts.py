@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pyarrow.dataset
@@ -104,6 +106,40 @@ def test_finished_tags_and_strange_folders_are_left_alone(tmp_path: Path, store:
     (tmp_path / "letters" / "love.txt").write_text("dear")
     with pytest.raises(UserError, match="holds something else"):
         tag_to_folder(store, fake_prompts(), tmp_path / "letters", InlinePool)
+
+
+def test_the_second_of_two_runs_is_told_who_writes(tmp_path: Path, store: FeatureStore):
+    out = tmp_path / "tags"
+
+    class Rival(InlinePool):
+        def run(self, tasks):
+            with pytest.raises(UserError, match=f"tags' are being written by process {os.getpid()} on "):
+                tag_to_folder(store, fake_prompts(), out, InlinePool, selection=Selection(top_k=1))
+            return super().run(tasks)
+
+    report = tag_to_folder(store, fake_prompts(), out, Rival)
+    assert (report.items, report.tags) == (21, 63)
+    assert sorted(path.name for path in out.iterdir()) == [*NAMES, JOB, MANIFEST]
+
+
+def test_names_of_others_stay_when_an_unfinished_run_makes_room(tmp_path: Path, store: FeatureStore):
+    out = tmp_path / "tags"
+    with pytest.raises(BrokenOffError):
+        tag_to_folder(store, fake_prompts(), out, WeakPool, selection=Selection(top_k=1))
+    (out / "mine.parquet").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"holds something else \('mine\.parquet'\)"):
+        tag_to_folder(store, fake_prompts(), out, InlinePool)
+    assert (out / "mine.parquet").read_bytes() == b"mine"
+
+
+def test_a_part_of_another_job_is_not_taken_over(tmp_path: Path, store: FeatureStore):
+    out, other = tmp_path / "tags", tmp_path / "other"
+    tag_to_folder(store, fake_prompts(), other, InlinePool, selection=Selection(top_k=1))
+    with pytest.raises(BrokenOffError):
+        tag_to_folder(store, fake_prompts(), out, WeakPool)
+    shutil.copy(other / NAMES[1], out / NAMES[1])
+    with pytest.raises(UserError, match=rf"{NAMES[1]}' cannot be used \(it is of another run\)"):
+        tag_to_folder(store, fake_prompts(), out, InlinePool)
 
 
 def test_a_damaged_part_is_named(tmp_path: Path, store: FeatureStore):
