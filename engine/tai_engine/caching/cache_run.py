@@ -17,6 +17,7 @@ from tai_engine.decoding.feed import GroupTask, carried_bytes
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, StoreSpec
 from tai_engine.store.commits import CommitRecord
+from tai_engine.store.origins import Origin
 
 Input = TypeVar("Input")
 
@@ -30,7 +31,14 @@ class CacheRun(Generic[Input]):
         counter: of what becomes of the items.
     """
 
-    def __init__(self, path: str | Path, spec: StoreSpec, progress: ProgressCallback | None, total: int | None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        spec: StoreSpec,
+        progress: ProgressCallback | None,
+        total: int | None,
+        origin: Origin | None = None,
+    ) -> None:
         """Check an existing store; a new one is made when the first input has been found.
 
         Raises:
@@ -44,11 +52,19 @@ class CacheRun(Generic[Input]):
         self.counter = RunCounter(progress, total)
         self.store = None if FeatureStore.is_free(path) else FeatureStore.open_or_create(path, spec)
         self.spec = spec if self.store is None else self.store.spec
+        self._origin = origin
 
     def __enter__(self) -> Self:
         if self.store is not None:
-            self._open.enter_context(self.store.writing())
+            self._begin_writing(self.store)
         return self
+
+    def _begin_writing(self, store: FeatureStore) -> None:
+        with ExitStack() as stack:
+            stack.enter_context(store.writing())
+            if self._origin is not None:
+                store.set_origin(self._origin)
+            self._open = stack.pop_all()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -79,7 +95,7 @@ class CacheRun(Generic[Input]):
         """
         if self.store is None:
             self.store = FeatureStore.create(self._path, self.spec)
-            self._open.enter_context(self.store.writing())
+            self._begin_writing(self.store)
             if self.store.groups():
                 # Between the two steps another process came, filled it and went.
                 raise UserError(
@@ -150,12 +166,13 @@ class CacheRun(Generic[Input]):
                     store.delete(replaced)
             self.counter.committed(record)
 
-    def end(self, missing: Sequence[int], delete: bool) -> CacheReport:
+    def end(self, missing: Sequence[int] = (), *, delete: bool = False, kept_because: str = "") -> CacheReport:
         """What was done, after what is missing was deleted or not.
 
         Args:
             missing: positions of the items of the store that were not in the input.
             delete: whether they go.
+            kept_because: why not, if that was asked for.
 
         Raises:
             UserError: if there was nothing to do and there is no store, or the file system refuses.
@@ -165,5 +182,5 @@ class CacheRun(Generic[Input]):
         if delete and missing:
             with self.counter.stages.timed("write"):
                 self.store.delete(missing)
-        self.counter.missing(len(missing), len(missing) if delete else 0)
+        self.counter.missing(len(missing), len(missing) if delete else 0, kept_because)
         return self.counter.report()

@@ -32,6 +32,7 @@ class RunCounter:
         self._committed: Counter[str] = Counter()
         self._selected: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._kept_because = ""
 
     def selected(self, verdict: str) -> None:
         """Count an item of the source: ``"new"``, ``"changed"``, ``"retried"`` or ``"skipped"``."""
@@ -49,9 +50,10 @@ class RunCounter:
         self._committed.update(done=record.done, failed=len(record.failed), bytes=record.bytes)
         self._reasons.update(reason.partition(":")[0] for reason in record.failed.values())
 
-    def missing(self, count: int, deleted: int) -> None:
-        """Count items of the store that were not in the source, and those of them that were deleted."""
+    def missing(self, count: int, deleted: int, kept_because: str) -> None:
+        """Count items of the store that were not in the source, and those of them that were deleted, or say why not."""
         self._selected.update(missing=count, deleted=deleted)
+        self._kept_because = kept_because
 
     def tell(self) -> None:
         """Call whoever wants to know."""
@@ -82,6 +84,7 @@ class RunCounter:
             retried=selected["retried"],
             missing=selected["missing"],
             deleted=selected["deleted"],
+            kept_because=self._kept_because,
             seconds=time.perf_counter() - self._begun,
             stage_seconds=dict(self.stages.seconds),
             bytes_written=self._committed["bytes"],

@@ -15,6 +15,7 @@ from tai_engine.caching.cache_run import CacheRun
 from tai_engine.caching.changes import ChangeFinder, InputItem
 from tai_engine.caching.encode_groups import PixelEncoder, encode_groups
 from tai_engine.caching.groups import SliceCallback
+from tai_engine.caching.missing import missing_of, of_this_source, why_not_to_delete
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
 from tai_engine.caching.sizes import group_sizes
 from tai_engine.caching.stages import Stages
@@ -24,6 +25,7 @@ from tai_engine.decoding.worker import Preparation, ToPixels
 from tai_engine.processors import available_cpus
 from tai_engine.store import FeatureStore, StoreSpec
 from tai_engine.store.commits import CommitRecord
+from tai_engine.store.origins import Origin, require_same_place
 
 
 class PictureSource(Protocol):
@@ -149,8 +151,9 @@ def update_store(
     """The same as `cache_images`, with whatever runs the groups.
 
     What a killed run left half done is put right first. A changed item's old features go when its new ones are
-    committed. Nothing is deleted as missing if parts of the source could not be walked through: where it has an
-    attribute ``left_out``, that is the number of these. Where it has ``remarks``, these come into the report.
+    committed. Nothing is deleted as missing on weak evidence (`CacheOptions.delete_missing`), or if parts of the source
+    could not be walked through: where it has an attribute ``left_out``, that is the number of these. Where it has
+    ``remarks``, these come into the report.
 
     Args:
         source: the pictures.
@@ -167,7 +170,10 @@ def update_store(
     """
     options = options or CacheOptions()
     compares_contents = options.check == "content"
-    run: CacheRun[InputItem] = CacheRun(path, spec, progress, source.estimate_count())
+    origin = Origin(options.origin, options.id_prefix) if options.origin else None
+    run: CacheRun[InputItem] = CacheRun(path, spec, progress, source.estimate_count(), origin)
+    if origin is not None and run.store is not None:
+        require_same_place(run.store.origins, origin, options.has_moved, path)
     with run:
         inventory = None
         if run.store is not None:
@@ -181,7 +187,8 @@ def update_store(
             reader=source.reader if compares_contents else None,
             workers=options.workers or available_cpus(),
         )
-        tasks = run.tasks(changes.judge(source), max_task_bytes)
+        others = () if run.store is None else tuple(one.prefix for one in run.store.origins)
+        tasks = run.tasks(changes.judge(of_this_source(source, options.id_prefix, others)), max_task_bytes)
         first = next(tasks, None)
         if first is not None:
             counter = run.counter
@@ -191,8 +198,11 @@ def update_store(
             finally:
                 # A generator holds processes, which shall not wait for the garbage collector.
                 getattr(records, "close", lambda: None)()
-        missing = [] if inventory is None else inventory.unseen().tolist()
-        # What lies in a folder that could not be read just now is not gone.
-        is_whole = not getattr(source, "left_out", 0)
-        report = run.end(missing, delete=options.delete_missing and is_whole)
+        missing: list[int] = []
+        kept_because = ""
+        if inventory is not None and run.store is not None:
+            missing, total = missing_of(run.store, inventory, options.id_prefix)
+            if missing and options.delete_missing:
+                kept_because = why_not_to_delete(run.store, source, missing, total, options.delete_many)
+        report = run.end(missing, delete=options.delete_missing and not kept_because, kept_because=kept_because)
         return replace(report, remarks=(*report.remarks, *getattr(source, "remarks", ())))

@@ -27,7 +27,13 @@ class CacheOptions:
         check: what tells that a picture has changed since it was encoded: ``"stat"`` is its size and time of change,
             ``"content"`` a hash of its bytes, all of which are read for it.
         retry_failed: try pictures again that failed, and are the same as then.
-        delete_missing: delete what is in the store and not in the source any more.
+        delete_missing: delete what is in the store and not in the source any more; not if that is more than a fifth of
+            what the store has of the source, or lies in folders that are empty now, as those of drives are that are not
+            mounted.
+        delete_many: with ``delete_missing``, delete it all the same.
+        origin: path or address of the source, the same for every spelling of it; empty if it is not known.
+        id_prefix: what the ids of the source's items begin with, for a store of several sources.
+        has_moved: it is the source that the store knows, at another place.
 
     Raises:
         UserError: for an unknown choice, or a number that is too small.
@@ -41,6 +47,10 @@ class CacheOptions:
     check: str = "stat"
     retry_failed: bool = False
     delete_missing: bool = False
+    delete_many: bool = False
+    origin: str = ""
+    id_prefix: str = ""
+    has_moved: bool = False
 
     def __post_init__(self) -> None:
         for name, what, allowed in (
@@ -90,6 +100,7 @@ class CacheReport:
             before and tried again.
         missing: items of the store that were not in the source, whether or not they were deleted.
         deleted: those of them that were deleted.
+        kept_because: why they were not although that was asked for; empty if it was not, or they were.
         seconds: wall time.
         stage_seconds: see `tai_engine.caching.stages.STAGES`.
         bytes_written: chunks that this run added.
@@ -106,6 +117,7 @@ class CacheReport:
     retried: int
     missing: int
     deleted: int
+    kept_because: str
     seconds: float
     stage_seconds: Mapping[str, float]
     bytes_written: int

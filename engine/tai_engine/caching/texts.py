@@ -112,7 +112,7 @@ def cache_sentences(
             )
             with contextlib.closing(records):
                 run.commit(records)
-        return run.end([], delete=False)
+        return run.end()
 
 
 def _stored_item(name: str, text: str, labels: Sequence[int] | None) -> StoredItem:

@@ -14,6 +14,7 @@ from tai_engine.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
     SOME_ITEMS_FAILED,
+    USAGE_OR_ENVIRONMENT,
     AsJson,
     BatchSize,
     Device,
@@ -28,7 +29,7 @@ from tai_engine.cli.options import (
     open_encoder,
 )
 from tai_engine.cli.output import ProgressBar, print_json, progress_bar, remarks, results
-from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, workplaces
+from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, cache_elsewhere, place_of, workplaces
 from tai_engine.cli.source_options import Allow, Exclude, ListColumn
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 from tai_engine.errors import UserError, unknown_choice
@@ -86,6 +87,19 @@ def images(
     delete_missing: Annotated[
         bool, typer.Option("--delete-missing", help="Delete what is in the store and not in SRC any more.")
     ] = False,
+    delete_many: Annotated[
+        bool,
+        typer.Option(
+            "--delete-many", help="With --delete-missing: even if more than a fifth goes, or whole folders are empty."
+        ),
+    ] = False,
+    id_prefix: Annotated[
+        str,
+        typer.Option("--id-prefix", help="Put this before the ids, such as cam2/: several sources in one store."),
+    ] = "",
+    moved: Annotated[
+        bool, typer.Option("--moved", help="SRC is what the store was made from, at another place now.")
+    ] = False,
     device: Device = "auto",
     devices: Devices = "",
     processes: Processes = 0,
@@ -107,6 +121,7 @@ def images(
     from tai_engine.decoding.decode import DecodeOptions
     from tai_engine.decoding.process import spare
     from tai_engine.sources import SourceOptions, open_source
+    from tai_engine.sources.prefixed import PrefixedSource
     from tai_engine.tables import TableOptions
 
     options = CacheOptions(
@@ -115,7 +130,11 @@ def images(
         timeout_seconds=timeout,
         check=check,
         retry_failed=retry_failed,
-        delete_missing=delete_missing,
+        delete_missing=delete_missing or delete_many,
+        delete_many=delete_many,
+        origin=place_of(source),
+        id_prefix=id_prefix,
+        has_moved=moved,
     )
     decoding = DecodeOptions(draft=DRAFT if draft else 0.0)
     if max_megapixels is not None:
@@ -138,6 +157,8 @@ def images(
     with progress_bar("Encoding pictures") as bar:
         shown = show(bar, store)
         pictures = open_source(source, source_options)
+        if id_prefix:
+            pictures = PrefixedSource(pictures, id_prefix)
         if places.are_elsewhere:
             report = cache_elsewhere(
                 places, pictures, store, model, pretrained, encoder_options, decoding, options, progress=shown
@@ -148,11 +169,13 @@ def images(
             report = cache_images(pictures, encoder, store, decoding=decoding, options=options, progress=shown)
     warnings = list(report.remarks)
     if report.missing > report.deleted:
-        advice = (
-            "none is deleted, since parts of it could not be read" if delete_missing else "--delete-missing drops them"
-        )
+        why = report.kept_because
+        advice = f"none was deleted, since {why}" if why else "--delete-missing drops them"
         warnings.append(f"{report.missing:,} items of the store are no longer in the source; {advice}.")
     finish(report, store, "pictures", as_json, warnings=warnings)
+    if report.kept_because:
+        # What was asked for was not done.
+        raise typer.Exit(USAGE_OR_ENVIRONMENT)
 
 
 @app.command("texts")

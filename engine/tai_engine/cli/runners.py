@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tai_engine.addresses import is_address, local_path
 from tai_engine.cli.options import open_encoder
 from tai_engine.errors import UserError, unknown_choice
 
@@ -189,6 +191,14 @@ def check_tag_output(places: Workplaces, out: str, format: str | None) -> None: 
             f"With --runner ray tags become a folder of Parquet files, but --out is '{out}'"
             f"{f' and --format {format}' if format else ''}: name a folder, such as --out tags."
         )
+
+
+def place_of(source: str) -> str:
+    """What a store calls a source: the same for every spelling of it."""
+    local = local_path(source) if is_address(source) else source
+    if local is None:
+        return source.rstrip("/")
+    return os.fsencode(os.path.realpath(local)).decode("utf-8", "backslashreplace")
 
 
 def tag_elsewhere(

@@ -140,9 +140,11 @@ class _Walk:
         """Pictures and, with a slash behind them, folders; sorted so that a walk down gives paths in order."""
         folder = os.path.join(self._root, prefix)  # noqa: PTH118 - bytes
         names = []
+        is_empty = True
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
+                    is_empty = False
                     if entry.name.startswith(b"."):
                         if entry.name.lower().endswith(self._suffixes) or _is_folder(entry):
                             self._notes.pass_hidden()
@@ -158,6 +160,8 @@ class _Walk:
         except OSError as error:
             self._leave_out(folder, error.strerror)
             return []
+        if is_empty and prefix:
+            self._notes.note_empty(id_from_path(prefix) + "/")
         return sorted(names)
 
     def _is_picture(self, entry: os.DirEntry[bytes]) -> bool:

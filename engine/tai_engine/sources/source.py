@@ -53,6 +53,11 @@ class Source(ABC):
         return self.notes.left_out
 
     @property
+    def empty_folders(self) -> Sequence[str]:
+        """Beginnings of the ids of what would lie in folders in which the last walk found nothing at all."""
+        return self.notes.empty_folders
+
+    @property
     def remarks(self) -> Sequence[str]:
         """Sentences on what the last walk passed over."""
         return self.notes.remarks()

@@ -21,6 +21,7 @@ SYSTEM_FOLDERS = (
 _SYSTEM = re.compile("|".join(fnmatch.translate(name) for name in SYSTEM_FOLDERS if "/" not in name))
 _SYSTEM_IN = re.compile("|".join(fnmatch.translate(name) for name in SYSTEM_FOLDERS if "/" in name))
 _SUFFIX = re.compile(r"[^.]\.([A-Za-z0-9_~-]{1,11})\Z")
+_MAX_EMPTY = 1000
 _SHOWN = 10  # suffixes, and names of folders
 
 _log = logging.getLogger(__name__)
@@ -77,11 +78,14 @@ class WalkNotes:
 
     Attributes:
         left_out: folders and archives that could not be gone through, or not to their end. What is in them is not gone.
+        empty_folders: relative paths, with a slash behind them, of folders with nothing in them, as the places are of
+            drives that are not mounted; the first 1,000.
     """
 
     def __init__(self, is_quiet: bool = False) -> None:
         """Args: whether nothing is logged, for a walk that only looks."""
         self.left_out = 0
+        self.empty_folders: list[str] = []
         self._is_quiet = is_quiet
         self._suffixes: Counter[str] = Counter()
         self._folders: Counter[str] = Counter()
@@ -91,6 +95,11 @@ class WalkNotes:
         """Count something that cannot be gone through, and warn of it."""
         self.left_out += 1
         self.warn(message, *values)
+
+    def note_empty(self, folder: str) -> None:
+        """Remember a folder, by its relative path with a slash behind it, in which there is nothing at all."""
+        if len(self.empty_folders) < _MAX_EMPTY:
+            self.empty_folders.append(folder)
 
     def warn(self, message: str, *values: object) -> None:
         """Log a warning."""

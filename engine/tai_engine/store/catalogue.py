@@ -6,8 +6,9 @@ Shape legend: C classes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tai_engine.store.group import StoredGroup
 from tai_engine.store.inventory import IdSet, Inventory
 from tai_engine.store.labels import add_digests, content_of
 from tai_engine.store.live_records import read_summaries
+from tai_engine.store.origins import origins_of
 from tai_engine.store.spec import StoredItem, StoreSpec, unknown_parts
 from tai_engine.store.store_files import open_files
 
@@ -35,6 +37,8 @@ class StoreCatalogue:
         path: its folder, or its address as text.
         spec: its identity and sizes.
         created: when it was made, ISO 8601 in UTC.
+        unknown_parts: what it has that this version does not know.
+        origins: the sources of its items, as far as they are known.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -49,6 +53,7 @@ class StoreCatalogue:
         self.spec = StoreSpec.from_attributes(attributes, path)
         self.created = str((attributes or {}).get("created", ""))
         self.unknown_parts = unknown_parts(attributes or {})
+        self.origins = origins_of(attributes or {})
         self._arrays = StoreArrays(self._files, self.spec, group)
         self._records = read_summaries(self._files, self.spec)
         self._arrays.reach(max(self._records, default=-1) + 1)
@@ -113,6 +118,17 @@ class StoreCatalogue:
     def known_contents(self) -> IdSet:
         """Ids, texts and labels (`content_of`) of all committed items; memory: about 16 bytes each."""
         return IdSet(content_of(item.id, item.text, item.labels) for item in self.ledger())
+
+    def ids_at(self, positions: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """Positions that rise with the ids of the items there, deleted or not; memory: the ids of one group.
+
+        Raises:
+            UserError: for a damaged group.
+        """
+        for number, some in itertools.groupby(positions, lambda position: position // self.spec.group_items):
+            group = self._group(number)
+            for position in some:
+                yield position, str(group.ids_N[position - group.first_slot])
 
     def labels(self, group: int) -> Tensor:
         """[n, C] bool: labels of the done items of a committed group, in slot order.

@@ -18,6 +18,7 @@ import numpy as np
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
+from tai_engine.store.abstract_files import METADATA
 from tai_engine.store.array_layout import ChunkFiles, create_arrays
 from tai_engine.store.commits import HIDDEN, CommitRecord, create_record, record_name
 from tai_engine.store.damage import unreadable
@@ -25,6 +26,7 @@ from tai_engine.store.group import check_group, fine_columns, group_columns
 from tai_engine.store.labels import content_of, contents_digest
 from tai_engine.store.live_records import delete_slots, deletion_names, read_live_record
 from tai_engine.store.lock import StoreLock, fenced, hold_lock
+from tai_engine.store.origins import Origin, write_origin
 from tai_engine.store.reader import StoreReader
 from tai_engine.store.rows import Positions
 from tai_engine.store.spec import StoredItem, StoreSpec
@@ -145,6 +147,20 @@ class FeatureStore(StoreReader):
                 self._restore_lengths(lock)
         finally:
             self._lock = None
+
+    def set_origin(self, origin: Origin) -> None:
+        """Note where the items whose ids begin with the prefix of ``origin`` come from, durably.
+
+        Raises:
+            UserError: when the file system refuses, or another process took the store over.
+            RuntimeError: outside of `writing`.
+        """
+        self._held_lock().check()
+        if origin not in self.origins:
+            try:
+                self.origins = write_origin(self._files, self.origins, origin)
+            except OSError as error:
+                raise unreadable(self._files, METADATA, error) from error
 
     def reserve(self, groups: int) -> None:
         """Lengthen all arrays to hold the groups below this number, so that other processes can prepare these.

@@ -136,7 +136,12 @@ def test_what_is_gone_is_reported_and_deleted_on_request(path, source):
     assert counts(report) == {"skipped": 5, "missing": 2}
     assert len(live(path)) == 7
     report = cache(source, path, delete_missing=True)
+    assert counts(report) == {"skipped": 5, "missing": 2}
+    assert report.kept_because.startswith("2 of 7 is more than 20% of what the store has of this source; --delete-many")
+    assert len(live(path)) == 7
+    report = cache(source, path, delete_missing=True, delete_many=True)
     assert counts(report) == {"skipped": 5, "missing": 2, "deleted": 2}
+    assert report.kept_because == ""
     assert [name for name, _, _ in live(path)] == ["p1", "p2", "p3", "p4", "p5"]
     assert counts(cache(source, path, delete_missing=True)) == {"skipped": 5}
     # What comes back is new.
@@ -148,8 +153,70 @@ def test_what_is_gone_is_reported_and_deleted_on_request(path, source):
 def test_nothing_is_deleted_when_parts_of_the_source_could_not_be_read(path, source):
     del source.pictures["p0"]
     source.left_out = 1
-    assert counts(cache(source, path, delete_missing=True)) == {"skipped": 6, "missing": 1}
+    for more in ({}, {"delete_many": True}):
+        report = cache(source, path, delete_missing=True, **more)
+        assert counts(report) == {"skipped": 6, "missing": 1}
+        assert report.kept_because == "parts of the source could not be read"
     assert len(live(path)) == 7
+
+
+def test_what_lay_in_a_folder_that_is_empty_now_is_deleted_only_when_that_is_said(path):
+    source = DictSource({name: png((n, 5, 7)) for n, name in enumerate(("a", "b", "c", "d", "e", "nas/x", "old/y"))})
+    cache(source, path)
+    del source.pictures["nas/x"]
+    source.empty_folders = ["nas/"]
+    report = cache(source, path, delete_missing=True)
+    assert counts(report) == {"skipped": 6, "missing": 1}
+    assert report.kept_because.startswith("the folder nas/ is empty now, as that of a drive is that is not mounted")
+    source.pictures["nas/x"] = png((5, 5, 7))
+    cache(source, path)
+    del source.pictures["old/y"]  # another folder
+    assert counts(cache(source, path, delete_missing=True)) == {"skipped": 6, "missing": 1, "deleted": 1}
+    del source.pictures["nas/x"]
+    report = cache(source, path, delete_missing=True, delete_many=True)
+    assert counts(report) == {"skipped": 5, "missing": 1, "deleted": 1}
+
+
+def test_a_store_knows_its_sources(path):
+    """Pictures of the same names in two folders are two pictures."""
+    first = DictSource({f"{n}": png((n, 5, 7)) for n in range(6)})
+    second = DictSource({f"{n}": png((n, 50, 70)) for n in range(6)})
+    cache(first, path, origin="/x/cam1")
+    with pytest.raises(UserError, match=r"holds pictures of /x/cam1, but this run is about /x/cam2.*--id-prefix cam2/"):
+        cache(second, path, origin="/x/cam2")
+    assert len(live(path)) == 6
+    prefixed = DictSource({f"cam2/{name}": data for name, data in second.pictures.items()})
+    assert counts(cache(prefixed, path, origin="/x/cam2", id_prefix="cam2/")) == {"done": 6, "new": 6}
+    assert [(one.place, one.prefix) for one in FeatureStore.open(path).origins] == [
+        ("/x/cam1", ""), ("/x/cam2", "cam2/"),
+    ]  # fmt: skip
+    # Each has its own deletions: those of the other one are not missed.
+    del first.pictures["3"]
+    assert counts(cache(first, path, origin="/x/cam1", delete_missing=True)) == {
+        "skipped": 5, "missing": 1, "deleted": 1,
+    }  # fmt: skip
+    del prefixed.pictures["cam2/5"]
+    report = cache(prefixed, path, origin="/x/cam2", id_prefix="cam2/", delete_missing=True)
+    assert counts(report) == {"skipped": 5, "missing": 1, "deleted": 1}
+    assert [name for name, _, _ in live(path)] == ["0", "1", "2", "4", "5", *(f"cam2/{n}" for n in range(5))]
+    # An id of the one that looks like one of the other, and a prefix whose source is another one now.
+    with pytest.raises(UserError, match=r"The id 'cam2/0' begins like those of another source"):
+        cache(DictSource({"cam2/0": png((1, 1, 1))}), path, origin="/x/cam1")
+    with pytest.raises(UserError, match=r"holds pictures with the prefix 'cam2/' of /x/cam2, but this run is about /y"):
+        cache(prefixed, path, origin="/y", id_prefix="cam2/")
+    assert counts(cache(prefixed, path, origin="/y", id_prefix="cam2/", has_moved=True)) == {"skipped": 5}
+    assert {one.place for one in FeatureStore.open(path).origins} == {"/x/cam1", "/y"}
+
+
+@pytest.mark.parametrize("sources", [None, 3, [{"place": 1, "prefix": ""}], [{"where": "x"}], ["/x"]])
+def test_a_store_that_says_nothing_sensible_of_its_sources_takes_any(path, source, sources):
+    """As those that were made before stores knew them."""
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"]["tai_engine"]["sources"] = sources
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    assert FeatureStore.open(path).origins == ()
+    assert counts(cache(source, path, origin="/x/cam1")) == {"skipped": 7}
+    assert [one.place for one in FeatureStore.open(path).origins] == ["/x/cam1"]
 
 
 def test_failed_pictures_are_tried_again_on_request_or_when_they_change(path, source):

@@ -332,7 +332,7 @@ ENCODING = "open_encoder.options"
 OPTIONS = "cache_images.options"
 PLACES = "cache_elsewhere.places"
 CACHE_IMAGES = {
-    "source": one("", {"open_source.spec": "other"}, argument=2),
+    "source": one("", {"open_source.spec": "other", f"{OPTIONS}.origin": ...}, argument=2),
     "store": one("", {"cache_images.path": "other"}, argument=3),
     "model": one("--model RN101", {"open_encoder.model": "RN101"}),
     "pretrained": one("--pretrained yfcc15m", {"open_encoder.pretrained": "yfcc15m"}),
@@ -345,6 +345,9 @@ CACHE_IMAGES = {
     "check": one("--check content", {f"{OPTIONS}.check": "content"}),
     "retry_failed": one("--retry-failed", {f"{OPTIONS}.retry_failed": True}),
     "delete_missing": one("--delete-missing", {f"{OPTIONS}.delete_missing": True}),
+    "delete_many": one("--delete-many", {f"{OPTIONS}.delete_many": True, f"{OPTIONS}.delete_missing": True}),
+    "id_prefix": one("--id-prefix cam2/", {f"{OPTIONS}.id_prefix": "cam2/", "cache_images.source": ...}),
+    "moved": one("--moved", {f"{OPTIONS}.has_moved": True}),
     "device": one("--device cpu", {f"{ENCODING}.device": "cpu"}),
     "devices": one("--devices cpu,cpu,cpu", {f"{PLACES}.devices": ("cpu", "cpu", "cpu")}, beside="--processes 2"),
     "processes": one("--processes 3", {f"{PLACES}.devices": ("cpu",) * 3}, beside="--devices cpu,cpu"),

@@ -83,3 +83,64 @@ def test_int8_rows(collection, tai, tiny_model):
     # The scale makes a row's largest number 127, so that no number is off by more than half of it and fp16's rounding.
     off = (narrow.to("cpu", torch.float32).fine - rows).abs()
     assert bool((off <= 0.5 * narrow.fine_scales[:, None] + 2**-11).all())
+
+
+def test_another_folder_is_another_source(tai, tiny_model, tmp_path):
+    for camera, colour in (("cam1", "red"), ("cam2", "blue")):
+        (tmp_path / camera).mkdir()
+        for number in range(2):
+            Image.new("RGB", (60, 50), colour).save(tmp_path / camera / f"IMG_{number}.png")
+    store = tmp_path / "s.zarr"
+
+    def cache(camera, *options):
+        return tai("cache", "images", tmp_path / camera, store, "--model", tiny_model, *options)
+
+    assert cache("cam1").status == 0
+    refused = cache("cam2")
+    assert refused.status == 2
+    for words in (f"{tmp_path}/cam1", f"{tmp_path}/cam2", "--id-prefix cam2/", "--moved"):
+        assert words in refused.stderr
+    assert cache("cam2", "--id-prefix", "cam2/").status == 0
+    assert sorted(item.id for item in FeatureStore.open(store).ledger()) == [
+        "IMG_0.png", "IMG_1.png", "cam2/IMG_0.png", "cam2/IMG_1.png",
+    ]  # fmt: skip
+    # Another spelling of the same place is the same place.
+    assert cache("cam2/../cam1").status == 0
+    (tmp_path / "cam1").rename(tmp_path / "camera-one")
+    assert cache("camera-one").status == 2
+    assert cache("camera-one", "--moved").status == 0
+    assert cache("camera-one").status == 0
+
+
+def test_a_drive_that_is_not_mounted_is_not_deleted(tai, tiny_model, tmp_path):
+    photos, store = tmp_path / "photos", tmp_path / "s.zarr"
+    (photos / "nas").mkdir(parents=True)
+    for number in range(8):
+        Image.new("RGB", (60, 50), (number, 0, 0)).save(photos / f"{number}.png")
+    Image.new("RGB", (60, 50), "blue").save(photos / "nas" / "b.png")
+
+    def cache(*options):
+        return tai("cache", "images", photos, store, "--model", tiny_model, *options)
+
+    assert cache().status == 0
+    shutil.move(photos / "nas", tmp_path / "elsewhere")
+    (photos / "nas").mkdir()
+    outcome = cache("--delete-missing")
+    assert outcome.status == 2
+    assert "none was deleted, since the folder nas/ is empty now" in outcome.stderr
+    (photos / "nas").rmdir()
+    (photos / "nas").symlink_to("not-mounted")
+    outcome = cache("--delete-missing", "--delete-many")
+    assert (outcome.status, FeatureStore.open(store).counts()["done"]) == (2, 9)
+    assert "parts of the source could not be read" in outcome.stderr
+    (photos / "nas").unlink()
+    assert cache("--delete-missing").status == 0
+    assert FeatureStore.open(store).counts()["done"] == 8
+    for number in range(5):
+        (photos / f"{number}.png").unlink()
+    outcome = cache("--delete-missing")
+    assert outcome.status == 2
+    assert "none was deleted, since 5 of 8 is more than 20%" in outcome.stderr
+    assert FeatureStore.open(store).counts()["done"] == 8
+    assert cache("--delete-many").status == 0
+    assert FeatureStore.open(store).counts()["done"] == 3
