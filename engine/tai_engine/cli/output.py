@@ -50,8 +50,11 @@ def prepare_streams() -> None:
 
 
 def print_fields(*fields: str) -> None:
-    """One line on stdout with tabs between the fields, as ``cut`` and spreadsheets read it."""
-    sys.stdout.write("\t".join(map(shown, fields)) + "\n")
+    """One line on stdout with tabs between the fields, as ``cut`` and spreadsheets read it.
+
+    A backslash of a field is doubled, so that what was escaped can be read back without a doubt.
+    """
+    sys.stdout.write("\t".join(shown(field.replace("\\", "\\\\")) for field in fields) + "\n")
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:

@@ -102,13 +102,13 @@ def test_names_of_arguments_are_guarded_too(tai):
 def test_failed_items_are_a_line_each_with_tabs_between(tai, tiny_model, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    names = ["broken one.jpg", "new\nline.jpg", "ta\tb.jpg", "\x1b[31mred.jpg"]
+    names = ["broken one.jpg", "new\nline.jpg", "ta\tb.jpg", "ta\\tb.jpg", "\x1b[31mred.jpg"]
     for name in names:
         (folder / name).write_bytes(b"no picture")
     tai("cache", "images", folder, tmp_path / "s.zarr", "--model", tiny_model)
     lines = tai("info", tmp_path / "s.zarr", "--failed").stdout.splitlines()
     assert sorted(line.split("\t")[0] for line in lines) == sorted(
-        ["broken one.jpg", r"new\nline.jpg", r"ta\tb.jpg", r"\x1b[31mred.jpg"]
+        ["broken one.jpg", r"new\nline.jpg", r"ta\tb.jpg", r"ta\\tb.jpg", r"\x1b[31mred.jpg"]
     )
     assert all(len(line.split("\t")) == 2 for line in lines)
     exact = tai("info", tmp_path / "s.zarr", "--failed", "--json").json()

@@ -189,30 +189,3 @@ def test_names_that_are_not_utf8_are_kept_apart(tai, tiny_model, tmp_path):
     outcome = tai("cache", "images", folder, tmp_path / "s.zarr", "--model", tiny_model, "--json")
     assert outcome.status == 0
     assert len({entry.id for entry in FeatureStore.open(tmp_path / "s.zarr").ledger()}) == 2
-
-
-def test_failed_items_are_a_line_each_that_machines_read_back(tai, tiny_model, tmp_path):
-    names = [
-        "a b.jpg",
-        "back\\slash.jpg",
-        "escape\x1b[31m.jpg",
-        "line\u2028.jpg",
-        "new\nline.jpg",
-        "tab\there.jpg",
-        "ü.jpg",
-    ]
-    (tmp_path / "pictures").mkdir()
-    for name in names:
-        (tmp_path / "pictures" / name).write_bytes(b"nothing")
-    store = tmp_path / "s.zarr"
-    assert tai("cache", "images", tmp_path / "pictures", store, "--model", tiny_model).status == 1
-    lines = tai("info", store, "--failed").stdout.split("\n")
-    assert lines.pop() == ""
-    fields = [line.split("\t") for line in lines]
-    assert [len(line) for line in fields] == [2] * len(names)
-    assert [name for name, _ in fields] == [
-        "a b.jpg", "back\\\\slash.jpg", "escape\\x1b[31m.jpg", "line\\u2028.jpg", "new\\nline.jpg", "tab\\there.jpg",
-        "ü.jpg",
-    ]  # fmt: skip
-    assert [name.encode("latin-1", "backslashreplace").decode("unicode_escape") for name, _ in fields] == names
-    assert [row["id"] for row in tai("info", store, "--failed", "--json").json()] == names
