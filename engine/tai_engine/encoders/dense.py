@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
 from tai_engine.encoders.positions import RESNET_STRIDE
+from tai_engine.encoders.timm_dense import no_timm_recipe, rows_per_picture, timm_vectors
 from tai_engine.errors import UserError, unknown_choice
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ class ImageRecipe:
     """How image vectors are made.
 
     Attributes:
-        dense: ``taidpt``, ``sclip``, ``value`` or ``none``.
+        dense: ``taidpt``, ``sclip``, ``value``, ``head`` (a timm tower's own head at every location) or ``none``.
         coarse: ``no-position`` (TaI-DPT's, which keeps CLIP's beside it) or ``clip``.
         rows_per_image: L, or 0 without patches.
         compute: pixels [N, 3, S, S], normalised, to vectors.
@@ -65,8 +67,9 @@ def image_recipe(visual: Any, image_size: int, dense: str = "auto", coarse: str 
     Args:
         visual: open_clip's image tower, already at ``image_size``.
         image_size: pixels.
-        dense: ``auto`` is TaI-DPT's way for a ModifiedResNet and SCLIP's for open_clip's own ViT; ``value`` is the
-            value path alone (MaskCLIP; for a ResNet the same as ``auto``); ``none`` leaves patches out.
+        dense: ``auto`` is TaI-DPT's way for a ModifiedResNet, SCLIP's for open_clip's own ViT, and the head at every
+            location for timm's towers that have a map; ``value`` is the value path alone (MaskCLIP; for towers without
+            attention in their head the same as ``auto``); ``none`` leaves patches out.
         coarse: ``auto`` is TaI-DPT's vector for a ModifiedResNet, with CLIP's own beside it, and CLIP's own for every
             other tower; ``clip`` is CLIP's own for all.
 
@@ -86,13 +89,16 @@ def image_recipe(visual: Any, image_size: int, dense: str = "auto", coarse: str 
             rows_per_image=(image_size // RESNET_STRIDE) ** 2 if wants_fine else 0,
             compute=lambda pixels: modified_resnet_vectors(visual, pixels, wants_fine, without_position),
         )
-    if wants_fine and (obstacle := no_dense_recipe(visual)):
+    if wants_fine and (obstacle := no_dense_recipe(visual, image_size)):
         if dense == "value":
             raise UserError(f"There is no dense recipe for this model: {obstacle}; use --coarse-only or another model.")
         logger.warning("coarse vectors only, no patches: %s", obstacle)
         wants_fine = False
     if not wants_fine:
         return ImageRecipe("none", "clip", 0, lambda pixels: ImageVectors(_pooled(visual(pixels)), None, None))
+    if isinstance(visual, TimmModel):
+        rows = rows_per_picture(visual, image_size)
+        return ImageRecipe("head", "clip", rows, lambda pixels: ImageVectors(*timm_vectors(visual, pixels), None))
     attention = "value" if dense == "value" else "sclip"
     side = image_size // int(visual.patch_size[0])
     return ImageRecipe(
@@ -186,10 +192,12 @@ def mix_values(query: Tensor, key: Tensor, value: Tensor, attention: str) -> Ten
     raise ValueError(f"attention is {attention!r}, expected 'sclip', 'value' or 'qk'")
 
 
-def no_dense_recipe(visual: Any) -> str:
-    """Why a tower has no dense recipe; empty if it has one."""
+def no_dense_recipe(visual: Any, image_size: int) -> str:
+    """Why a tower has no dense recipe for pictures of ``image_size`` pixels; empty if it has one."""
+    if isinstance(visual, TimmModel):
+        return no_timm_recipe(visual, image_size)
     if not isinstance(visual, VisionTransformer):
-        return "its image tower is neither a CLIP ResNet nor open_clip's own ViT"
+        return "its image tower is neither a CLIP ResNet nor open_clip's own ViT nor one of timm's"
     if visual.attn_pool is not None:
         return "its image tower pools by attention instead of a class token"
     if visual.pool_type != "tok":

@@ -115,7 +115,7 @@ def test_a_configuration_that_spells_its_defaults_is_the_same_architecture():
 def test_keys_can_be_read(tiny_encoder, kind, start):
     encoder = tiny_encoder(kind)
     assert encoder.space_key.startswith(start)
-    dense = {"resnet": "taidpt", "vit": "sclip", "timm": "none"}[kind]
+    dense = {"resnet": "taidpt", "vit": "sclip", "timm": "head"}[kind]
     assert encoder.recipe_key.startswith(f"img64-{dense}:")
     assert encoder.sentence_recipe_key.startswith("text77-causal:")
 

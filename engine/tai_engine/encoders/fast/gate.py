@@ -5,7 +5,7 @@ What is done for which tower:
 - a CLIP ResNet: batch norms folded into the convolutions, activations fused, fewer products in the attention pool; on
   CPUs with AVX2 alone its layers in int16;
 - CLIP's own ViT: the last block computed once for the class token and the patches;
-- every convolutional tower: channels last in memory;
+- timm's convolutional towers: batch norms folded, ReLUs fused; every convolutional tower: channels last in memory;
 - any other tower: the precision alone.
 
 torch.compile is not used: the fused convolutions of oneDNN are what it would choose, without its half minute, and the
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -32,7 +33,9 @@ from tai_engine.encoders.devices import INT16, PRECISIONS
 from tai_engine.encoders.fast.int16 import Int16ResNet
 from tai_engine.encoders.fast.int16 import why_not as why_not_int16
 from tai_engine.encoders.fast.resnet import FoldedResNet
+from tai_engine.encoders.fast.timm import FoldedTimm
 from tai_engine.encoders.fast.transformer import SharedLastBlock
+from tai_engine.encoders.timm_dense import timm_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -69,18 +72,21 @@ def fast_tower(
             computed so, and fp32 elsewhere.
         device: where it computes.
     """
-    for name in _precisions(visual, image_size, precision):
+    names = _precisions(visual, image_size, precision)
+    for name in names:
+        level = logging.WARNING if name == names[-1] else logging.INFO
         try:
             fast = rewritten(exact, visual, image_size, name, device)
             cosine = lowest_cosine(exact.compute, fast, gate_pictures(image_size).to(device))
         except Exception as error:  # another torch, an unusual tower, no memory: the exact way is always there
             text = (str(error) or type(error).__name__).splitlines()[0]
-            logger.warning("pictures are encoded without the fast tower in %s, which failed here (%s)", name, text)
+            logger.log(level, "pictures are encoded without the fast tower in %s, which failed here (%s)", name, text)
             continue
         if cosine >= LEAST_COSINE:
             logger.info("the cosine of fast features in %s to exact ones is %.7f or above", name, cosine)
             return FastTower(fast, name)
-        logger.warning(
+        logger.log(
+            level,
             "pictures are encoded without the fast tower in %s: its features have a cosine of %.4f to the exact ones, "
             "not %s",
             name,
@@ -91,9 +97,9 @@ def fast_tower(
 
 
 def _precisions(visual: Any, image_size: int, precision: str) -> tuple[str, ...]:
-    """What to try, one after the other."""
+    """What to try, one after the other; the last one is fp32, which no tower is too delicate for."""
     if precision != INT16:
-        return (precision,)
+        return (precision,) if precision == "fp32" else (precision, "fp32")
     if not isinstance(visual, ModifiedResNet):
         return ("fp32",)
     reason = why_not_int16(visual, image_size)
@@ -111,12 +117,16 @@ def rewritten(exact: ImageRecipe, visual: Any, image_size: int, precision: str, 
     dtype = PRECISIONS[precision]
     if isinstance(visual, ModifiedResNet):
         return FoldedResNet(visual, image_size, dtype, device, wants_fine, without_position)
+    if isinstance(visual, TimmModel) and _is_convolutional(visual):
+        return FoldedTimm(visual, image_size, dtype, device, wants_fine)
     weights = next(visual.parameters())
     tower = visual if weights.dtype == dtype else copy.deepcopy(visual).to(dtype)
     if _is_convolutional(tower):
         tower = (copy.deepcopy(tower) if tower is visual else tower).to(memory_format=torch.channels_last)
-    if isinstance(tower, VisionTransformer) and not no_dense_recipe(tower):
+    if isinstance(tower, VisionTransformer) and not no_dense_recipe(tower, image_size):
         return SharedLastBlock(tower, exact.dense if wants_fine else None)
+    if isinstance(tower, TimmModel) and wants_fine:
+        return lambda pixels: ImageVectors(*timm_vectors(tower, pixels.to(dtype)), None)
     compute = image_recipe(tower, image_size, exact.dense).compute
     return lambda pixels: compute(pixels.to(dtype))
 
