@@ -35,7 +35,10 @@ def tag(
     ],
     vocabulary: Annotated[
         str | None,
-        typer.Option("--vocabulary", help="voc20, coco80, nuswide81, or a file of names: text, TOML, JSON or a table."),
+        typer.Option(
+            "--vocabulary",
+            help="everyday, coco80, lvis1203, voc20, nuswide81, or a file of names: text, TOML, JSON or a table.",
+        ),
     ] = None,
     vocabulary_column: VocabularyColumn = None,
     merge_duplicates: MergeDuplicates = False,

@@ -38,7 +38,7 @@ from tai_engine.regular_files import printable
 from tai_engine.tables import LINE_COLUMN, Table, TableOptions, parse_json, read_small, short_repr
 from tai_engine.vocabulary.classes import Vocabulary, VocabularyClass, merged
 
-BUILT_IN_VOCABULARIES = ("coco80", "nuswide81", "voc20")
+BUILT_IN_VOCABULARIES = ("coco80", "everyday", "lvis1203", "nuswide81", "voc20")
 MAX_BYTES = 16 * 2**20
 MAX_CLASSES = 1_000_000
 # In the order of preference; compared without case.

@@ -29,7 +29,13 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-BUILT_IN = {"coco80": ("COCO-80", 80), "nuswide81": ("NUS-WIDE-81", 81), "voc20": ("VOC-20", 20)}
+BUILT_IN = {
+    "coco80": ("COCO-80", 80),
+    "everyday": ("everyday", 409),
+    "lvis1203": ("LVIS-1203", 1203),
+    "nuswide81": ("NUS-WIDE-81", 81),
+    "voc20": ("VOC-20", 20),
+}
 
 
 def test_the_built_in_names():
@@ -167,7 +173,8 @@ def test_text_that_is_not_utf8_names_the_line(tmp_path):
 def test_unknown_names_and_missing_files(tmp_path):
     with pytest.raises(UserError, match=r"Unknown vocabulary 'coco'; did you mean 'coco80'.*, or give the path of a"):
         load_vocabulary("coco")
-    with pytest.raises(UserError, match=r"There is no vocabulary file .*none\.txt.*coco80, nuswide81, voc20"):
+    built_in = "coco80, everyday, lvis1203, nuswide81, voc20"
+    with pytest.raises(UserError, match=rf"There is no vocabulary file .*none\.txt.*{built_in}"):
         load_vocabulary(tmp_path / "none.txt")
     with pytest.raises(UserError, match="cannot be read"):
         load_vocabulary(tmp_path)
