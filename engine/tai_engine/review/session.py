@@ -40,12 +40,15 @@ class ReviewSession:
     def since(self, revision: int) -> dict[str, Any]:
         """What has changed after ``revision``; everything (``all`` is then true) if that is not known any more."""
         with self._lock:
-            decisions = self._journal.decisions
-            first = self._changed[0][0] if self._changed else decisions.revision + 1
-            if not first - 1 <= revision <= decisions.revision:
-                return {**decisions_snapshot(self.collection, decisions), "all": True}
-            ids = dict.fromkeys(i for number, changed in self._changed if number > revision for i in changed)
-            return {**decisions_of(self.collection, decisions, list(ids)), "all": False}
+            return self._since(revision)
+
+    def _since(self, revision: int) -> dict[str, Any]:
+        decisions = self._journal.decisions
+        first = self._changed[0][0] if self._changed else decisions.revision + 1
+        if not first - 1 <= revision <= decisions.revision:
+            return {**decisions_snapshot(self.collection, decisions), "all": True}
+        ids = dict.fromkeys(i for number, changed in self._changed if number > revision for i in changed)
+        return {**decisions_of(self.collection, decisions, list(ids)), "all": False}
 
     def decide(self, request: dict[str, Any]) -> dict[str, Any]:
         """Enter ``request["changes"]`` as one act: each as a `Change`, but with ``pictures``, numbers, in place of ids.
@@ -63,7 +66,7 @@ class ReviewSession:
             if not self.free_words:
                 for change in changes:
                     self._require_known((*change.accept, *change.add), change.ids)
-            return self._answer(self._journal.decide(changes))
+            return self._answer(self._journal.decide(changes), request)
 
     def _with_ids(self, change: Any) -> dict[str, Any]:
         if not isinstance(change, dict) or not isinstance(numbers := change.get("pictures"), list):
@@ -83,7 +86,7 @@ class ReviewSession:
         """
         of = _revision(request)
         with self._lock:
-            return self._answer(self._journal.undo(of))
+            return self._answer(self._journal.undo(of), request)
 
     def redo(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do again the act ``request["of"]``.
@@ -94,7 +97,7 @@ class ReviewSession:
         """
         of = _revision(request)
         with self._lock:
-            return self._answer(self._journal.redo(of))
+            return self._answer(self._journal.redo(of), request)
 
     def choose_favourites(self, request: dict[str, Any]) -> dict[str, Any]:
         """Enter ``request["tags"]`` as those of the keys 1 to 9.
@@ -107,16 +110,20 @@ class ReviewSession:
             if not self.free_words:
                 self._require_known(tags, ())
             self._journal.set_favourites(tags)
-            return self._answer([])
+            return self._answer([], request)
 
-    def _answer(self, ids: list[str]) -> dict[str, Any]:
-        """Remember that an act changed these pictures, and say what holds of them now."""
-        decisions = self._journal.decisions
-        self._changed.append((decisions.revision, ids))
+    def _answer(self, ids: list[str], request: dict[str, Any]) -> dict[str, Any]:
+        """Remember that an act changed these pictures, and say what has changed for whoever asked for it.
+
+        With ``request["since"]``, the last revision that was seen, that is what others have changed meanwhile too.
+        """
+        revision = self._journal.decisions.revision
+        self._changed.append((revision, ids))
         self._remembered += len(ids)
         while self._remembered > _PICTURES_REMEMBERED and len(self._changed) > 1:
             self._remembered -= len(self._changed.popleft()[1])
-        return {**decisions_of(self.collection, decisions, ids), "all": False}
+        since = request.get("since")
+        return self._since(since if isinstance(since, int) else revision - 1)
 
     def _require_known(self, tags: tuple[str, ...], ids: tuple[str, ...]) -> None:
         """A word that pictures have already, from another vocabulary, may stay on them."""

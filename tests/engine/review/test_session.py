@@ -33,6 +33,17 @@ def test_deciding_undoing_and_what_others_see(session):
     assert session.snapshot()["all"]
 
 
+def test_an_answer_says_what_others_did_since(session):
+    session.decide({"changes": [{"pictures": [0], "none": True}]})
+    session.decide({"changes": [{"pictures": [1], "none": True}]})
+    own = session.decide({"changes": [{"pictures": [2], "none": True}], "since": 1})
+    assert (own["revision"], set(verdicts(own))) == (3, {1, 2})
+    assert set(verdicts(session.undo({"of": 3, "since": 3}))) == {2}
+    assert set(verdicts(session.choose_favourites({"tags": ["cat"], "since": 0}))) == {0, 1, 2}
+    assert session.redo({"of": 3, "since": 99})["all"]
+    assert set(verdicts(session.decide({"changes": [{"pictures": [3], "none": True}], "since": "x"}))) == {3}
+
+
 def test_an_undo_that_comes_too_late(session):
     session.decide({"changes": [{"pictures": [0], "none": True}]})
     session.decide({"changes": [{"pictures": [1], "none": True}]})

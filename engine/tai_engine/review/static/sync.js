@@ -30,7 +30,7 @@ export function act(make) {
   const turn = queue.then(async () => {
     const made = make();
     if (made === null) return null;
-    const update = await state.data.send(made.name, made.body);
+    const update = await state.data.send(made.name, { ...made.body, since: state.decisions.revision });
     state.decisions.take(update);
     say("");
     channel?.postMessage(update.revision);
