@@ -49,3 +49,12 @@ def test_makes_targets_are_those_of_the_makefile(name: str):
         re.findall(r"make ([a-z]+(?:-[a-z]+)*)(?=[`\s]*(?:\n|`|  ))", (ROOT / name).read_text(encoding="utf-8"))
     )
     assert named <= targets
+
+
+@pytest.mark.parametrize("package", ["engine/tai_engine", "kernels/tai_kernels"])
+def test_the_tree_of_the_architecture_names_every_room(package: str):
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tree = text[text.index("## Where things are") : text.index("### The way of a photo")]
+    rooms = {path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
+    unnamed = rooms - set(re.findall(r"[a-z0-9_]+", tree))
+    assert not {room for room in unnamed if not room.startswith("__")}
