@@ -39,6 +39,7 @@ def scores(case, inputs, library, save=False):
 
 @NO_COMPILER
 @pytest.mark.parametrize("case", EMULATED, ids=str)
+@pytest.mark.slow
 def test_emulated_amx_is_as_good_as_torch_in_bf16(case, emulation):
     inputs = make_inputs(case)
     expected = exact(inputs, case.pooling, 40.0)

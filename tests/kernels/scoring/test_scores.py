@@ -246,6 +246,7 @@ print(json.dumps(grown))
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="reads the peak of resident memory as Linux counts it")
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_similarities():
     similarities = 48 * 196 * 4585 * 4
     run = subprocess.run([sys.executable, "-c", MEMORY_PROGRAM], capture_output=True, text=True, check=True)

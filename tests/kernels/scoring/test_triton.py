@@ -47,6 +47,7 @@ def rows_of(program, *arguments):
 
 @ON_LINUX
 @pytest.mark.skipif(interpreter_is_behind_numpy(), reason="the interpreter of this Triton is older than this NumPy")
+@pytest.mark.slow
 def test_interpreted_kernels_equal_fp64():
     rows = rows_of("interpret_triton.py")
     assert len(rows) > 60  # no case at all would be a failure, not a pass
@@ -70,6 +71,7 @@ def check_compiled(rows):
 
 
 @ON_LINUX
+@pytest.mark.slow
 def test_kernels_compile_for_gpus_within_their_resources():
     rows = rows_of("compile_triton.py", "quick")
     assert len(rows) == 18
