@@ -284,16 +284,30 @@ def offsets_from_counts(counts: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.int64, device=counts.device), counts.to(torch.int64).cumsum(0)])
 
 
-def require_same_space(first_key: str, second_key: str, first: str, second: str) -> None:
+def require_same_space(
+    first_key: str, second_key: str, first: str, second: str, dims: tuple[int, int] | None = None
+) -> None:
     """Refuse to mix embedding spaces.
 
+    Args:
+        first_key: of one thing.
+        second_key: of the other.
+        first: what the one is, for the message.
+        second: what the other is.
+        dims: D of both; files of one space that differ in it do not say the truth.
+
     Raises:
-        UserError: naming both keys, when they differ.
+        UserError: naming both keys, or both sizes, when they differ.
     """
     if first_key != second_key:
         raise UserError(
             f"{first} is of the embedding space {first_key!r} but {second} is of {second_key!r}: "
             "features and prompts are only comparable within one space; make both with the same model and weights."
+        )
+    if dims is not None and dims[0] != dims[1]:
+        raise UserError(
+            f"The vectors of {first} have {dims[0]:,} numbers and those of {second} {dims[1]:,}, though both say that "
+            f"they are of the space {first_key!r}: one of the two is not what its maker wrote; make it anew."
         )
 
 

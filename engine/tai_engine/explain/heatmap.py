@@ -35,7 +35,7 @@ def similarity_grid(item: FeatureBatch, prompts: PromptSet, tags: Sequence[str])
         UserError: for another space, an unknown tag, or features without patches.
         ValueError: for more than one item, or patches that are no square grid (those of a sentence, perhaps).
     """
-    require_same_space(item.space_key, prompts.space_key, "the features", "the prompt set")
+    require_same_space(item.space_key, prompts.space_key, "the features", "the prompt set", (item.dim, prompts.dim))
     if len(item) != 1:
         raise ValueError(f"there are {len(item)} items, expected one")
     patches = item.fine.shape[0]

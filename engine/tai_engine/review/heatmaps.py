@@ -31,7 +31,13 @@ class Heatmaps:
         Raises:
             UserError: if they do not fit, or there are no patch features.
         """
-        require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", "the prompt set")
+        require_same_space(
+            store.spec.space_key,
+            prompts.space_key,
+            f"the store '{store.path}'",
+            "the prompt set",
+            (store.spec.dim, prompts.dim),
+        )
         if not store.spec.has_fine:
             raise UserError(
                 f"The store '{store.path}' has no patch features, which heatmaps are made of: cache the pictures "

@@ -91,7 +91,13 @@ def search_words(
     _require_top(top)
     for prompts, name in ((queries, "the query"), (background, "the background")):
         if prompts is not None:
-            require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", name)
+            require_same_space(
+                store.spec.space_key,
+                prompts.space_key,
+                f"the store '{store.path}'",
+                name,
+                (store.spec.dim, prompts.dim),
+            )
     if background is not None and len(background.class_names) < FEWEST_BACKGROUND:
         raise UserError(
             f"The background has {len(background.class_names)} words; {FEWEST_BACKGROUND} are needed to tell what is "

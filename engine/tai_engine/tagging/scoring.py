@@ -190,7 +190,9 @@ class _Ready:
     def of(batch: FeatureBatch, prompts: PromptSet, config: ScoringConfig | None, device: torch.device | str) -> _Ready:
         """Check that all of it fits, and move it."""
         config = in_effect(config or default_scoring(prompts), prompts)
-        require_same_space(batch.space_key, prompts.space_key, "the features", "the prompt set")
+        require_same_space(
+            batch.space_key, prompts.space_key, "the features", "the prompt set", (batch.dim, prompts.dim)
+        )
         if config.which != "coarse" and len(batch) and batch.fine.shape[0] == 0:
             raise UserError(
                 f"These features are coarse only, so there is no {config.which} score: take the coarse one "

@@ -165,7 +165,13 @@ class TagJob:
             UserError: for prompts of another space than the store's, a calibration of other scores, or a selection that
                 needs a calibration and has none.
         """
-        require_same_space(store.spec.space_key, prompts.space_key, f"the store '{store.path}'", "the prompt set")
+        require_same_space(
+            store.spec.space_key,
+            prompts.space_key,
+            f"the store '{store.path}'",
+            "the prompt set",
+            (store.spec.dim, prompts.dim),
+        )
         scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
         scoring, selection = in_effect(scoring, prompts), selection or Selection()
         if selection.min_precision is not None and calibration is None:

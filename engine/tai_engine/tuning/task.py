@@ -28,6 +28,7 @@ class TextModel(Protocol):
 
     model: Any
     space_key: str
+    dim: int
     context_length: int
     logit_scale: float
     precision: str
@@ -89,7 +90,8 @@ class TuningTask:
                 train on; for prompts of another space to start from; and as `PromptTower`.
         """
         check_store(store, vocabulary)
-        require_same_space(store.spec.space_key, text_model.space_key, f"The store {store.path}", "the text tower")
+        keys, dims = (store.spec.space_key, text_model.space_key), (store.spec.dim, text_model.dim)
+        require_same_space(*keys, f"The store {store.path}", "the text tower", dims)
         tokens = tokenize_prompts(text_model.tokenize, vocabulary.names, text_model.context_length)
         tower = PromptTower(
             text_model.model,

@@ -10,7 +10,9 @@ from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
+from tai_engine.features import FeatureBatch
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants, zero_shot_prompts
+from tai_engine.tagging.scoring import ScoringConfig, score
 from tai_engine.vocabulary import Vocabulary
 
 
@@ -247,3 +249,12 @@ def test_templates_are_encoded_a_thousand_sentences_at_a_time():
     few, many = Counting(), [f"{'a' * n} {{}}" for n in range(1500)]
     zero_shot_prompts(few, Vocabulary.from_names(["x", "y"]), many)
     assert few.calls == [1500, 1500]  # never less than a class
+
+
+def test_prompts_of_another_size_than_the_features_are_refused():
+    """Both say that they are of one space, and one of them does not say the truth."""
+    features = FeatureBatch(("a",), torch.eye(4)[:1], torch.eye(4)[:0], torch.tensor([0, 0]), "letters:1")
+    with pytest.raises(UserError, match=r"the features have 4 numbers and those of the prompt set 3, though both say"):
+        score(features, make_prompts(), ScoringConfig(which="coarse"))
+    with pytest.raises(UserError, match=r"is of the embedding space 'letters:1' but .* is of 'others'"):
+        score(features, make_prompts(space_key="others"), ScoringConfig(which="coarse"))
