@@ -71,3 +71,10 @@ class ItemError(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+
+def reason_of(error: BaseException) -> str:
+    """What a foreign error says, in one line for the middle of a sentence."""
+    text = (error.detail if isinstance(error, ItemError) else str(error)) or type(error).__name__
+    first = text.strip().splitlines()[0].rstrip(".:")
+    return first if len(first) <= 160 else first[:157] + "..."

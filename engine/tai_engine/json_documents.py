@@ -10,7 +10,6 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tai_engine.errors import ItemError
 from tai_engine.regular_files import check_size, open_regular
 
 
@@ -42,13 +41,6 @@ def parse_json(text: str) -> Any:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
-
-
-def reason(error: Exception) -> str:
-    """What was wrong, in a few words for the middle of a sentence."""
-    text = (error.detail if isinstance(error, ItemError) else str(error)) or type(error).__name__
-    first = text.strip().splitlines()[0].rstrip(".:")
-    return first if len(first) <= 160 else first[:157] + "..."
 
 
 def _no_number(name: str) -> NoReturn:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tai_engine.encoders.model_config import least_numbers
 from tai_engine.encoders.tokenizers import build_tokenizer, text_architecture
-from tai_engine.encoders.weights import CONFIG_NAME, ModelFiles, first_line
-from tai_engine.errors import UserError
+from tai_engine.encoders.weights import CONFIG_NAME, ModelFiles
+from tai_engine.errors import UserError, reason_of
 from tai_engine.files import human_bytes
 
 Tokenizer = Callable[[list[str]], Tensor]
@@ -70,7 +70,7 @@ def load_model(files: ModelFiles, cache_dir: str | Path | None = None) -> Loaded
     except Exception as error:  # whatever way a foreign file fails to fit
         raise UserError(
             f"The weights {str(files.weights)!r} do not fit the configuration of {files.name!r} "
-            f"({first_line(error)}); use the {CONFIG_NAME} published with them."
+            f"({reason_of(error)}); use the {CONFIG_NAME} published with them."
         ) from error
     model.eval().requires_grad_(False)
     tokenizer, padding_id, ends_id = build_tokenizer(files, cache_dir)
@@ -126,7 +126,7 @@ def _trained_size(files: ModelFiles, wanted_size: int) -> int:
     except Exception as error:  # safetensors, pickle, zip and torch each have their own errors
         raise UserError(
             f"The weights {str(files.weights)!r} cannot be read as safetensors or as a plain PyTorch state dict "
-            f"({first_line(error)}); get the file again, in safetensors format if there is a choice."
+            f"({reason_of(error)}); get the file again, in safetensors format if there is a choice."
         ) from error
     vision = files.config["vision_cfg"]
     for key, cell in (
@@ -158,5 +158,5 @@ def _build(files: ModelFiles, config: dict[str, Any], cache_dir: str | Path | No
     except Exception as error:  # open_clip answers a bad configuration with whatever its constructors raise
         raise UserError(
             f"open_clip {open_clip.__version__} cannot build {files.name!r} from its configuration "
-            f"({first_line(error)}); correct its {CONFIG_NAME}, or install what it needs."
+            f"({reason_of(error)}); correct its {CONFIG_NAME}, or install what it needs."
         ) from error

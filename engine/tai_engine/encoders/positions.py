@@ -16,8 +16,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tai_engine.encoders.model_config import MAX_IMAGE_SIZE
-from tai_engine.encoders.weights import first_line
-from tai_engine.errors import UserError
+from tai_engine.errors import UserError, reason_of
 
 RESNET_STRIDE = 32
 
@@ -73,7 +72,7 @@ def _resize_other(visual: Any, image_size: int) -> None:
             visual(torch.zeros(1, 3, image_size, image_size))
     except Exception as error:  # timm's towers refuse a size in many ways, asserts among them
         raise UserError(
-            f"This model's image tower cannot take pictures of {image_size} pixels ({first_line(error)}); "
+            f"This model's image tower cannot take pictures of {image_size} pixels ({reason_of(error)}); "
             f"leave --image-size at {_size_of(visual)}."
         ) from error
     visual.image_size = (image_size, image_size)

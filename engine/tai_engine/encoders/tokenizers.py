@@ -13,10 +13,10 @@ import open_clip
 from open_clip.hf_configs import arch_dict
 from open_clip.tokenizer import HFTokenizer
 
-from tai_engine.encoders.weights import CONFIG_NAME, ModelFiles, fetch_from_hub, find_in_cache, first_line
-from tai_engine.errors import ItemError, UserError
+from tai_engine.encoders.weights import CONFIG_NAME, ModelFiles, fetch_from_hub, find_in_cache
+from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.files import human_bytes
-from tai_engine.json_documents import read_json, reason
+from tai_engine.json_documents import read_json
 
 _ARCHITECTURE_NAME = "config.json"
 _MOST_CONFIG_BYTES = 1 << 20
@@ -73,7 +73,7 @@ def build_tokenizer(files: ModelFiles, cache_dir: str | Path | None) -> tuple[An
         raise
     except Exception as error:  # transformers has no common base for its errors
         raise UserError(
-            f"The tokenizer {name!r} of {files.name!r} could not be loaded ({first_line(error)}); put its files beside "
+            f"The tokenizer {name!r} of {files.name!r} could not be loaded ({reason_of(error)}); put its files beside "
             f"the {CONFIG_NAME} and use --model local-dir:/that/folder."
         ) from error
     return tokenizer, int(tokenizer.tokenizer.pad_token_id or 0), tokenizer.tokenizer.eos_token_id
@@ -112,7 +112,7 @@ def text_architecture(files: ModelFiles, name: str, cache_dir: str | Path | None
     try:
         content = read_json(path, _MOST_CONFIG_BYTES)
     except (ItemError, ValueError) as error:
-        raise UserError(f"{str(path)!r}, {what}, cannot be read ({reason(error)}); replace it.") from error
+        raise UserError(f"{str(path)!r}, {what}, cannot be read ({reason_of(error)}); replace it.") from error
     kind = content.get("model_type") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in arch_dict:
         raise UserError(

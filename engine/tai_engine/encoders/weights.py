@@ -18,7 +18,7 @@ import open_clip
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from tai_engine.encoders.model_config import check_config
-from tai_engine.errors import ItemError, UserError, unknown_choice
+from tai_engine.errors import ItemError, UserError, reason_of, unknown_choice
 from tai_engine.json_documents import read_json
 
 CONFIG_NAME = "open_clip_config.json"
@@ -200,7 +200,7 @@ def find_in_cache(repository: str, names: Sequence[str], cache_dir: str | Path |
 def _unreachable(repository: str, names: Sequence[str], what: str, error: Exception) -> UserError:
     return UserError(
         f"The file {names[0]} of {what!r} is not in the local cache and could not be downloaded from the Hugging Face "
-        f"repository {repository!r} ({first_line(error)}); run once with a network, or copy the file into a folder "
+        f"repository {repository!r} ({reason_of(error)}); run once with a network, or copy the file into a folder "
         f"with its {CONFIG_NAME} and use --model local-dir:/that/folder."
     )
 
@@ -217,7 +217,7 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             ) from error
         raise UserError(f"{str(path)!r} cannot be read ({error.detail}); replace it.") from error
     except ValueError as error:
-        raise UserError(f"{str(path)!r} is not a readable JSON file ({first_line(error)}); replace it.") from error
+        raise UserError(f"{str(path)!r} is not a readable JSON file ({reason_of(error)}); replace it.") from error
     return check_config(content, str(path))
 
 
@@ -237,9 +237,3 @@ def _weights_in(folder: Path) -> Path:
         f"The folder {str(folder)!r} has several weights files ({', '.join(p.name for p in candidates)}); "
         f"name the one to use {_FOLDER_WEIGHT_NAMES[0]} or leave only one."
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a foreign error, short enough to quote within a sentence."""
-    text = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".:")
-    return text if len(text) <= 160 else text[:157] + "..."

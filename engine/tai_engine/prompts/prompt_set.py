@@ -18,10 +18,10 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tai_engine.errors import UserError
+from tai_engine.errors import UserError, reason_of
 from tai_engine.features import wrong_lengths
 from tai_engine.files import write_atomically
-from tai_engine.json_documents import parse_json, reason
+from tai_engine.json_documents import parse_json
 from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
 
 FORMAT = "tai-engine prompt set 1"
@@ -201,7 +201,7 @@ class PromptSet:
             raise
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"The prompt set '{path}' is damaged ({reason(error)}): make it anew or take a copy that is whole."
+                f"The prompt set '{path}' is damaged ({reason_of(error)}): make it anew or take a copy that is whole."
             ) from error
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tai_engine.errors import ItemError, UserError
+from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.files import write_atomically
-from tai_engine.json_documents import parse_json, reason
+from tai_engine.json_documents import parse_json
 from tai_engine.prompts.prompt_set import CONTEXTS
 from tai_engine.regular_files import check_size, open_regular
 from tai_engine.tuning.config import differences
@@ -170,7 +170,7 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any], sizes: RunSizes) 
         changed = differences(old, json.loads(json.dumps(dict(identity))))
         state = None if changed else _checked_state(content, sizes)
     except _DAMAGE as error:
-        raise UserError(f"The checkpoint {path} is damaged ({reason(error)}); {advice}.") from error
+        raise UserError(f"The checkpoint {path} is damaged ({reason_of(error)}); {advice}.") from error
     if state is None:
         shown = "; ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise UserError(

@@ -36,6 +36,7 @@ from tai_engine.encoders.fast.resnet import FoldedResNet
 from tai_engine.encoders.fast.timm import FoldedTimm
 from tai_engine.encoders.fast.transformer import SharedLastBlock
 from tai_engine.encoders.timm_dense import timm_vectors
+from tai_engine.errors import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +80,8 @@ def fast_tower(
             fast = rewritten(exact, visual, image_size, name, device)
             cosine = lowest_cosine(exact.compute, fast, gate_pictures(image_size).to(device))
         except Exception as error:  # another torch, an unusual tower, no memory: the exact way is always there
-            text = (str(error) or type(error).__name__).splitlines()[0]
-            logger.log(level, "pictures are encoded without the fast tower in %s, which failed here (%s)", name, text)
+            message = "pictures are encoded without the fast tower in %s, which failed here (%s)"
+            logger.log(level, message, name, reason_of(error))
             continue
         if cosine >= LEAST_COSINE:
             logger.info("the cosine of fast features in %s to exact ones is %.7f or above", name, cosine)
