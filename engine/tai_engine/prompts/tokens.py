@@ -68,8 +68,6 @@ class PromptTokens:
             UserError: for an unknown position, or a prompt that does not fit into the text tower.
         """
         before = contexts_before_name(n_contexts, position)
-        first, rest = list(range(before)), list(range(before, n_contexts))
-        prompts = []
         for label, name, end in zip(self.labels, self.names, self.ends, strict=True):
             length = len(self.start) + n_contexts + len(name) + len(end)
             if length > self.context_length:
@@ -77,6 +75,9 @@ class PromptTokens:
                     f"The class {label!r} with {n_contexts} contexts takes {length} tokens but the text tower has "
                     f"{self.context_length}; shorten the name or use fewer contexts."
                 )
+        first, rest = list(range(before)), list(range(before, n_contexts))
+        prompts = []
+        for name, end in zip(self.names, self.ends, strict=True):
             contexts = [-1] * len(self.start) + first + [-1] * len(name) + rest + [-1] * len(end)
             ids = [*self.start, *[self.placeholder] * before, *name, *[self.placeholder] * len(rest), *end]
             prompts.append(Prompt(ids, contexts))

@@ -157,6 +157,7 @@ def test_an_interrupted_run_is_gone_on_with(tai, store, vocabulary, tmp_path, mo
         (["--find-constants", "--lr", "0.1"], "leave these out, or that"),
         (["--init", "absent.safetensors"], r"There is no prompt set at 'absent\.safetensors'"),
         (["--contexts", "99"], "shorten the name or use fewer contexts"),
+        (["--contexts", str(10**12)], "shorten the name or use fewer contexts"),
         (["--position", "behind"], "Unknown position of the class name 'behind'"),
         (["--cuda-graphs", "--device", "cpu"], "need a CUDA GPU, but the text tower is on cpu"),
         (["--lr", "1e38"], "not finite at step .* take a lower learning rate"),
