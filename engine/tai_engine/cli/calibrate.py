@@ -88,6 +88,8 @@ def calibrate(
             + (f": {' and '.join(given)} were given." if given else ".")
         )
     check_place(out)
+    if report is not None:
+        check_place(report, folder=True)
     targets = [_target(text, confidence, together) for text in promises or DEFAULT_PROMISES]
     features = FeatureStore.open(store)
     if (prompts is None) == (vocabulary is None):

@@ -58,6 +58,8 @@ def export(
             if exporter.makes == "sidecars"
             else "Say where to write with --out."
         )
+    if exporter.makes != "sidecars":
+        exporter.check_place(out)
     rows, provenance, journal = decided_rows(tags, decisions)
     options = ExportOptions(images, image_prefix, xmp_name, file_items, untagged_items(tags, decisions))
     count = exporter.export(rows, out, provenance, options)

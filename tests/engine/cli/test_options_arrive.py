@@ -128,6 +128,7 @@ def tune_stops(recorder: Recorder) -> None:
 
 def cache_images_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.sources.open_source")
+    recorder.quietly("tai_engine.decoding.process.spare.start", None)
     recorder.replace("tai_engine.cli.cache.open_encoder", ENCODER)
     recorder.replace("tai_engine.distributed.ray_cluster.require_ray")
     recorder.replace("tai_engine.caching.images.cache_images", BegunError)
@@ -294,6 +295,20 @@ def vocabulary_cases(place: str, beside: str = "") -> dict[str, Case]:
     }
 
 
+def table_cases(*places: str) -> dict[str, Case]:
+    """Of the commands that read a table; ``places`` are all that are handed what the user says of it."""
+
+    def each(field: str, value: Any) -> dict[str, Any]:
+        return {f"{place}.{field}": value for place in places}
+
+    return {
+        "format_": one("--format csv", each("format", "csv")),
+        "separator": one("--separator ;", each("separator", ";")),
+        "header": one("--no-header", each("header", False)),
+        "encoding": one("--encoding latin-1", each("encoding", "latin-1")),
+    }
+
+
 JOB = "run_job.job"
 RECIPE = f"{JOB}.config"
 TUNE = {
@@ -332,6 +347,10 @@ ENCODING = "open_encoder.options"
 OPTIONS = "cache_images.options"
 PLACES = "cache_elsewhere.places"
 CACHE_IMAGES = {
+    "exclude": one("--exclude *.gif", {"open_source.options.exclude": ("*.gif",)}),
+    "column": one("--column path", {"open_source.options.column": "path"}),
+    "allow": one("--allow s3://other", {"open_source.options.allow": ("s3://other",)}),
+    **table_cases("open_source.options.table"),
     "source": one("", {"open_source.spec": "other", f"{OPTIONS}.origin": ...}, argument=2),
     "store": one("", {"cache_images.path": "other"}, argument=3),
     "model": one("--model RN101", {"open_encoder.model": "RN101"}),
@@ -365,10 +384,8 @@ CORPUS = "open_corpus"
 
 def read(**changes: Any) -> dict[str, Any]:
     """Of how sentences are read, by those who look at the files and by those who read them."""
-    names = {name.replace("table_", "table."): value for name, value in changes.items()}
-    return {
-        f"{place}.{name}": v for name, v in names.items() for place in ("open_corpus.reading", "check_files.options")
-    }
+    places = ("open_corpus.reading", "check_files.options")
+    return {f"{place}.{name}": value for name, value in changes.items() for place in places}
 
 
 CACHE_TEXTS = {
@@ -383,14 +400,11 @@ CACHE_TEXTS = {
     "pretrained": one("--pretrained yfcc15m", {"open_encoder.pretrained": "yfcc15m"}),
     "column": one("--column text", read(text_column="text")),
     "image_column": one("--image-column id", read(image_column="id")),
-    "format_": one("--format csv", read(table_format="csv")),
-    "separator": one("--separator ;", read(table_separator=";")),
-    "header": one("--no-header", read(table_header=False)),
-    "encoding": one("--encoding latin-1", read(table_encoding="latin-1")),
     "rows": one("--rows fp32", {"cache_sentences.options.row_dtype": "float32"}),
     "device": one("--device cpu", {f"{ENCODING}.device": "cpu"}),
     "precision": one("--precision bf16", {f"{ENCODING}.precision": "bf16"}),
     "batch_size": one("--batch-size 7", {f"{ENCODING}.batch_size": 7}),
+    **table_cases("open_corpus.reading.table", "check_files.options.table"),
     **vocabulary_cases(f"{CORPUS}.vocabulary", beside="--vocabulary voc20"),
 }
 
@@ -505,6 +519,10 @@ EVALUATE = {
     "tags": one("", {"evaluate_tags.tags": "other"}, argument=1),
     "truth": one("--truth PLACE/t", {"evaluate_tags.truth": "PLACE/t"}),
     "difficult": one("--difficult ignore", {"evaluate_tags.difficult": "ignore"}),
+    "unknown_labels": one("--unknown-labels ignore", {"evaluate_tags.options.unknown_labels": "ignore"}),
+    "column": one("--column name", {"evaluate_tags.options.picture_column": "name"}),
+    "label_column": one("--label-column tags", {"evaluate_tags.options.label_column": "tags"}),
+    **table_cases("evaluate_tags.options.table"),
     "as_json": one("--json", {"print_json.value.map": 0.5}),
 }
 REVIEW = {
