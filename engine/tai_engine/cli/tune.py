@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,9 +168,9 @@ def run_job(job: TuneJob) -> None:
 
     store, words, config = FeatureStore.open(job.store), job.vocabulary.load(), job.config
     tuning.check_store(store, words)
-    # A prompt set where a file is named, otherwise words.
-    is_file = job.init is not None and (job.init.endswith(".safetensors") or Path(job.init).is_file())
-    init = PromptSet.load(job.init) if job.init is not None and is_file else job.init
+    # A prompt set where a place is named, otherwise words.
+    is_place = job.init is not None and (job.init.endswith(".safetensors") or os.path.exists(job.init))  # noqa: PTH110
+    init = PromptSet.load(job.init) if job.init is not None and is_place else job.init
     encoder = job.encoder.open(store)
     task = tuning.TuningTask.prepare(store, encoder, words, config, init, cuda_graphs=job.cuda_graphs)
     if job.find_constants:

@@ -6,6 +6,7 @@ so that a machine without a network gets an answer in seconds.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -90,7 +91,7 @@ def cached_weights(model: str, pretrained: str | None, cache_dir: str | Path | N
 
 
 def _in_folder(model: str, folder: Path) -> ModelFiles:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - as above
         raise UserError(
             f"There is no folder {str(folder)!r}; local-dir: wants a folder with {CONFIG_NAME} and weights."
         )
@@ -112,7 +113,7 @@ def _known_tag(model: str, pretrained: str) -> tuple[str, dict[str, Any]]:
     if name not in open_clip.list_models():
         raise unknown_choice("model", model, open_clip.list_models())
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if Path(pretrained).is_file():
+    if os.path.isfile(pretrained):  # noqa: PTH113 - a path asks the system, which finds some names too long
         raise UserError(
             f"{pretrained!r} is a bare weights file, which does not say how its model wants pictures resized and "
             f"normalised; put it into a folder with its {CONFIG_NAME} and use --model local-dir:/that/folder."

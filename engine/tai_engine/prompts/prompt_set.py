@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -172,7 +173,7 @@ class PromptSet:
         Raises:
             UserError: if the file is missing, damaged or no prompt set.
         """
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - a path asks the system, which finds some names too long
             raise UserError(
                 f"There is no prompt set at '{path}': check the path, or leave --prompts out for zero-shot tags."
             )

@@ -179,3 +179,18 @@ def test_stores_that_do_not_fit(tai, store, filled_store, tmp_path, other_model)
     words.write_text(VOCABULARY)
     refused(tai("tune", store, *given, "--model", other_model), "is of the embedding space .* but the text tower is of")
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--init", "word " * 200], "The initial words take 200 tokens|hold nothing|initial words"),
+        (["--init", "p" * 5000 + ".safetensors"], "There is no prompt set at"),
+        (["--init", "/"], "There is no prompt set at '/'"),
+        (["--model", "local-dir:" + "f" * 5000], "There is no folder"),
+        (["--model", "RN50", "--pretrained", "p" * 5000], "Unknown pretrained tag of RN50"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_names_that_no_file_system_takes(options, message, tai, store, vocabulary, tmp_path):
+    refused(tai("tune", store, "--vocabulary", vocabulary, "--out", tmp_path / "p.safetensors", *options), message)
