@@ -175,6 +175,7 @@ def calibrate_stops(recorder: Recorder) -> None:
 
 def export_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.review.decided_tags.decided_rows", ((), {"class_names": "[]"}, None))
+    recorder.quietly("tai_engine.review.decided_tags.untagged_items", ())
     recorder.replace("tai_engine.tagging.exporters.Exporter.export", 0)
     recorder.replace("tai_engine.cli.export.print_json")
     recorder.replace("tai_engine.cli.export.print_table")
@@ -219,7 +220,8 @@ def review_stops(recorder: Recorder) -> None:
     entries = contextlib.nullcontext(SimpleNamespace(cut_bytes=0))
     recorder.replace("tai_engine.review.journal.Journal", entries, "journal")
     recorder.replace("tai_engine.review.disk_cache.DiskCache", called="cache")
-    recorder.replace("tai_engine.review.thumbnails.Thumbnails", contextlib.nullcontext(), "thumbnails")
+    thumbnails = SimpleNamespace(make_first=lambda *_arguments: None)
+    recorder.replace("tai_engine.review.thumbnails.Thumbnails", contextlib.nullcontext(thumbnails), "thumbnails")
     recorder.replace("tai_engine.review.session.ReviewSession", called="session")
     recorder.quietly("tai_engine.review.server.review_app", None)
     recorder.replace("tai_engine.review.serving.serve", lambda _app, _listener, say: say())
@@ -439,6 +441,7 @@ TAG = {
 }
 
 CALIBRATE = {
+    "unknown_labels": one("--unknown-labels ignore", {"load_truth.options.unknown_labels": "ignore"}),
     "store": one("", {"calibrate_by_labels.store.path": "STORE2", "open.store.path": "STORE2"}, argument=1),
     "out": one("--out PLACE/q", {"save.out": "PLACE/q"}),
     "truth": one("--truth PLACE/u", {"load_truth.path": "PLACE/u"}),
