@@ -32,7 +32,7 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt | python-check
 	@echo "Setting up $(VENV) (about 7 GB with PyTorch's CUDA build, a few minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(PIP_INSTALL) --upgrade "pip>=25.1"
-	@$(BIN)/python tools/environments.py install
+	@$(BIN)/python tests/environments.py install
 	@echo "$(CURDIR)" > $(VENV)/.checkout
 	@touch $@
 
@@ -67,7 +67,7 @@ endef
 
 test-oldest: python-check
 	$(call fresh,oldest)
-	@$(OTHERS)/oldest/bin/python tools/environments.py oldest > $(OTHERS)/oldest/oldest.txt
+	@$(OTHERS)/oldest/bin/python tests/environments.py oldest > $(OTHERS)/oldest/oldest.txt
 	@$(OTHERS)/oldest/bin/python $(PIP_INSTALL) --editable . --group dev --constraint $(OTHERS)/oldest/oldest.txt
 	$(OTHERS)/oldest/bin/python -m pytest tests/kernels tests/engine/store tests/engine/prompts
 
@@ -82,7 +82,7 @@ test-gpu-image: python-check
 
 # Nothing is installed and no network is needed: the Python at hand has torch.
 gpu:
-	PYTHONPATH=$(SOURCE_ROOTS) $(PYTHON) tools/gpu.py
+	PYTHONPATH=$(SOURCE_ROOTS) $(PYTHON) -m tai_benchmarks.on_gpu
 
 # What is newest today becomes what is installed tomorrow, if it passes.
 # The programs that exports are for want other versions than ours; tests ask them, where they are there.
@@ -96,4 +96,4 @@ lock: python-check
 	$(call fresh,newest)
 	@$(OTHERS)/newest/bin/python $(PIP_INSTALL) --editable . --group dev
 	$(call checks,$(OTHERS)/newest/bin)
-	$(OTHERS)/newest/bin/python tools/environments.py lock
+	$(OTHERS)/newest/bin/python tests/environments.py lock

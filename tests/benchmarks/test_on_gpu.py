@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import gpu
-from gpu import Step
+from tai_benchmarks import on_gpu as gpu
+from tai_benchmarks.on_gpu import Step
 from tai_engine.cli.bench import app
 
 

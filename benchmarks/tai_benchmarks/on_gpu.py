@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TAI = ("-c", "from tai_engine.cli.main import main; main()")
 ALL_SECONDS = 460.0
 _LAST_SECONDS = 15.0

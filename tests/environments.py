@@ -1,8 +1,8 @@
 """What `make` installs: the versions that the tests passed with, and the oldest ones that pyproject.toml promises.
 
-    python tools/environments.py install   # the project and its tools, with the versions of constraints.txt
-    python tools/environments.py lock      # writes constraints.txt from what is installed
-    python tools/environments.py oldest    # prints the oldest version of everything that the package needs
+    python tests/environments.py install   # the project and its tools, with the versions of constraints.txt
+    python tests/environments.py lock      # writes constraints.txt from what is installed
+    python tests/environments.py oldest    # prints the oldest version of everything that the package needs
 
 Run by the Python of the environment in question. Nothing outside Python's own library is needed but for ``lock``.
 """
