@@ -27,11 +27,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tai_benchmarks.photo_clip.bank_features import extract_features, photograph_names, read_parts
 from tai_benchmarks.photo_clip.captions import CaptionedPhotographs, Mention, mentions, read_captions
 from tai_benchmarks.photo_clip.clip_vectors import plain_name, read_clip_vectors
-from tai_benchmarks.photo_clip.export import export_model, finish_model
-from tai_benchmarks.photo_clip.features import extract_features, photograph_names, read_parts
-from tai_benchmarks.photo_clip.held_out import (
+from tai_benchmarks.photo_clip.image_tower import load_tower
+from tai_benchmarks.photo_clip.model_files import export_model, finish_model
+from tai_benchmarks.photo_clip.noun_labels import CaptionLabels, caption_labels, imagenet_classes, imagenet_synsets
+from tai_benchmarks.photo_clip.projection import Projection, classifier_rows, feature_bank, project, summarise
+from tai_benchmarks.photo_clip.retrieval import (
     TEMPERATURES,
     encode_texts,
     mean_precisions,
@@ -39,13 +42,10 @@ from tai_benchmarks.photo_clip.held_out import (
     recalls,
     split,
 )
-from tai_benchmarks.photo_clip.labels import CaptionLabels, caption_labels, imagenet_classes, imagenet_synsets
-from tai_benchmarks.photo_clip.projection import Projection, classifier_rows, feature_bank, project, summarise
 from tai_benchmarks.photo_clip.targets import own_targets, targets_by_name
 from tai_benchmarks.photo_clip.text_batches import TextBatches, Words, tokenise_caption
-from tai_benchmarks.photo_clip.text_tower import CutVocabulary, new_model
-from tai_benchmarks.photo_clip.text_training import PhotographVectors, TextTraining, Trainer
-from tai_benchmarks.photo_clip.tower import load_tower
+from tai_benchmarks.photo_clip.text_tower import KeptVocabulary, new_model
+from tai_benchmarks.photo_clip.text_training import PhotographVectors, TextTrainer, TextTraining
 from tai_benchmarks.photo_clip.wordnet import Nouns
 from tai_engine.files import atomic_path
 
@@ -125,7 +125,9 @@ class Build:
     def train_text(self) -> None:
         """The text tower, on the training photographs."""
         torch.manual_seed(self.training.seed)
-        trainer = Trainer(new_model(JOINT_SIZE, IMAGE_SIZE), self.batches, self.vectors(held_out=False), self.training)
+        trainer = TextTrainer(
+            new_model(JOINT_SIZE, IMAGE_SIZE), self.batches, self.vectors(held_out=False), self.training
+        )
         checkpoint = self.out / "text.pt"
         if checkpoint.exists():
             trainer.load(checkpoint)
@@ -160,7 +162,7 @@ class Build:
         model = new_model(JOINT_SIZE, IMAGE_SIZE)
         state = torch.load(self.out / "text.pt", map_location="cpu", weights_only=True)
         table = state["model"].pop("token_embedding.weight")
-        vocabulary = CutVocabulary(state["token_ids"][1:].tolist())
+        vocabulary = KeptVocabulary(state["token_ids"][1:].tolist())
         size = len(model.token_embedding.weight)
         grown = {"token_embedding.weight": vocabulary.grown(table, size)}
         model.load_state_dict({**state["model"], **grown}, strict=False)

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from tai_benchmarks.photo_clip.algebra import ridge
 from tai_benchmarks.photo_clip.clip_vectors import plain_name
-from tai_benchmarks.photo_clip.labels import CaptionLabels, ImageNetSynsets
+from tai_benchmarks.photo_clip.noun_labels import CaptionLabels, ImageNetSynsets
 
 _RIDGE = 0.3
 _MAP_RIDGE = 1.0

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
-from tai_benchmarks.photo_clip.tower import ARCHITECTURE
+from tai_benchmarks.photo_clip.image_tower import ARCHITECTURE
 
 WIDTH, LAYERS, HEADS, MLP_RATIO = 256, 3, 4, 2.0
 _LATER_BLOCKS = 0.05
@@ -66,7 +66,7 @@ def new_model(joint_size: int, image_size: int) -> Any:
     return model
 
 
-class CutVocabulary:
+class KeptVocabulary:
     """The tokens that are trained, as rows of a small table: 8,000 in place of 49,408.
 
     Args:
@@ -106,7 +106,7 @@ def token_rows(model: Any, ids_BT: Tensor, shift: int = 0) -> Tensor:
     """[B, T, D] every position in the joint space, not of unit length.
 
     Args:
-        model: of :func:`new_model`.
+        model: of `new_model`.
         ids_BT: sentences, behind their ends 0.
         shift: how many positions everything behind the first token is moved, as contexts of tuned prompts move it.
     """

@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 from tai_benchmarks.photo_clip.text_batches import CaptionBatch, NameBatch, TextBatches
 from tai_benchmarks.photo_clip.text_tower import (
     MOST_SHIFT,
-    CutVocabulary,
+    KeptVocabulary,
     bag_of_words,
     ends,
     pick,
@@ -63,7 +63,7 @@ class TextTraining:
 
 
 @dataclass(frozen=True)
-class LossWeights:
+class TextLossWeights:
     """Weights of the four losses."""
 
     names: float = 3.0
@@ -97,7 +97,7 @@ def soft_pooled(text_BD: Tensor, fine_BLD: Tensor, temperature: float) -> Tensor
     return (torch.softmax(temperature * cosines, dim=2) * cosines).sum(dim=2)
 
 
-class Trainer:
+class TextTrainer:
     """Model, optimiser and batches of one run.
 
     Memory: the tower four times over, the vectors of all photographs, and the soft-pooled cosines of a batch.
@@ -105,7 +105,7 @@ class Trainer:
 
     def __init__(self, model: Any, batches: TextBatches, photographs: PhotographVectors, options: TextTraining) -> None:
         self.model, self.batches, self.photographs, self.options = model, batches, photographs, options
-        self.vocabulary = CutVocabulary(batches.trained_ids)
+        self.vocabulary = KeptVocabulary(batches.trained_ids)
         self.vocabulary.cut(model)
         parameters = text_parameters(model)
         for name, value in model.named_parameters():
@@ -170,7 +170,7 @@ class Trainer:
         # Of short sequences the fused attention's gradient takes thrice the time of plain products.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             losses = self._bag_losses(names, captions) if as_bag else self._losses(names, captions)
-        weights = asdict(LossWeights())
+        weights = asdict(TextLossWeights())
         loss = sum(weights[name] * value for name, value in losses.items())
         assert isinstance(loss, Tensor)
         self.optimiser.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import normalize
 
 from tai_benchmarks.photo_clip.clip_vectors import plain_name, read_clip_vectors
-from tai_benchmarks.photo_clip.labels import CaptionLabels, ImageNetSynsets
+from tai_benchmarks.photo_clip.noun_labels import CaptionLabels, ImageNetSynsets
 from tai_benchmarks.photo_clip.targets import OwnTargets, combine_own, map_vectors, own_targets, targets_by_name
 from tai_engine.errors import UserError
 from tai_engine.vocabulary import load_vocabulary

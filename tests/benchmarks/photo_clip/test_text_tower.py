@@ -6,11 +6,12 @@ from torch.nn.functional import normalize
 
 from tai_benchmarks.photo_clip import text_tower as module
 from tai_benchmarks.photo_clip.captions import mentions
-from tai_benchmarks.photo_clip.export import export_model, finish_model
+from tai_benchmarks.photo_clip.image_tower import ARCHITECTURE
+from tai_benchmarks.photo_clip.model_files import export_model, finish_model
 from tai_benchmarks.photo_clip.projection import Projection
 from tai_benchmarks.photo_clip.text_batches import TextBatches, Words, padded, tokenise_caption
 from tai_benchmarks.photo_clip.text_tower import (
-    CutVocabulary,
+    KeptVocabulary,
     bag_of_words,
     ends,
     new_model,
@@ -18,8 +19,7 @@ from tai_benchmarks.photo_clip.text_tower import (
     text_parameters,
     token_rows,
 )
-from tai_benchmarks.photo_clip.text_training import PhotographVectors, TextTraining, Trainer, contrast, soft_pooled
-from tai_benchmarks.photo_clip.tower import ARCHITECTURE
+from tai_benchmarks.photo_clip.text_training import PhotographVectors, TextTrainer, TextTraining, contrast, soft_pooled
 
 DIM = 16
 
@@ -117,7 +117,7 @@ def test_a_new_tower_is_a_bag_of_words_when_later_blocks_add_nothing(words, monk
 
 
 def test_a_cut_vocabulary_keeps_order_and_rows():
-    cut = CutVocabulary([3, 7, 49407])
+    cut = KeptVocabulary([3, 7, 49407])
     assert cut.rows(torch.tensor([[49407, 3, 7, 0]])).tolist() == [[3, 1, 2, 0]]
     table = torch.arange(8.0).reshape(4, 2)
     grown = cut.grown(table, 49408)
@@ -139,7 +139,7 @@ def tiny_trainer(words, nouns, steps=4):
     options = TextTraining(bag_steps=steps, steps=steps, names=4, captions=3, pooled=2)
     coarse = normalize(torch.randn(4, DIM, generator=torch.Generator().manual_seed(6)), dim=1)
     photographs = PhotographVectors(coarse, coarse.unsqueeze(1).repeat(1, 2, 1).half())
-    return Trainer(new_model(DIM, 64), TextBatches(targets(), captions(words, nouns), 1), photographs, options)
+    return TextTrainer(new_model(DIM, 64), TextBatches(targets(), captions(words, nouns), 1), photographs, options)
 
 
 def test_training_goes_on_from_its_checkpoint_and_leaves_the_image_tower_alone(words, nouns, tmp_path):

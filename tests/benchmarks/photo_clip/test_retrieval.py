@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tai_benchmarks.photo_clip import held_out as module
-from tai_benchmarks.photo_clip.held_out import encode_texts, mean_precisions, noun_truth, recalls, split
-from tai_benchmarks.photo_clip.labels import CaptionLabels
+from tai_benchmarks.photo_clip import retrieval as module
+from tai_benchmarks.photo_clip.noun_labels import CaptionLabels
+from tai_benchmarks.photo_clip.retrieval import encode_texts, mean_precisions, noun_truth, recalls, split
 from tai_benchmarks.photo_clip.text_tower import new_model
 from tai_benchmarks.photo_clip.text_training import PhotographVectors
 

@@ -1,8 +1,8 @@
 import torch
 
-from tai_benchmarks.photo_clip import labels as module
+from tai_benchmarks.photo_clip import noun_labels as module
 from tai_benchmarks.photo_clip.captions import mentions
-from tai_benchmarks.photo_clip.labels import caption_labels, imagenet_classes, imagenet_synsets
+from tai_benchmarks.photo_clip.noun_labels import caption_labels, imagenet_classes, imagenet_synsets
 
 
 def test_shares_of_captions_reach_near_kinds(nouns, monkeypatch):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tai_benchmarks.photo_clip.algebra import column_average_precision, recall_at
-from tai_benchmarks.photo_clip.labels import CONCRETE, CaptionLabels
+from tai_benchmarks.photo_clip.noun_labels import CONCRETE, CaptionLabels
 from tai_benchmarks.photo_clip.text_batches import Words, padded
 from tai_benchmarks.photo_clip.text_tower import ends, pick, token_rows
 from tai_benchmarks.photo_clip.text_training import PhotographVectors, soft_pooled

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tai_benchmarks.photo_clip.image_tower import MEAN, STD
 from tai_benchmarks.photo_clip.projection import Projection
 from tai_benchmarks.photo_clip.text_tower import model_config
-from tai_benchmarks.photo_clip.tower import MEAN, STD
 from tai_engine.files import atomic_path
 
 _SINGLE = ("running_mean", "running_var", "logit_scale", "visual.head.proj.bias")

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tai_benchmarks.photo_clip.tower import MEAN, STD, WIDTH, fold_batch_norms, load_tower
+from tai_benchmarks.photo_clip.image_tower import MEAN, STD, WIDTH, fold_batch_norms, load_tower
 from tai_engine.errors import UserError
 from tai_engine.files import atomic_path
 

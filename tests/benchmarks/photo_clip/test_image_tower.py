@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tai_benchmarks.photo_clip import features as module
-from tai_benchmarks.photo_clip.features import extract_features, photograph_names, read_parts, read_pixels
-from tai_benchmarks.photo_clip.tower import ARCHITECTURE, fold_batch_norms, in_order, load_tower
+from tai_benchmarks.photo_clip import bank_features as module
+from tai_benchmarks.photo_clip.bank_features import extract_features, photograph_names, read_parts, read_pixels
+from tai_benchmarks.photo_clip.image_tower import ARCHITECTURE, fold_batch_norms, in_order, load_tower
 from tai_engine.errors import UserError
 
 
