@@ -78,18 +78,34 @@ class JsonArrays:
 
     def elements(self, keys: frozenset[str]) -> Iterator[tuple[str, Any]]:
         """Key and element of every array under one of these keys, in the order of the file."""
-        events = self._events()
+        try:
+            yield from self._elements(keys)
+        except ijson.JSONError as error:
+            if self.is_empty:
+                return
+            reason = str(error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else error)
+            advice = ": save it as UTF-8, or name its encoding with --encoding" if "UTF8" in reason else ""
+            raise UserError(f"The {self._what} is not valid JSON ({reason.splitlines()[0]}){advice}.") from None
+        except UnicodeError as error:
+            raise UserError(
+                f"The {self._what} is not of its encoding ({error}): save it as UTF-8, or name its encoding with "
+                "--encoding."
+            ) from None
+
+    def _elements(self, keys: frozenset[str]) -> Iterator[tuple[str, Any]]:
+        source = self._bytes
+        events = ijson.basic_parse(source, buf_size=_BLOCK_BYTES, multiple_values=True)
         depth, key = 0, ""
         array: str | None = None
         for event, value in events:
+            source.begin()
             if array is not None:
                 if event == "end_array":
                     array = None
                     depth -= 1
                 else:
                     yield array, self._value(event, value, events)
-                continue
-            if event == "map_key":
+            elif event == "map_key":
                 if depth == 1:
                     key = value
             elif event in ("start_map", "start_array"):
@@ -109,80 +125,67 @@ class JsonArrays:
     def _value(self, event: str, value: Any, events: Iterator[tuple[str, Any]]) -> Any:
         """The value that begins with this event."""
         if event not in ("start_map", "start_array"):
-            return value
-        begun = self._bytes.count
+            return _plain(value) if event == "number" else value
         whole: Any = {} if event == "start_map" else []
-        open_ones, keys = [whole], [""]
+        holder, key = whole, ""
+        outer: list[tuple[Any, str]] = []
         for inner, item in events:
             if inner == "map_key":
-                keys[-1] = item
+                key = item
                 continue
             if inner in ("end_map", "end_array"):
-                open_ones.pop()
-                keys.pop()
-                if not open_ones:
+                if not outer:
                     return whole
+                holder, key = outer.pop()
                 continue
             is_open = inner in ("start_map", "start_array")
             if is_open:
                 item = {} if inner == "start_map" else []
-            holder = open_ones[-1]
+            elif inner == "number":
+                item = _plain(item)
             if isinstance(holder, dict):
-                holder[keys[-1]] = item
+                holder[key] = item
             else:
                 holder.append(item)
             if is_open:
-                open_ones.append(item)
-                keys.append("")
-                self._check_depth(len(open_ones))
-            if self._bytes.count - begun > MAX_VALUE_BYTES + _BLOCK_BYTES:
-                raise _too_large(self._what)
+                outer.append((holder, key))
+                holder = item
+                self._check_depth(len(outer))
         raise AssertionError("unreachable: a cut file raises while its events are read")
 
     def _check_depth(self, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise UserError(f"The {self._what} cannot be read: {_TOO_DEEP}.")
 
-    def _events(self) -> Iterator[tuple[str, Any]]:
-        try:
-            for event, value in ijson.basic_parse(self._bytes, buf_size=_BLOCK_BYTES, multiple_values=True):
-                self._bytes.is_quiet = False
-                yield event, float(value) if event == "number" and not isinstance(value, int) else value
-        except ijson.JSONError as error:
-            if self.is_empty:
-                return
-            reason = str(error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else error)
-            advice = ": save it as UTF-8, or name its encoding with --encoding" if "UTF8" in reason else ""
-            raise UserError(f"The {self._what} is not valid JSON ({reason.splitlines()[0]}){advice}.") from None
-        except UserError:
-            raise
-        except UnicodeError as error:
-            raise UserError(
-                f"The {self._what} is not of its encoding ({error}): save it as UTF-8, or name its encoding with "
-                "--encoding."
-            ) from None
+
+def _plain(number: Any) -> int | float:
+    """A number as `json` gives it: ijson's own are decimal."""
+    return number if isinstance(number, int) else float(number)
 
 
 class _CountedBytes:
-    """A file that refuses to go on in a word without end, or a number that the parser does not survive."""
+    """A file that refuses to go on in a value without end, or a number that the parser does not survive."""
 
     def __init__(self, file: IO[bytes], what: str) -> None:
         self._file, self._what = file, what
-        self.count = 0
-        self.is_quiet = False
         self.is_blank = True
-        self._quiet_bytes = 0
+        self._count = self._begun = 0
         self._tail = b""
+
+    def begin(self) -> None:
+        """A value, or a word between values, begins or has ended here."""
+        self._begun = self._count
 
     def read(self, size: int) -> bytes:
         """The next bytes."""
         data = self._file.read(size)
-        self.count += len(data)
+        self._count += len(data)
         self.is_blank = self.is_blank and not data.strip()
-        self._quiet_bytes = self._quiet_bytes + len(data) if self.is_quiet else 0
-        self.is_quiet = True
-        if self._quiet_bytes > MAX_VALUE_BYTES:
-            raise _too_large(self._what)
+        if self._count - self._begun > MAX_VALUE_BYTES + _BLOCK_BYTES:
+            raise UserError(
+                f"The {self._what} holds a value of more than {MAX_VALUE_BYTES // 2**20} MiB, the most that tai-engine "
+                "reads as one."
+            )
         window = self._tail + data
         if _TOO_MANY_DIGITS in window.translate(_DIGITS):
             raise UserError(
@@ -191,9 +194,3 @@ class _CountedBytes:
             )
         self._tail = window[-MAX_DIGITS:]
         return data
-
-
-def _too_large(what: str) -> UserError:
-    return UserError(
-        f"The {what} holds a value of more than {MAX_VALUE_BYTES // 2**20} MiB, the most that tai-engine reads as one."
-    )

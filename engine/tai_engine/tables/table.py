@@ -150,33 +150,32 @@ class Table:
                 f"The header of the {self.what} names the column {twice[0]!r} twice: rename one of the two."
             )
         with open_bytes(self.path, self.what) as file:
-            for row in self._text_rows(file):
-                yield row if columns is None else Row(row.place, _chosen(row.values, columns))
+            yield from self._text_rows(file, columns)
 
-    def _text_rows(self, file: IO[bytes]) -> Iterator[Row]:
+    def _text_rows(self, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Row]:
         if self.shape.format == "json":
-            yield from self._json_rows(file)
+            yield from self._json_rows(file, columns)
             return
         lines = numbered_lines(file, self._encoding, self.what)
         if self.shape.format == "text":
             for number, line in lines:
                 yield Row(f"line {number}", {LINE_COLUMN: line})
         elif self.shape.format == "jsonl":
-            yield from self._jsonl_rows(lines)
+            yield from self._jsonl_rows(lines, columns)
         else:
-            yield from self._delimited_rows(line for _, line in lines)
+            yield from self._delimited_rows((line for _, line in lines), columns)
 
-    def _json_rows(self, file: IO[bytes]) -> Iterator[Row]:
+    def _json_rows(self, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Row]:
         arrays = JsonArrays(in_utf8(file, self._encoding), self.what)
         for number, (_, value) in enumerate(arrays.elements(_JSON_ARRAYS), 1):
-            yield self._json_row(f"entry {number}", value)
+            yield self._json_row(f"entry {number}", value, columns)
         if not arrays.found and not arrays.is_empty:
             raise UserError(
                 f"The {self.what} has no rows: expected an array, or an object with an array {COCO_ARRAY!r} as in "
                 "COCO's caption files; say --format jsonl if it has one JSON object a line."
             )
 
-    def _jsonl_rows(self, lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    def _jsonl_rows(self, lines: Iterable[tuple[int, str]], columns: Collection[str] | None) -> Iterator[Row]:
         for number, line in lines:
             if not line.strip():
                 continue
@@ -187,9 +186,9 @@ class Table:
                     f"Line {number} of the {self.what} is not valid JSON ({error}): mend or remove it; JSONL has one "
                     "object a line."
                 ) from None
-            yield self._json_row(f"line {number}", value)
+            yield self._json_row(f"line {number}", value, columns)
 
-    def _json_row(self, place: str, value: Any) -> Row:
+    def _json_row(self, place: str, value: Any, columns: Collection[str] | None) -> Row:
         if isinstance(value, str):
             return Row(place, {LINE_COLUMN: value})
         if not isinstance(value, dict):
@@ -197,15 +196,17 @@ class Table:
                 f"{place.capitalize()} of the {self.what} is {short_repr(value)}, not a JSON object such as "
                 '{"column": "value"}: mend or remove it.'
             )
-        return Row(place, {key: item for key, item in value.items() if item is not None})
+        names = value if columns is None else columns
+        return Row(place, {key: item for key in names if (item := value.get(key)) is not None})
 
-    def _delimited_rows(self, lines: Iterator[str]) -> Iterator[Row]:
+    def _delimited_rows(self, lines: Iterator[str], columns: Collection[str] | None) -> Iterator[Row]:
         shape = self.shape
         if not shape.columns:
             return
         dialect = _WithQuotes if shape.quotes else _WithoutQuotes
         reader = csv.reader(lines, dialect, delimiter=shape.separator)
         width = len(shape.columns)
+        wanted = [(n, name) for n, name in enumerate(shape.columns) if columns is None or name in columns]
         passed = 0
         try:
             for fields in reader:
@@ -222,7 +223,8 @@ class Table:
                     )
                 if shape.separator == "|":  # as people write them: with blanks around
                     fields = [field.strip() for field in fields]
-                yield Row(f"line {reader.line_num}", dict(zip(shape.columns, fields, strict=False)))
+                values = {name: fields[n] for n, name in wanted if n < len(fields)}
+                yield Row(f"line {reader.line_num}", values)
         except csv.Error as error:
             raise UserError(f"Line {reader.line_num} of the {self.what} is not valid CSV ({error}): mend it.") from None
 
@@ -240,10 +242,6 @@ class _WithoutQuotes(csv.excel):
 
 
 _JSON_ARRAYS = frozenset({"", COCO_ARRAY})
-
-
-def _chosen(values: dict[str, Any], columns: Collection[str]) -> dict[str, Any]:
-    return {column: values[column] for column in columns if column in values}
 
 
 def short_repr(value: object) -> str:

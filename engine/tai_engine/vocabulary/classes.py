@@ -120,19 +120,21 @@ class Vocabulary:
                 own.add(key)
         if clashes:
             more = f"; and {count - len(clashes):,} more" if count > len(clashes) else ""
+            first, *others = clashes
+            listed = "; ".join((first[0].upper() + first[1:], *others))
             raise UserError(
-                f"{'; '.join(clashes)}{more}, in the vocabulary {self.name!r}; a word may stand for one class only, "
-                "and once (case and underscores do not count): remove one of each two, or take such classes together "
-                "with --merge-duplicates."
+                f"{listed}{more}, in the vocabulary {self.name!r}; a word may stand for one class only, and once (case "
+                "and underscores do not count): remove one of each two, or take such classes together with "
+                "--merge-duplicates."
             )
         return owners
 
     def _clash(self, word: str, owner: int, number: int) -> str:
         name = self.classes[number - 1].name
         if owner == number:
-            return f"The word {word!r} stands in the class {name!r} twice"
+            return f"the word {word!r} stands in the class {name!r} twice"
         return (
-            f"The word {word!r} stands in the classes {self.classes[owner - 1].name!r} (number {owner}) and {name!r} "
+            f"the word {word!r} stands in the classes {self.classes[owner - 1].name!r} (number {owner}) and {name!r} "
             f"(number {number})"
         )
 

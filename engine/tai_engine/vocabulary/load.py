@@ -104,7 +104,7 @@ def _load(path: Path, where: str, merge_duplicates: bool, column: str | None, ta
     text = read_small(path, where, MAX_BYTES)
     if any(line.strip() == "[[class]]" for line in itertools.islice(io.StringIO(text), 10_000)):
         return _parse_toml(text, path.stem, where, merge_duplicates)
-    return _vocabulary(path.stem, _parse_lines(text), merge_duplicates, where)
+    return _vocabulary(path.stem, _parse_lines(text, where), merge_duplicates, where)
 
 
 def _is_bare(rows: Table, column: str | None) -> bool:
@@ -126,10 +126,15 @@ def _vocabulary(
     return Vocabulary(title, all_classes, **more)
 
 
-def _parse_lines(text: str) -> Iterator[VocabularyClass]:
-    for line in io.StringIO(text):
+def _parse_lines(text: str, where: str) -> Iterator[VocabularyClass]:
+    for number, line in enumerate(io.StringIO(text), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
+        if "\t" in line.strip():
+            raise UserError(
+                f"Line {number} of the {where} has a tab in it, as tables have: name the columns in a first line, one "
+                f"of them {NAME_COLUMNS[0]!r}, or write one name a line."
+            )
         name, _, rest = (line + " ").partition(": ")
         synonyms = rest.split(",") if rest.strip() else []
         yield VocabularyClass(name, tuple(synonyms))

@@ -309,6 +309,7 @@ def test_a_column_of_names_can_be_named(tmp_path):
         ("v.json", '["\\ud800"]', "Class 1 .* not valid Unicode"),
         ("v.toml", "a = " + "1" * 6000, "not valid TOML"),
         ("v.toml", "a = " + "[" * 100_000, "not valid TOML: it is nested too deep"),
+        ("v.txt", "cat\nn02084071\tdog\n", "Line 2 of the vocabulary file .* has a tab in it"),
         ("v.txt", "dog\n" + "x" * 1001, "Class 2 .* 1,001 characters .*at most 1,000"),
         ("v.txt", "dog\n\0\0", "Line 2 of the vocabulary file .* zero bytes"),
         ("v.xls", "\ud0cf"[:0] + "PK\x03\x04", "a zip archive or an Excel workbook"),
