@@ -150,7 +150,7 @@ class JsonArrays:
             if is_open:
                 outer.append((holder, key))
                 holder = item
-                self._check_depth(len(outer))
+                self._check_depth(len(outer) + 1)
         raise AssertionError("unreachable: a cut file raises while its events are read")
 
     def _check_depth(self, depth: int) -> None:
