@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import json
 import os
 
@@ -393,3 +394,48 @@ class TestStubThatAnswersLate(TestStub):
 
 class TestStubWithoutConditions(TestStub):
     address = "oldstub://bucket/store"
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    if importlib.util.find_spec("s3fs") is None or importlib.util.find_spec("moto") is None:
+        pytest.skip("needs s3fs and moto's server: pip install --group s3")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+class TestS3(StoreContract):
+    """The server of moto on this machine, spoken to by s3fs."""
+
+    @pytest.fixture
+    def place(self, endpoint, tmp_path, monkeypatch):
+        monkeypatch.setitem(
+            fsspec.config.conf, "s3", {"key": "key", "secret": "secret", "endpoint_url": endpoint}
+        )  # as fsspec's own configuration says it
+        bucket = tmp_path.name.replace("_", "-")[:50].strip("-").lower() + "0"
+        fsspec.filesystem("s3").mkdir(bucket)
+        return f"s3://{bucket}/store"
+
+    @staticmethod
+    @contextlib.contextmanager
+    def break_reading(monkeypatch, place, name):
+        system = fsspec.get_filesystem_class("s3")
+        really = system._cat_file
+
+        async def cat_file(self, path, *arguments, **options):
+            if path.endswith(name):
+                raise OSError(errno.EIO, "the server is busy")
+            return await really(self, path, *arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(system, "_cat_file", cat_file)
+            system.clear_instance_cache()  # those that are open have the method that was
+            yield
+        system.clear_instance_cache()
