@@ -32,6 +32,7 @@ _JPEG_PROCESSES = {
     0xCF: "hierarchical lossless arithmetic coding",
 }  # fmt: skip
 _BMP_DEPTHS = (1, 2, 4, 8, 16, 24, 32, 64)
+_BMP_HEADERS = (12, *range(16, 65), 108, 124)
 _BMP_READ = (1, 4, 8, 16, 24, 32)  # without compression
 _BMP_COMPRESSIONS = {
     0: "no compression", 1: "RLE8", 2: "RLE4", 3: "bit fields", 4: "JPEG", 5: "PNG", 6: "bit fields", 11: "CMYK",
@@ -150,7 +151,7 @@ def _bmp(data: bytes, detail: str) -> str | None:
         return None
     header_bytes = struct.unpack_from("<L", data, 14)[0]
     if detail.startswith("Unsupported BMP header type"):
-        return f"a BMP with a header of {header_bytes} bytes"
+        return f"a BMP with a header of {header_bytes} bytes" if header_bytes in _BMP_HEADERS else None
     if header_bytes < 40:
         depth, compression = struct.unpack_from("<H", data, 24)[0], 0
     else:

@@ -19,7 +19,7 @@ from tai_engine.caching.images import ImageEncoder, PictureSource, image_spec, u
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
 from tai_engine.caching.stages import Stages
 from tai_engine.decoding.decode import DecodeOptions
-from tai_engine.decoding.feed import MAX_CARRIED_BYTES, GroupTask
+from tai_engine.decoding.feed import GroupTask
 from tai_engine.decoding.worker import Preparation
 from tai_engine.distributed.work import Workplace
 from tai_engine.features import FeatureBatch
@@ -28,6 +28,10 @@ from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 from tai_engine.store.abstract_files import StoreFiles
 from tai_engine.store.commits import CommitRecord, read_record, record_name
 from tai_engine.store.store_files import open_files
+
+MAX_TASK_BYTES = 64 * 2**20
+"""Of files that the items of a task carry with them, at most; a single one may be larger. Five tasks for each worker
+are held at a time, here and there."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ def cache_on_pool(
     """Bring the recipe's store up to date with ``source``, as `tai_engine.caching.cache_images` does.
 
     No encoder is loaded here. Memory: that of `tai_engine.caching.update_store` and of the pool, which holds two tasks
-    for each worker; where items carry their files, a task has `MAX_CARRIED_BYTES` of them and one more file.
+    for each worker; where items carry their files, a task has `MAX_TASK_BYTES` of them and one more file.
 
     Args:
         make_pool: a recipe to the pool of its workers, a context manager.
@@ -214,5 +218,5 @@ def cache_on_pool(
             groups,
             options=recipe.options,
             progress=progress,
-            max_task_bytes=MAX_CARRIED_BYTES,
+            max_task_bytes=MAX_TASK_BYTES,
         )

@@ -11,7 +11,7 @@ import pytest
 from fake_encoders import FakeEncoder
 from hostile_pictures import HostileReader, item
 from tai_engine.caching.encode_groups import encode_groups
-from tai_engine.caching.images import cache_images
+from tai_engine.caching.images import cache_images, image_spec, update_store
 from tai_engine.caching.report import CacheOptions
 from tai_engine.caching.stages import Stages
 from tai_engine.decoding.decode import DecodeOptions
@@ -158,3 +158,31 @@ def test_seconds_are_counted_by_stage(store):
     list(encode_groups([GroupTask(0, [item(0, "slow"), item(1)])], store, FakeEncoder(), PREPARE, SMALL, stages))
     assert stages.seconds["read"] > 0.02
     assert all(seconds > 0 for seconds in stages.seconds.values())
+
+
+def test_groups_that_travel_as_a_whole_are_bounded_in_bytes(tmp_path):
+    class Carried:
+        def __init__(self, number, size):
+            self.id, self.size, self.modified_ns, self.data = str(number), size, None, bytes(size)
+
+    class Source(list):
+        reader = None
+        estimate_count = list.__len__
+
+    def groups_of(sizes, **more):
+        found = []
+
+        def take(tasks, *_):
+            found.extend([item.size for item in task.items] for task in tasks)
+            yield from ()
+
+        encoder = FakeEncoder()
+        path = tmp_path / str(len(list(tmp_path.iterdir())))
+        options = CacheOptions(group_items=4)
+        source = Source(Carried(*pair) for pair in enumerate(sizes))
+        update_store(source, image_spec(encoder, options), path, take, options=options, **more)
+        return found
+
+    sizes = [5, 5, 1, 1, 1, 1, 1, 20, 9, 1, 1]
+    assert groups_of(sizes) == [[5, 5, 1, 1], [1, 1, 1, 20], [9, 1, 1]]
+    assert groups_of(sizes, max_task_bytes=10) == [[5, 5], [1, 1, 1, 1], [1, 20], [9, 1], [1]]

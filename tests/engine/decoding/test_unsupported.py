@@ -136,6 +136,7 @@ def bmp_of(depth: int, compression: int) -> bytes:
         (bmp_of(2, 0), "unsupported: a BMP of 2 bits a pixel with no compression"),
         (bmp_of(77, 0), "broken: Unsupported BMP pixel depth (77)"),
         (bmp_with_header(16), "unsupported: a BMP with a header of 16 bytes"),
+        (bmp_with_header(66), "broken: Unsupported BMP header type (66)"),
         (bmp_of(24, 99), "broken: Unsupported BMP compression (99)"),
     ],
 )

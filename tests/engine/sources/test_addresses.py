@@ -5,7 +5,7 @@ import pytest
 
 from tai_engine.addresses import child_of, join, local_path, name_of, parent_of
 from tai_engine.errors import ItemError, UserError
-from tai_engine.sources import SourceItem, open_source
+from tai_engine.sources import SourceItem, address_folder, open_source
 from tai_engine.sources.file_info import modified_ns, nanoseconds, size_of
 
 
@@ -184,3 +184,26 @@ def test_packages_that_are_missing_are_named(address, package, tmp_path, monkeyp
     (tmp_path / "l.csv").write_text(f"path\na.jpg\n{address}\n")
     with pytest.raises(UserError, match=f"In line 3 of .*{message}"):
         open_source(tmp_path / "l.csv")
+
+
+def test_a_folder_that_is_too_deep_is_left_out(memory, monkeypatch, caplog):
+    monkeypatch.setattr(address_folder, "_MAX_DEPTH", 3)
+    memory.pipe({"/d/a.png": b"1", "/d/b/c/d.png": b"2", "/d/b/c/e/f.png": b"3"})
+    source = open_source("memory://d")
+    assert [item.id for item in source] == ["a.png", "b/c/d.png"]
+    assert source.left_out == 1
+    assert caplog.messages == ["the folder 'memory://d/b/c/e/' is too deep and is left out"]
+
+
+def test_a_file_without_a_suffix_that_cannot_be_looked_into_is_none(memory, monkeypatch):
+    memory.pipe({"/d/a.png": b"1", "/d/0f3": b"\x89PNG\r\n\x1a\n", "/d/0f4": b"words"})
+    source = open_source("memory://d")
+    assert [item.id for item in source] == ["0f3", "a.png"]
+    assert source.estimate_count() == 1  # looking into each would take as long as reading it
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(memory), "cat_file", refuse)
+    assert [item.id for item in source] == ["a.png"]
+    assert list(source.remarks) == ["Passed over, being no pictures by their names: 2 without a suffix."]
