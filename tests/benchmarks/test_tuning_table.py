@@ -106,7 +106,7 @@ def test_scenes_are_scored_against_their_own_truth(tmp_path: Path, encoder: Enco
     scenes = encode_scenes(tmp_path, "scenes", [embedded_sprite_sheet()], 9, encoder, vocabulary)
     prompts = zero_shot_prompts(encoder, vocabulary)
     (batch,) = scenes.store.iter_batches()
-    scoring = ScoringConfig("coarse", scale=prompts.logit_scale, clip_coarse=True)
+    scoring = ScoringConfig("coarse", scale=prompts.logit_scale, clip_coarse=True, normalise="standard")
     truth_NC = scenes.truth.labels[[scenes.truth.ids.index(name) for name in batch.ids]] == 1
     scores_NC = score(batch, prompts, scoring).scores.numpy()
     values = []

@@ -1,6 +1,7 @@
 import asyncio
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,12 @@ from tai_engine.review.collection import Collection, NotShownError
 from tai_engine.review.disk_cache import DiskCache
 from tai_engine.review.small_jpeg import SmallJpeg, file_in, fitting
 from tai_engine.review.thumbnails import LARGE_SIDE, THUMBNAIL_SIDE, Thumbnails
+
+
+def finished(coroutine):
+    """What a coroutine gives, from a thread of its own: a browser of other tests may have a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +70,7 @@ def test_thumbnails_and_large_views_are_made_once(collection, tmp_path):
         return first, await thumbnails.large_view(1), await thumbnails.large_view(1)
 
     with Thumbnails(collection, cache, workers=1) as thumbnails:
-        made, large, again = asyncio.run(look())
+        made, large, again = finished(look())
     assert [size_of(data) for data in made] == [
         (THUMBNAIL_SIDE, 96),
         (THUMBNAIL_SIDE, 96),
@@ -75,9 +82,9 @@ def test_thumbnails_and_large_views_are_made_once(collection, tmp_path):
     assert again is large
     (tmp_path / "p" / "a.jpg").rename(tmp_path / "elsewhere.jpg")
     with Thumbnails(collection, cache, workers=1) as thumbnails:
-        assert asyncio.run(thumbnails.thumbnail(0)) == made[0]  # from the cache
+        assert finished(thumbnails.thumbnail(0)) == made[0]  # from the cache
         with pytest.raises(NotShownError, match="missing"):
-            asyncio.run(thumbnails.large_view(0))
+            finished(thumbnails.large_view(0))
 
 
 def test_a_picture_that_cannot_be_shown_says_why_and_others_go_on(collection, tmp_path):
@@ -85,7 +92,7 @@ def test_a_picture_that_cannot_be_shown_says_why_and_others_go_on(collection, tm
         return await asyncio.gather(*(thumbnails.thumbnail(n) for n in (2, 0)), return_exceptions=True)
 
     with Thumbnails(collection, DiskCache(tmp_path / "cache", 10_000_000), workers=1) as thumbnails:
-        broken, whole = asyncio.run(look())
+        broken, whole = finished(look())
         assert isinstance(broken, NotShownError)
         assert str(broken).startswith("unknown-format: ")
         assert size_of(whole) == (THUMBNAIL_SIDE, 96)
@@ -96,13 +103,13 @@ def test_what_is_seen_first_is_made_before_anybody_asks(collection, tmp_path):
     with Thumbnails(collection, cache, workers=1) as thumbnails:
         thumbnails.make_first()
         with pytest.raises(NotShownError):  # those before it have been made then
-            asyncio.run(thumbnails.thumbnail(2))
+            finished(thumbnails.thumbnail(2))
         while thumbnails._under_way:
             time.sleep(0.01)
     for path in (tmp_path / "p").iterdir():
         path.unlink()
     with Thumbnails(collection, cache, workers=1) as thumbnails:
-        assert [size_of(asyncio.run(thumbnails.thumbnail(n)))[0] for n in (0, 1, 3)] == [384, 384, 20]
+        assert [size_of(finished(thumbnails.thumbnail(n)))[0] for n in (0, 1, 3)] == [384, 384, 20]
         thumbnails.make_first()
         assert set(thumbnails._under_way) <= {2}
 
@@ -115,7 +122,7 @@ def test_a_changed_picture_gets_another_thumbnail(tmp_path):
     for size in ((60, 40), (30, 90)):
         write_pictures(folder, ["a.jpg"], size)
         with Thumbnails(Collection.open(tags, folder), cache, workers=1) as thumbnails:
-            sizes.append(size_of(asyncio.run(thumbnails.thumbnail(0))))
+            sizes.append(size_of(finished(thumbnails.thumbnail(0))))
     assert sizes == [(60, 40), (30, 90)]
 
 

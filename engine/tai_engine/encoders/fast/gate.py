@@ -75,13 +75,14 @@ def fast_tower(
     """
     names = _precisions(visual, image_size, precision)
     for name in names:
+        # A tower that is too delicate for few bits is no fault while fp32 is still to be tried.
         level = logging.WARNING if name == names[-1] else logging.INFO
         try:
             fast = rewritten(exact, visual, image_size, name, device)
             cosine = lowest_cosine(exact.compute, fast, gate_pictures(image_size).to(device))
         except Exception as error:  # another torch, an unusual tower, no memory: the exact way is always there
             message = "pictures are encoded without the fast tower in %s, which failed here (%s)"
-            logger.log(level, message, name, reason_of(error))
+            logger.warning(message, name, reason_of(error))
             continue
         if cosine >= LEAST_COSINE:
             logger.info("the cosine of fast features in %s to exact ones is %.7f or above", name, cosine)

@@ -155,7 +155,7 @@ wrong.real = Int16ResNet.__call__
 def test_what_goes_wrong_is_computed_in_fp32(avx2, model_folder, monkeypatch, caplog, call, message):
     monkeypatch.setattr(int16.Int16ResNet, "__call__", call)
     encoder = load_encoder(model_folder("resnet-int16"), device="cpu")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         encoder.prepare_images()
     assert message in caplog.text
     assert (encoder.image_precision, encoder.provenance["image_tower"]) == ("fp32", "fast")
