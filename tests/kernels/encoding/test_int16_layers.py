@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tai_kernels import native_build
@@ -30,6 +30,23 @@ FILTER_TRANSFORM = torch.tensor(
     dtype=torch.float64,
 )
 
+# Those of six inputs to six points and of six points to four outputs.
+INPUT_TRANSFORM = torch.tensor(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+    dtype=torch.float64,
+)
+OUTPUT_TRANSFORM = torch.tensor(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], dtype=torch.float64
+)
+CHANCE = 7  # standard deviations: one number in 4e11 lies farther off
+
 
 def generator(seed):
     return torch.Generator().manual_seed(seed)
@@ -52,6 +69,24 @@ def unpacked(weights, scales, outputs):
 def points(weight_OC33):
     rows = torch.einsum("pi,ocij,qj->pqco", FILTER_TRANSFORM, weight_OC33.double(), FILTER_TRANSFORM)
     return rows.flatten(0, 1).contiguous()
+
+
+def rounding_deviations(images_NHWC, weight_OC33):
+    """[N, H, W, O]: the standard deviation that rounding the points to int16 gives each output.
+
+    A number rounded to steps of s is off by s² / 12 in the mean square, and the transforms' squared weights say how
+    much of it arrives where: 25 times at the first pixel of a tile, 17,161 times at its last.
+    """
+    _, height, width, _ = images_NHWC.shape
+    down, right = -(-height // 4), -(-width // 4)
+    padded = F.pad(images_NHWC.double(), (0, 0, 1, 4 * right - width + 1, 1, 4 * down - height + 1))
+    tiles = padded.unfold(1, 6, 4).unfold(2, 6, 4)
+    transformed = torch.einsum("py,nhwcyx,qx->nhwpqc", INPUT_TRANSFORM, tiles, INPUT_TRANSFORM)
+    steps = transformed.abs().amax(-1) / LARGEST
+    energies = points(weight_OC33).square().sum(1).unflatten(0, (6, 6))
+    shares = OUTPUT_TRANSFORM.square()
+    squares = torch.einsum("ip,jq,nhwpq,pqo->nhwijo", shares, shares, steps.square() / 12, energies)
+    return squares.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)[:, :height, :width].sqrt()
 
 
 # Weights
@@ -179,6 +214,7 @@ def test_all_ones_count_their_neighbours():
     pool=st.sampled_from([1, 2]),
     seed=st.integers(0, 999),
 )
+@example(images=1, channels=64, outputs=40, height=11, width=7, pool=2, seed=999)  # 0.03018 off at a tile's last pixel
 def test_a_convolution(images, channels, outputs, height, width, pool, seed):
     height, width = height * pool, width * pool
     random = generator(seed)
@@ -186,17 +222,20 @@ def test_a_convolution(images, channels, outputs, height, width, pool, seed):
     weight = torch.randn(outputs, channels, 3, 3, generator=random) / (3 * channels**0.5)
     bias = torch.randn(outputs, generator=random)
     layer = Convolution(points(weight), bias)
-    expected = F.conv2d(x.double().permute(0, 3, 1, 2), weight.double(), bias.double(), padding=1).relu()
-    whole = expected.permute(0, 2, 3, 1)
+    whole = (
+        F.conv2d(x.double().permute(0, 3, 1, 2), weight.double(), bias.double(), padding=1).relu().permute(0, 2, 3, 1)
+    )
     # Rows of 12 bits are off by 2.5e-4 of their root mean square, and the transform makes about ten times that of it.
     off = layer.floats(x).double() - whole
     assert float(off.square().sum()) <= 2.5e-3**2 * max(8, whole.numel())
-    assert float(off.abs().max() if off.numel() else 0) <= 0.03
+    deviations = rounding_deviations(x, weight)
+    assert (off.abs() <= CHANCE * deviations + 1e-5).all()
     found = layer(x, pool=pool)
     assert found.values.shape == (images, height // pool, width // pool, outputs)
     assert not (found.values < 0).any()
-    means = F.avg_pool2d(expected, pool).permute(0, 2, 3, 1)
-    torch.testing.assert_close(found.floats().double(), means, rtol=0, atol=0.03)
+    means, farthest = (F.avg_pool2d(one.permute(0, 3, 1, 2), pool).permute(0, 2, 3, 1) for one in (whole, deviations))
+    off = (found.floats().double() - means).abs()
+    assert (off <= CHANCE * farthest + 0.51 * found.scales.double()[..., None] + 1e-5).all()
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_or_threads():
