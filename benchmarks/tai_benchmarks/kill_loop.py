@@ -45,8 +45,9 @@ from tai_engine.decoding.process import WorkerProcess
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.sources import open_source
-from tai_engine.store import FeatureStore, lease, lock
-from tai_engine.store.verify import verify_store
+from tai_engine.store import FeatureStore
+from tai_engine.store.places import lease, lock
+from tai_engine.store.upkeep.verify import verify_store
 
 STAGES = ("elsewhere", "decoding", "encoding", "writing", "before a commit")
 AIMED = ("decoding", "writing", "before a commit")

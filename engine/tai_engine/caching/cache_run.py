@@ -16,7 +16,7 @@ from tai_engine.caching.sizes import require_space
 from tai_engine.decoding.feed import GroupTask, carried_bytes
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore, StoreSpec
-from tai_engine.store.commits import CommitRecord
+from tai_engine.store.layout.commits import CommitRecord
 from tai_engine.store.origins import Origin
 
 Input = TypeVar("Input")

@@ -8,7 +8,7 @@ from collections import Counter
 from tai_engine.caching.report import CacheProgress, CacheReport, ProgressCallback
 from tai_engine.caching.stages import Stages
 from tai_engine.decoding.decode import METADATA_REMARK
-from tai_engine.store.commits import CommitRecord
+from tai_engine.store.layout.commits import CommitRecord
 
 _PROGRESS_EVERY = 1000  # skipped items
 

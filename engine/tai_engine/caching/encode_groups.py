@@ -22,7 +22,7 @@ from tai_engine.decoding.worker import Preparation
 from tai_engine.features import FeatureBatch
 from tai_engine.processors import available_cpus
 from tai_engine.store import StoredItem
-from tai_engine.store.commits import CommitRecord
+from tai_engine.store.layout.commits import CommitRecord
 
 SLICE_PICTURES = 128
 

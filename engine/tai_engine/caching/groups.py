@@ -12,7 +12,7 @@ import torch
 from tai_engine.caching.stages import Stages
 from tai_engine.features import FeatureBatch
 from tai_engine.store import StoredItem, StoreSpec
-from tai_engine.store.commits import CommitRecord
+from tai_engine.store.layout.commits import CommitRecord
 
 Payload = TypeVar("Payload")
 PayloadIn = TypeVar("PayloadIn", contravariant=True)

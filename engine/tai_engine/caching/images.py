@@ -24,7 +24,7 @@ from tai_engine.decoding.feed import GroupTask
 from tai_engine.decoding.worker import Preparation, ToPixels
 from tai_engine.processors import available_cpus
 from tai_engine.store import FeatureStore, StoreSpec
-from tai_engine.store.commits import CommitRecord
+from tai_engine.store.layout.commits import CommitRecord
 from tai_engine.store.origins import Origin, require_same_place
 
 

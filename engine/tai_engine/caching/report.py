@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.store.spec import ROW_DTYPES
+from tai_engine.store.layout.spec import ROW_DTYPES
 
 CHECKS = ("stat", "content")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tai_engine.caching.report import CacheOptions
 from tai_engine.errors import UserError
-from tai_engine.store.spec import DEFAULT_CHUNK_ITEMS, DEFAULT_GROUP_ITEMS, ROW_DTYPES, StoreSpec
-from tai_engine.store.store_files import open_files
+from tai_engine.store.layout.spec import DEFAULT_CHUNK_ITEMS, DEFAULT_GROUP_ITEMS, ROW_DTYPES, StoreSpec
+from tai_engine.store.places.store_files import open_files
 
 MAX_GROUP_BYTES = 256 * 2**20
 """Rows of a commit group, at most, where its size is chosen automatically."""

@@ -157,7 +157,7 @@ def cache_elsewhere(
         progress: called after each group.
     """
     from tai_engine.distributed.encode_on_pool import EncodeRecipe, cache_on_pool
-    from tai_engine.store.store_files import open_files
+    from tai_engine.store.places.store_files import open_files
 
     if model.startswith("local-dir:"):
         model = f"local-dir:{Path(model.removeprefix('local-dir:')).absolute()}"

@@ -11,7 +11,7 @@ from tai_engine.cli.output import print_json, print_table, progress_bar, results
 from tai_engine.files import human_bytes
 
 if TYPE_CHECKING:
-    from tai_engine.store.verify import VerifyReport
+    from tai_engine.store.upkeep.verify import VerifyReport
 
 Store = Annotated[str, typer.Argument(help="A store: its folder or address.")]
 
@@ -27,8 +27,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check a store: counts, checksums, lengths of vectors, ids. Exit status 1 if something is wrong and stays so."""
-    from tai_engine.store.repair import repair_store
-    from tai_engine.store.verify import verify_store
+    from tai_engine.store.upkeep.repair import repair_store
+    from tai_engine.store.upkeep.verify import verify_store
 
     with progress_bar("Repairing" if repair else "Verifying") as bar:
         look = repair_store if repair else verify_store
@@ -52,7 +52,7 @@ def verify(
 
 
 def _verdict(report: VerifyReport, store: str, repaired: bool) -> str:
-    from tai_engine.store.repair import TAKEN_OUT
+    from tai_engine.store.upkeep.repair import TAKEN_OUT
 
     how = "" if report.is_deep else " (vectors were not read)"
     holds = (
@@ -85,7 +85,7 @@ def _verdict(report: VerifyReport, store: str, repaired: bool) -> str:
 
 def compact(store: Store, as_json: AsJson = False) -> None:
     """Give back the place of deleted items, and fill groups that are not full."""
-    from tai_engine.store.compact import compact_store
+    from tai_engine.store.upkeep.compact import compact_store
 
     with progress_bar("Compacting") as bar:
         report = compact_store(store, progress=bar.update)

@@ -25,9 +25,9 @@ from tai_engine.distributed.work import Workplace
 from tai_engine.features import FeatureBatch
 from tai_engine.processors import available_cpus
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
-from tai_engine.store.abstract_files import StoreFiles
-from tai_engine.store.commits import CommitRecord, read_record, record_name
-from tai_engine.store.store_files import open_files
+from tai_engine.store.layout.commits import CommitRecord, read_record, record_name
+from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.store_files import open_files
 
 MAX_TASK_BYTES = 64 * 2**20
 """Of files that the items of a task carry with them, at most; a single one may be larger. Five tasks for each worker

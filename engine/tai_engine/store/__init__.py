@@ -2,9 +2,9 @@
 
 from tai_engine.store.feature_store import FeatureStore
 from tai_engine.store.inventory import IdSet
-from tai_engine.store.labels import LabelSpec, content_of
+from tai_engine.store.layout.labels import LabelSpec, content_of
+from tai_engine.store.layout.spec import SCHEMA_VERSION, StoredItem, StoreSpec
 from tai_engine.store.reader import CoarseBatch
-from tai_engine.store.spec import SCHEMA_VERSION, StoredItem, StoreSpec
 
 __all__ = [
     "SCHEMA_VERSION",

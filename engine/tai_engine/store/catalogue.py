@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from tai_engine.errors import UserError
-from tai_engine.store.array_layout import open_group
-from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.damage import DamagedGroupError
 from tai_engine.store.group import StoredGroup
 from tai_engine.store.inventory import IdSet, Inventory
-from tai_engine.store.labels import add_digests, content_of
-from tai_engine.store.live_records import read_summaries
+from tai_engine.store.layout.array_layout import open_group
+from tai_engine.store.layout.arrays import StoreArrays
+from tai_engine.store.layout.labels import add_digests, content_of
+from tai_engine.store.layout.live_records import read_summaries
+from tai_engine.store.layout.spec import StoredItem, StoreSpec, unknown_parts
 from tai_engine.store.origins import origins_of
-from tai_engine.store.spec import StoredItem, StoreSpec, unknown_parts
-from tai_engine.store.store_files import open_files
+from tai_engine.store.places.damage import DamagedGroupError
+from tai_engine.store.places.store_files import open_files
 
 
 class StoreCatalogue:

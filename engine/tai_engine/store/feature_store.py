@@ -18,19 +18,19 @@ import numpy as np
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
-from tai_engine.store.abstract_files import METADATA
-from tai_engine.store.array_layout import ChunkFiles, create_arrays
-from tai_engine.store.commits import HIDDEN, CommitRecord, create_record, record_name
-from tai_engine.store.damage import unreadable
 from tai_engine.store.group import check_group, fine_columns, group_columns
-from tai_engine.store.labels import content_of, contents_digest
-from tai_engine.store.live_records import delete_slots, deletion_names, read_live_record
-from tai_engine.store.lock import StoreLock, fenced, hold_lock
+from tai_engine.store.layout.array_layout import ChunkFiles, create_arrays
+from tai_engine.store.layout.commits import HIDDEN, CommitRecord, create_record, record_name
+from tai_engine.store.layout.labels import content_of, contents_digest
+from tai_engine.store.layout.live_records import delete_slots, deletion_names, read_live_record
+from tai_engine.store.layout.spec import StoredItem, StoreSpec
 from tai_engine.store.origins import Origin, write_origin
+from tai_engine.store.places.abstract_files import METADATA
+from tai_engine.store.places.damage import unreadable
+from tai_engine.store.places.lock import StoreLock, fenced, hold_lock
+from tai_engine.store.places.store_files import open_files
 from tai_engine.store.reader import StoreReader
 from tai_engine.store.rows import Positions
-from tai_engine.store.spec import StoredItem, StoreSpec
-from tai_engine.store.store_files import open_files
 
 
 class FeatureStore(StoreReader):

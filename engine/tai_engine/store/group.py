@@ -12,12 +12,10 @@ import numpy as np
 import torch
 
 from tai_engine.features import FeatureBatch, quantise_rows
-from tai_engine.store.abstract_files import StoreFiles
-from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import CommitRecord, read_record
-from tai_engine.store.damage import DamagedGroupError
-from tai_engine.store.labels import pack_labels, unpack_labels
-from tai_engine.store.spec import (
+from tai_engine.store.layout.arrays import StoreArrays
+from tai_engine.store.layout.commits import CommitRecord, read_record
+from tai_engine.store.layout.labels import pack_labels, unpack_labels
+from tai_engine.store.layout.spec import (
     HASH_BYTES,
     STATUS_DELETED,
     STATUS_DONE,
@@ -26,6 +24,8 @@ from tai_engine.store.spec import (
     StoredItem,
     StoreSpec,
 )
+from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.damage import DamagedGroupError
 
 UNKNOWN = -1  # size and modified_ns of an input that has none
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tai_engine.store.group import UNKNOWN, StoredGroup
-from tai_engine.store.spec import HASH_BYTES, STATUS_DELETED, STATUS_NAMES
+from tai_engine.store.layout.spec import HASH_BYTES, STATUS_DELETED, STATUS_NAMES
 
 
 class IdSet:

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tai_engine.errors import UserError
-from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.spec import ATTRIBUTE
+from tai_engine.store.layout.spec import ATTRIBUTE
+from tai_engine.store.places.abstract_files import METADATA, StoreFiles
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.store.arrays import StoreArrays
 from tai_engine.store.group import StoredGroup
-from tai_engine.store.spec import StoreSpec
+from tai_engine.store.layout.arrays import StoreArrays
+from tai_engine.store.layout.spec import StoreSpec
 
 Positions: TypeAlias = Sequence[int] | torch.Tensor | np.ndarray
 """Of items: group x ``spec.group_items`` + slot."""

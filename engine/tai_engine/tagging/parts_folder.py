@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from tai_engine.errors import UserError
 from tai_engine.files import write_atomically, write_error
-from tai_engine.store.lock import find_writer, hold_lock
-from tai_engine.store.store_files import open_files
+from tai_engine.store.places.lock import find_writer, hold_lock
+from tai_engine.store.places.store_files import open_files
 from tai_engine.tagging.tag_job import UNTAGGED, TagJob, TagPart, part_name
 
 JOB = "job.json"

@@ -135,8 +135,8 @@ def flip_a_bit(path):
 @pytest.mark.parametrize("damage", [cut_off, flip_a_bit, os.unlink])
 @pytest.mark.parametrize("name", ["fine/c.1.0", "id/c.0", "commits/00000002.json"])
 def test_damage_is_found_repaired_and_filled_again(collections, store, damage, name):
-    from tai_engine.store.repair import repair_store
-    from tai_engine.store.verify import verify_store
+    from tai_engine.store.upkeep.repair import repair_store
+    from tai_engine.store.upkeep.verify import verify_store
 
     shutil.copytree(collections.store_before, store)
     damage(store / name)

@@ -19,8 +19,8 @@ from tai_engine.errors import UserError
 from tai_engine.sources import open_source
 from tai_engine.sources.item_reading import ItemReader
 from tai_engine.store import FeatureStore, StoredItem
-from tai_engine.store.commits import read_record
-from tai_engine.store.store_files import open_files
+from tai_engine.store.layout.commits import read_record
+from tai_engine.store.places.store_files import open_files
 
 OPTIONS = CacheOptions(group_items=4, slice_items=2, workers=2)
 

@@ -14,7 +14,7 @@ from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore, StoredItem
-from tai_engine.store.commits import create_record
+from tai_engine.store.layout.commits import create_record
 
 
 @pytest.fixture

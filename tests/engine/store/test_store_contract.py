@@ -12,12 +12,14 @@ import pytest
 from feature_samples import done, random_batch, same, small_spec, stored_content
 from stub_file_systems import StubFileSystem
 from tai_engine.errors import UserError
-from tai_engine.store import FeatureStore, lease, lock, plain_reads
-from tai_engine.store.commits import HIDDEN, read_hidden, write_hidden
-from tai_engine.store.compact import compact_store
-from tai_engine.store.repair import repair_store
-from tai_engine.store.store_files import open_files
-from tai_engine.store.verify import verify_store
+from tai_engine.store import FeatureStore
+from tai_engine.store.layout import plain_reads
+from tai_engine.store.layout.commits import HIDDEN, read_hidden, write_hidden
+from tai_engine.store.places import lease, lock
+from tai_engine.store.places.store_files import open_files
+from tai_engine.store.upkeep.compact import compact_store
+from tai_engine.store.upkeep.repair import repair_store
+from tai_engine.store.upkeep.verify import verify_store
 
 LETTERS = "abcdefghijklmnopqr"
 

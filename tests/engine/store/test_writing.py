@@ -10,9 +10,10 @@ import zarr
 
 from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
-from tai_engine.store import FeatureStore, LabelSpec, StoredItem, content_of, lease
-from tai_engine.store.commits import CommitRecord
-from tai_engine.store.labels import contents_digest
+from tai_engine.store import FeatureStore, LabelSpec, StoredItem, content_of
+from tai_engine.store.layout.commits import CommitRecord
+from tai_engine.store.layout.labels import contents_digest
+from tai_engine.store.places import lease
 
 
 @pytest.fixture
@@ -256,7 +257,7 @@ def test_a_full_disk_while_deleting(path, monkeypatch):
     def full(*_):
         raise UserError("Cannot write: the disk is full.")
 
-    monkeypatch.setattr("tai_engine.store.live_records.replace_record", full)
+    monkeypatch.setattr("tai_engine.store.layout.live_records.replace_record", full)
     with store.writing(), pytest.raises(UserError, match="disk is full"):
         store.delete([6])
     assert (path / "commits" / "00000001.json").read_bytes() == before

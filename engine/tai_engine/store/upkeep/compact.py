@@ -17,15 +17,15 @@ from typing import Any
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
-from tai_engine.store.abstract_files import StoreFiles
-from tai_engine.store.array_layout import ChunkFiles
-from tai_engine.store.commits import HIDDEN, CommitRecord, create_record, read_hidden, write_hidden
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.lease import StoreLock
-from tai_engine.store.live_records import read_summaries
-from tai_engine.store.lock import hold_lock
-from tai_engine.store.spec import StoredItem
-from tai_engine.store.store_files import open_files
+from tai_engine.store.layout.array_layout import ChunkFiles
+from tai_engine.store.layout.commits import HIDDEN, CommitRecord, create_record, read_hidden, write_hidden
+from tai_engine.store.layout.live_records import read_summaries
+from tai_engine.store.layout.spec import StoredItem
+from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.lease import StoreLock
+from tai_engine.store.places.lock import hold_lock
+from tai_engine.store.places.store_files import open_files
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class StoreFiles(ABC):
         is_local: whether the files lie in a folder, so that `local_path` leads to them.
         what: what lies here, for messages.
         fence: called before every change; raises where another process may have taken the place over by now (see
-            `tai_engine.store.lock.hold_lock`).
+            `tai_engine.store.places.lock.hold_lock`).
     """
 
     is_local: bool

@@ -10,10 +10,10 @@ import time
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.store import lease, lock
-from tai_engine.store.lease import Holder, newest_lease
-from tai_engine.store.lock import LOCK, find_writer, hold_lock
-from tai_engine.store.store_files import LocalFiles, open_files
+from tai_engine.store.places import lease, lock
+from tai_engine.store.places.lease import Holder, newest_lease
+from tai_engine.store.places.lock import LOCK, find_writer, hold_lock
+from tai_engine.store.places.store_files import LocalFiles, open_files
 
 LEASE = "lease.000001.json"
 SECOND = "lease.000002.json"

@@ -18,8 +18,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from tai_engine.errors import UserError
-from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.commits import (
+from tai_engine.store.layout.commits import (
     HIDDEN,
     RECORDS,
     CommitRecord,
@@ -27,9 +26,10 @@ from tai_engine.store.commits import (
     record_groups,
     record_name,
 )
-from tai_engine.store.damage import DamagedDescriptionError, unreadable
-from tai_engine.store.live_records import deletion_names
-from tai_engine.store.spec import ATTRIBUTE, CHECKSUM_BYTES, HASH_BYTES, StoreSpec
+from tai_engine.store.layout.live_records import deletion_names
+from tai_engine.store.layout.spec import ATTRIBUTE, CHECKSUM_BYTES, HASH_BYTES, StoreSpec
+from tai_engine.store.places.abstract_files import METADATA, StoreFiles
+from tai_engine.store.places.damage import DamagedDescriptionError, unreadable
 
 # Without this, chunks of nothing but zeros are left out, and a lost one could not be told from them.
 ARRAY_CONFIG: Any = {"write_empty_chunks": True}

@@ -1,6 +1,6 @@
 """Whether a store is what it says: descriptions, records, every chunk against its checksum, every id once.
 
-`tai_engine.store.repair` mends what is found here.
+`tai_engine.store.upkeep.repair` mends what is found here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.array_layout import ChunkFiles, open_group, wrong_descriptions
-from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import (
+from tai_engine.store.inventory import IdSet
+from tai_engine.store.layout.array_layout import ChunkFiles, open_group, wrong_descriptions
+from tai_engine.store.layout.arrays import StoreArrays
+from tai_engine.store.layout.commits import (
     HIDDEN,
     RECORDS,
     CommitRecord,
@@ -23,13 +23,13 @@ from tai_engine.store.commits import (
     record_groups,
     record_name,
 )
-from tai_engine.store.damage import DamagedDescriptionError, DamagedRecordError, unreadable
-from tai_engine.store.group_checks import GroupChecker, StoreProblem
-from tai_engine.store.inventory import IdSet
-from tai_engine.store.live_records import deletion_names, read_live_record
-from tai_engine.store.lock import find_writer
-from tai_engine.store.spec import StoreSpec
-from tai_engine.store.store_files import open_files
+from tai_engine.store.layout.live_records import deletion_names, read_live_record
+from tai_engine.store.layout.spec import StoreSpec
+from tai_engine.store.places.abstract_files import METADATA, StoreFiles
+from tai_engine.store.places.damage import DamagedDescriptionError, DamagedRecordError, unreadable
+from tai_engine.store.places.lock import find_writer
+from tai_engine.store.places.store_files import open_files
+from tai_engine.store.upkeep.group_checks import GroupChecker, StoreProblem
 
 ProgressCallback = Callable[[int, int], None]
 """Gets how many groups were checked, and how many there are."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tai_engine.store import plain_reads
-from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
+from tai_engine.store.layout import plain_reads
+from tai_engine.store.layout.plain_reads import DamagedChunkError, PlainChunks, share_out
 
 ENTRIES = np.arange(7 * 5 * 3, dtype=np.int16).reshape(35, 3)  # seven chunks of five entries of three numbers
 

@@ -6,7 +6,7 @@ Only what is missing, of a wrong length or with a wrong checksum is damage, and 
 from __future__ import annotations
 
 from tai_engine.errors import UserError
-from tai_engine.store.abstract_files import StoreFiles
+from tai_engine.store.places.abstract_files import StoreFiles
 
 _ADVICE = "run `tai verify {store} --repair`, then run the same `tai cache` command again to redo its items"
 

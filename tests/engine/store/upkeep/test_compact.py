@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from feature_samples import done, random_batch, small_spec, stored_content, write_group
 from tai_engine.errors import UserError
-from tai_engine.store import FeatureStore, LabelSpec, StoredItem, arrays, lease
-from tai_engine.store.commits import HIDDEN
-from tai_engine.store.compact import compact_store
-from tai_engine.store.live_records import read_summaries
-from tai_engine.store.store_files import LocalFiles, open_files
-from tai_engine.store.verify import verify_store
+from tai_engine.store import FeatureStore, LabelSpec, StoredItem
+from tai_engine.store.layout import arrays
+from tai_engine.store.layout.commits import HIDDEN
+from tai_engine.store.layout.live_records import read_summaries
+from tai_engine.store.places import lease
+from tai_engine.store.places.store_files import LocalFiles, open_files
+from tai_engine.store.upkeep.compact import compact_store
+from tai_engine.store.upkeep.verify import verify_store
 
 
 def batch_of(items, spec):
@@ -225,7 +227,7 @@ def test_a_compaction_that_is_killed_at_any_step(tmp_path, monkeypatch, gap, str
 def test_what_a_killed_compaction_wrote_is_removed_by_the_next_writer(tmp_path, monkeypatch):
     path = make(tmp_path / "store", [3, 3, 6], deleted=[1])
     before = {p: p.read_bytes() for p in path.rglob("c.*")}
-    monkeypatch.setattr("tai_engine.store.compact.write_hidden", lambda *_: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr("tai_engine.store.upkeep.compact.write_hidden", lambda *_: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         compact_store(path)
     assert json.loads((path / "commits" / "00000000.json").read_text())["deleted"] == [1]

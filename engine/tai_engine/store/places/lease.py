@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from tai_engine.errors import UserError
-from tai_engine.store.abstract_files import StoreFiles
+from tai_engine.store.places.abstract_files import StoreFiles
 
 RENEW_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0

@@ -12,17 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from tai_engine.files import write_error
-from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.array_layout import ChunkFiles, array_description
-from tai_engine.store.commits import HIDDEN, RECORDS, record_name
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.group_checks import StoreProblem
-from tai_engine.store.lease import StoreLock
-from tai_engine.store.live_records import deletion_names, read_summaries
-from tai_engine.store.lock import hold_lock
-from tai_engine.store.spec import StoreSpec
-from tai_engine.store.store_files import open_files
-from tai_engine.store.verify import (
+from tai_engine.store.layout.array_layout import ChunkFiles, array_description
+from tai_engine.store.layout.commits import HIDDEN, RECORDS, record_name
+from tai_engine.store.layout.live_records import deletion_names, read_summaries
+from tai_engine.store.layout.spec import StoreSpec
+from tai_engine.store.places.abstract_files import METADATA, StoreFiles
+from tai_engine.store.places.lease import StoreLock
+from tai_engine.store.places.lock import hold_lock
+from tai_engine.store.places.store_files import open_files
+from tai_engine.store.upkeep.group_checks import StoreProblem
+from tai_engine.store.upkeep.verify import (
     Examination,
     ProgressCallback,
     VerifyReport,

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tai_engine.errors import UserError
-from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.damage import DamagedDescriptionError, DamagedRecordError, unreadable
-from tai_engine.store.spec import StoreSpec
+from tai_engine.store.layout.spec import StoreSpec
+from tai_engine.store.places.abstract_files import METADATA, StoreFiles
+from tai_engine.store.places.damage import DamagedDescriptionError, DamagedRecordError, unreadable
 
 RECORDS = "commits"
 HIDDEN = f"{RECORDS}/hidden.json"
@@ -35,7 +35,7 @@ class CommitRecord:
         bytes: size of its chunks.
         failed: slot within the group -> reason; empty in the summaries that a store keeps in memory.
         digest: of the ids, texts and labels of the items that are not deleted
-            (`tai_engine.store.labels.contents_digest`), None in a store without texts.
+            (`tai_engine.store.layout.labels.contents_digest`), None in a store without texts.
         deleted: slots within the group that were deleted after it was written, rising. The other numbers stay as they
             were written.
     """

@@ -22,12 +22,12 @@ import numpy as np
 import zarr
 
 from tai_engine.errors import UserError
-from tai_engine.store.abstract_files import METADATA, StoreFiles
-from tai_engine.store.array_layout import ARRAY_CONFIG, ROW_ARRAYS, SEPARATOR, array_layouts, open_array
-from tai_engine.store.commits import record_groups
-from tai_engine.store.damage import DamagedDescriptionError, DamagedGroupError, unreadable
-from tai_engine.store.plain_reads import DamagedChunkError, PlainChunks, share_out
-from tai_engine.store.spec import StoreSpec
+from tai_engine.store.layout.array_layout import ARRAY_CONFIG, ROW_ARRAYS, SEPARATOR, array_layouts, open_array
+from tai_engine.store.layout.commits import record_groups
+from tai_engine.store.layout.plain_reads import DamagedChunkError, PlainChunks, share_out
+from tai_engine.store.layout.spec import StoreSpec
+from tai_engine.store.places.abstract_files import METADATA, StoreFiles
+from tai_engine.store.places.damage import DamagedDescriptionError, DamagedGroupError, unreadable
 
 
 class StoreArrays:

@@ -12,8 +12,8 @@ from typing import Any
 
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
-from tai_engine.store.damage import DamagedDescriptionError
-from tai_engine.store.labels import LabelSpec, require_same_labels
+from tai_engine.store.layout.labels import LabelSpec, require_same_labels
+from tai_engine.store.places.damage import DamagedDescriptionError
 
 SCHEMA_VERSION = 2
 ATTRIBUTE = "tai_engine"

@@ -1,7 +1,7 @@
 """One writer per store: a file lock in a local folder, a lease elsewhere.
 
 The kernel takes a file lock back when the process that holds it ends, however it ends; for leases see
-`tai_engine.store.lease`.
+`tai_engine.store.places.lease`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tai_engine.errors import UserError
 from tai_engine.files import write_error
-from tai_engine.store.abstract_files import StoreFiles
-from tai_engine.store.lease import Holder, Lease, StoreLock, busy, live_lease
+from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.lease import Holder, Lease, StoreLock, busy, live_lease
 
 try:
     import fcntl

@@ -14,13 +14,14 @@ import zarr
 
 from feature_samples import done, random_batch, same, small_spec, stored_content, write_group
 from tai_engine.errors import UserError
-from tai_engine.store import FeatureStore, LabelSpec, StoredItem, lease
-from tai_engine.store.array_layout import array_description
-from tai_engine.store.commits import HIDDEN, write_hidden
-from tai_engine.store.lock import hold_lock
-from tai_engine.store.repair import repair_store
-from tai_engine.store.store_files import LocalFiles, open_files
-from tai_engine.store.verify import verify_store
+from tai_engine.store import FeatureStore, LabelSpec, StoredItem
+from tai_engine.store.layout.array_layout import array_description
+from tai_engine.store.layout.commits import HIDDEN, write_hidden
+from tai_engine.store.places import lease
+from tai_engine.store.places.lock import hold_lock
+from tai_engine.store.places.store_files import LocalFiles, open_files
+from tai_engine.store.upkeep.repair import repair_store
+from tai_engine.store.upkeep.verify import verify_store
 
 ITEMS = {
     name: StoredItem(name, size=number, content_hash=bytes([number]) * 16)

@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tai_engine.errors import UserError
-from tai_engine.store.abstract_files import StoreFiles
-from tai_engine.store.commits import (
+from tai_engine.store.layout.commits import (
     RECORDS,
     CommitRecord,
     read_hidden,
@@ -24,9 +23,10 @@ from tai_engine.store.commits import (
     record_name,
     replace_record,
 )
-from tai_engine.store.damage import DamagedRecordError, unreadable
-from tai_engine.store.labels import add_digests, subtract_digest
-from tai_engine.store.spec import StoreSpec
+from tai_engine.store.layout.labels import add_digests, subtract_digest
+from tai_engine.store.layout.spec import StoreSpec
+from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.damage import DamagedRecordError, unreadable
 
 _DELETION = re.compile(r"(\d{8,})\.deleted\.(\d+)\.json")
 

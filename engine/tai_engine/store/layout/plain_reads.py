@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 
 from tai_engine.processors import available_cpus
-from tai_engine.store.spec import CHECKSUM_BYTES
+from tai_engine.store.layout.spec import CHECKSUM_BYTES
 
 # More than processors would only be in each other's way while files are in memory; those who read ahead add their own.
 _THREADS = min(8, available_cpus())

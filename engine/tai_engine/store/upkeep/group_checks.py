@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from tai_engine.features import LENGTH_TOLERANCE
-from tai_engine.store.abstract_files import StoreFiles
-from tai_engine.store.array_layout import ROW_ARRAYS, ChunkFiles
-from tai_engine.store.arrays import StoreArrays
-from tai_engine.store.commits import CommitRecord, record_name
-from tai_engine.store.damage import DamagedGroupError
-from tai_engine.store.labels import content_of, contents_digest, unpack_labels
-from tai_engine.store.spec import STATUS_DONE, STATUS_FAILED, StoreSpec
+from tai_engine.store.layout.array_layout import ROW_ARRAYS, ChunkFiles
+from tai_engine.store.layout.arrays import StoreArrays
+from tai_engine.store.layout.commits import CommitRecord, record_name
+from tai_engine.store.layout.labels import content_of, contents_digest, unpack_labels
+from tai_engine.store.layout.spec import STATUS_DONE, STATUS_FAILED, StoreSpec
+from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.damage import DamagedGroupError
 
 _LENGTH_TOLERANCE = {"float16": LENGTH_TOLERANCE[torch.float16], "float32": LENGTH_TOLERANCE[torch.float32]}
 _VECTORS = ("coarse", "coarse_clip", "fine", "fine_scale")

@@ -20,7 +20,7 @@ from zarr.storage import FsspecStore, LocalStore
 from tai_engine.addresses import file_system_options, is_address, is_http, local_path, open_file_system
 from tai_engine.errors import UserError
 from tai_engine.files import create_atomically, sync_directory, sync_file, write_atomically, write_error
-from tai_engine.store.abstract_files import METADATA, StoreFiles
+from tai_engine.store.places.abstract_files import METADATA, StoreFiles
 
 _BEGUN = ".new-store.tmp"
 """A store that has this file at an address, and no description of its own, is one that was never made."""

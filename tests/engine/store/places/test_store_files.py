@@ -8,8 +8,9 @@ import pytest
 from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.store import FeatureStore, store_files
-from tai_engine.store.store_files import AddressFiles, LocalFiles, open_files
+from tai_engine.store import FeatureStore
+from tai_engine.store.places import store_files
+from tai_engine.store.places.store_files import AddressFiles, LocalFiles, open_files
 
 
 @pytest.fixture(params=["folder", "address"])

@@ -11,8 +11,9 @@ import zarr
 
 from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
-from tai_engine.store import FeatureStore, arrays
-from tai_engine.store.verify import verify_store
+from tai_engine.store import FeatureStore
+from tai_engine.store.layout import arrays
+from tai_engine.store.upkeep.verify import verify_store
 
 
 @pytest.fixture(scope="module")

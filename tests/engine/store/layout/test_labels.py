@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tai_engine.errors import UserError
-from tai_engine.store.labels import (
+from tai_engine.store.layout.labels import (
     LabelSpec,
     add_digests,
     content_of,

@@ -1,0 +1,1 @@
+"""How items become arrays and commit records."""
