@@ -53,7 +53,7 @@ def examine(model: str, pretrained: str, folder: Path) -> Iterator[Finding]:
         _compiler,
         lambda: _disk(folder),
         lambda: _weights(model, pretrained),
-        _demo_model,
+        _embedded_model,
     )
     for check in checks:
         yield from check()
@@ -175,15 +175,18 @@ def _weights(model: str, pretrained: str) -> Iterator[Finding]:
     )
 
 
-def _demo_model() -> Iterator[Finding]:
-    from tai_engine.demo import MODEL_FOLDER
+def _embedded_model() -> Iterator[Finding]:
+    from tai_engine.encoders import cached_weights
 
-    weights = MODEL_FOLDER / "open_clip_model.safetensors"
-    if weights.is_file():
-        yield Finding("embedded demo model", "ok", f"{weights.stat().st_size / 1e6:.1f} MB")
+    try:
+        weights = cached_weights("photos", None)
+    except UserError:
+        weights = None
+    if weights is not None:
+        yield Finding("embedded model 'photos'", "ok", f"{weights.stat().st_size / 1e6:.1f} MB")
     else:
         yield Finding(
-            "embedded demo model",
+            "embedded model 'photos'",
             "missing",
             "the installation is not whole",
             "pip install --force-reinstall tai-engine",

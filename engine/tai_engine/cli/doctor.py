@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from tai_engine.cli.options import DEFAULT_MODEL, DEFAULT_PRETRAINED, AsJson, Model, Pretrained, resolve_model
+from tai_engine.cli.options import DEFAULT_MODEL, DEFAULT_PRETRAINED, AsJson, Model, Pretrained
 from tai_engine.cli.output import print_json, print_table, results
 
 
@@ -15,7 +15,7 @@ def doctor(model: Model = DEFAULT_MODEL, pretrained: Pretrained = DEFAULT_PRETRA
     """Versions, devices, kernels, free disk and weights; what is missing, and the command that mends it."""
     from tai_engine.doctor import examine
 
-    findings = list(examine(resolve_model(model), pretrained, Path.cwd()))
+    findings = list(examine(model, pretrained, Path.cwd()))
     missing = [finding for finding in findings if finding.state == "missing"]
     if as_json:
         print_json([asdict(finding) for finding in findings])

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a model's name becomes an encoder."""
+"""Options that several commands share, and which encoder they mean."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="A model of open_clip, 'hf-hub:OWNER/REPOSITORY', 'local-dir:FOLDER', or 'demo' (the embedded toy).",
+        help="A model of open_clip, 'hf-hub:OWNER/REPOSITORY', 'local-dir:FOLDER', or 'photos' (a small one that comes "
+        "with the engine).",
     ),
 ]
 Pretrained = Annotated[str, typer.Option("--pretrained", help="open_clip's tag of the weights.")]
@@ -55,23 +56,11 @@ UnknownLabels = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 
-def resolve_model(model: str) -> str:
-    """The name that open_clip understands: ``demo`` stands for the folder of the embedded model."""
-    if model == "demo":
-        from tai_engine.demo import MODEL_FOLDER
-
-        return f"local-dir:{MODEL_FOLDER}"
-    return model
-
-
 def open_encoder(model: str, pretrained: str, **options: Any) -> Encoder:
-    """Load the encoder that the options name; what the user wrote goes into its provenance."""
+    """`load_encoder`, imported when it is needed: open_clip takes seconds."""
     from tai_engine.encoders import load_encoder
 
-    encoder = load_encoder(resolve_model(model), pretrained, **options)
-    # A store must say `demo`, not where the package lay on the machine that made it.
-    encoder.provenance["model"] = model
-    return encoder
+    return load_encoder(model, pretrained, **options)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +12,15 @@ import typer
 
 from tai_engine.cli.options import AsJson, Device, EncoderChoice, MergeDuplicates, VocabularyChoice, VocabularyColumn
 from tai_engine.cli.output import ProgressBar, print_json, print_table, progress_bar, remarks, results
-from tai_engine.errors import UserError
+from tai_engine.errors import UserError, unknown_choice
 from tai_engine.files import check_place
 
 if TYPE_CHECKING:
+    from tai_engine.store import FeatureStore
     from tai_engine.tuning import StepProgress, Trial, TuningConfig, TuningResult, TuningTask
 
 WORST_CLASSES = 5
+RECIPES = ("auto", "published")
 
 
 def tune(
@@ -31,6 +33,14 @@ def tune(
     ] = None,
     vocabulary_column: VocabularyColumn = None,
     merge_duplicates: MergeDuplicates = False,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="What is not said below: auto takes what comes with the model, if anything does ('photos'); "
+            "published the defaults below.",
+        ),
+    ] = "auto",
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the sentences; default 20.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Of SGD; default 1e-4.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Sentences a step; default 512.")] = None,
@@ -58,7 +68,10 @@ def tune(
         int, typer.Option("--refresh", min=0, help="Mine again after so many steps; 0 means every epoch.")
     ] = 0,
     contexts: Annotated[int | None, typer.Option("--contexts", help="Learned vectors a prompt; default 16.")] = None,
-    class_specific: Annotated[bool, typer.Option("--class-specific", help="Contexts for each class alone.")] = False,
+    class_specific: Annotated[
+        bool | None,
+        typer.Option("--class-specific/--shared", help="Contexts for each class alone; default shared by all."),
+    ] = None,
     position: Annotated[
         str | None, typer.Option("--position", help="Of the name: end (default), middle, front.")
     ] = None,
@@ -87,12 +100,15 @@ def tune(
     """Tune prompts on sentences, without a single picture; run it again after an interruption to go on."""
     from tai_engine.tuning import NegativeConfig, TuningConfig
 
+    if recipe not in RECIPES:
+        raise unknown_choice("recipe", recipe, RECIPES)
     check_place(out)
     folder = run or out.with_name(out.name + ".run")
     check_place(folder, folder=True)
     mining = {"strategy": negatives or "none", "share": negative_share, "seed": seed, "refresh": refresh or None}
-    recipe = {
+    said = {
         "n_contexts": contexts,
+        "class_specific": class_specific,
         "position": position,
         "loss": loss,
         "text_temperature": temperature,
@@ -106,7 +122,7 @@ def tune(
         "keep": keep,
         "noise": noise,
     }
-    config = TuningConfig(class_specific=class_specific, negatives=NegativeConfig(**_given(mining)), **_given(recipe))
+    config = TuningConfig(negatives=NegativeConfig(**_given(mining)), **_given(said))
     if config.negatives.strategy == "none" and (negative_share is not None or refresh):
         option = "--refresh says when" if negative_share is None else "--negative-share says how many"
         raise UserError(f"{option} sentences are mined, but none are: add --negatives hard.")
@@ -118,6 +134,8 @@ def tune(
         out=out,
         folder=folder,
         config=config,
+        recipe=recipe,
+        said=frozenset(_given(said)),
         encoder=EncoderChoice(model, pretrained, device, precision),
         init=init,
         find_constants=find_constants,
@@ -136,7 +154,9 @@ class TuneJob:
         vocabulary: that labelled them.
         out: the prompt set.
         folder: of checkpoints and figures.
-        config: the recipe.
+        config: what the user said, and published settings.
+        recipe: whose settings count where the user said nothing, one of ``RECIPES``.
+        said: names of the settings that the user said.
         encoder: whose text tower.
         init: words, or the file of a prompt set; None draws contexts at random.
         find_constants: whether learning rate and temperature are looked for first.
@@ -149,6 +169,8 @@ class TuneJob:
     out: Path
     folder: Path
     config: TuningConfig
+    recipe: str
+    said: frozenset[str]
     encoder: EncoderChoice
     init: str | None
     find_constants: bool
@@ -166,15 +188,16 @@ def run_job(job: TuneJob) -> None:
     from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
 
-    store, words, config = FeatureStore.open(job.store), job.vocabulary.load(), job.config
+    store, words = FeatureStore.open(job.store), job.vocabulary.load()
     tuning.check_store(store, words)
+    config, start = settings_for(job, store)
     # A prompt set where a place is named, otherwise words.
-    is_place = job.init is not None and (job.init.endswith(".safetensors") or os.path.exists(job.init))  # noqa: PTH110
-    init = PromptSet.load(job.init) if job.init is not None and is_place else job.init
+    is_place = start is not None and (start.endswith(".safetensors") or os.path.exists(start))  # noqa: PTH110
+    init = PromptSet.load(start) if start is not None and is_place else start
     encoder = job.encoder.open(store)
     task = tuning.TuningTask.prepare(store, encoder, words, config, init, cuda_graphs=job.cuda_graphs)
     if job.find_constants:
-        config = _find(task, job)
+        config = _find(task, job, config)
     with progress_bar("Tuning") as bar:
         result = tuning.tune(task, config, job.folder, show_steps(bar))
     result.prompts.save(job.out)
@@ -186,12 +209,27 @@ def run_job(job: TuneJob) -> None:
         remarks.print(remark)
 
 
+def settings_for(job: TuneJob, store: FeatureStore) -> tuple[TuningConfig, str | None]:
+    """The settings, and what contexts start from: the user's, else those of the model, else published ones."""
+    from tai_engine.encoders.embedded import constants_of
+
+    model = job.encoder.model or str(store.spec.provenance.get("model", ""))
+    constants = constants_of(model) if job.recipe == "auto" else None
+    if constants is None:
+        return job.config, job.init
+    brought = {name: value for name, value in constants.tuning.items() if name not in job.said}
+    remarks.print(
+        f"Settings that come with the model {model!r} ({', '.join(brought)}): --recipe published is without them."
+    )
+    return replace(job.config, **brought), constants.initial_words if job.init is None else job.init
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """What the user said; the rest stays as the config has it."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _find(task: TuningTask, job: TuneJob) -> TuningConfig:
+def _find(task: TuningTask, job: TuneJob, config: TuningConfig) -> TuningConfig:
     """The recipe with the constants that were found; a run that is gone on with has them already."""
     from tai_engine import tuning
 
@@ -199,7 +237,7 @@ def _find(task: TuningTask, job: TuneJob) -> TuningConfig:
         bar.update(done, total, f"lr {trial.learning_rate:g}, temperature {trial.text_temperature:g}")
 
     with progress_bar("Finding constants") as bar:
-        found = tuning.find_constants(task, job.config, folder=job.folder, progress=show)
+        found = tuning.find_constants(task, config, folder=job.folder, progress=show)
     if not job.as_json:
         columns = ("learning rate", "temperature", "mAP % merged", "coarse", "fine")
         rows = [
@@ -207,7 +245,7 @@ def _find(task: TuningTask, job: TuneJob) -> TuningConfig:
         ]
         print_table("Held-out sentences after short runs", columns, rows)
     remarks.print(found.describe())
-    return found.apply(job.config)
+    return found.apply(config)
 
 
 def show_steps(bar: ProgressBar) -> Callable[[StepProgress], None]:

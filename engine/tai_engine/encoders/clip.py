@@ -45,8 +45,8 @@ def load_encoder(
     """Load a model of open_clip as an encoder.
 
     Args:
-        model: an open_clip name (``RN50``), ``hf-hub:org/repo`` or ``local-dir:/path``.
-        pretrained: open_clip's tag of the weights (``openai``); ignored for the two prefixed forms.
+        model: an open_clip name (``RN50``), ``hf-hub:org/repo``, ``local-dir:/path`` or ``photos``, the embedded model.
+        pretrained: open_clip's tag of the weights (``openai``); ignored for all other forms.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` (fp16 on CUDA; on CPUs bf16 for pictures if they have hardware for it, int16 for those of
             ResNets if they have AVX2 alone; else fp32), ``fp32``, ``bf16`` or ``fp16``. Features are fp32 in any case.

@@ -1,4 +1,5 @@
-"""Where a model's configuration and weights lie: an open_clip name and tag, ``hf-hub:org/repo`` or ``local-dir:/path``.
+"""Where a model's configuration and weights lie: an open_clip name and tag, ``hf-hub:org/repo``, ``local-dir:/path``,
+or the name of an embedded model.
 
 What is in the local cache is used without asking the network; what is not is asked for once, with a short time limit,
 so that a machine without a network gets an answer in seconds.
@@ -18,6 +19,7 @@ import huggingface_hub
 import open_clip
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+from tai_engine.encoders.embedded import EMBEDDED_MODELS, embedded_folder, embedded_name
 from tai_engine.encoders.model_config import check_config
 from tai_engine.errors import ItemError, UserError, reason_of, unknown_choice
 from tai_engine.json_documents import read_json
@@ -41,7 +43,7 @@ class ModelFiles:
     """Everything needed to build a model.
 
     Attributes:
-        name: the model as the user wrote it.
+        name: the model as the user wrote it; of an embedded one its first name.
         pretrained: the tag, or "" where the name itself says which weights.
         config: open_clip's model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``, …).
         preprocess: open_clip's preprocessing options that differ from its defaults.
@@ -61,8 +63,8 @@ def find_model(model: str, pretrained: str | None, cache_dir: str | Path | None 
     """Find a model's files, downloading them if they are not in the Hugging Face cache.
 
     Args:
-        model: an open_clip model name, ``hf-hub:org/repo`` or ``local-dir:/path``.
-        pretrained: open_clip's tag of the weights; ignored for the two prefixed forms.
+        model: an open_clip model name, ``hf-hub:org/repo``, ``local-dir:/path`` or ``photos``, the embedded model.
+        pretrained: open_clip's tag of the weights; ignored for all other forms.
         cache_dir: folder of downloaded files; None is the Hugging Face cache.
 
     Raises:
@@ -70,6 +72,8 @@ def find_model(model: str, pretrained: str | None, cache_dir: str | Path | None 
             in the cache nor to be had from the network.
     """
     prefix, colon, rest = model.partition(":")
+    if (folder := embedded_folder(model)) is not None:
+        return _in_folder(str(embedded_name(model)), folder)
     if colon and prefix == "local-dir":
         return _in_folder(model, Path(rest).expanduser())
     if colon and prefix == "hf-hub":
@@ -84,6 +88,8 @@ def cached_weights(model: str, pretrained: str | None, cache_dir: str | Path | N
         UserError: as `find_model`, for names that mean nothing and folders without a model.
     """
     prefix, colon, rest = model.partition(":")
+    if (folder := embedded_folder(model)) is not None:
+        return _in_folder(model, folder).weights
     if colon and prefix == "local-dir":
         return _in_folder(model, Path(rest).expanduser()).weights
     repository, names = (rest, _HUB_WEIGHT_NAMES) if colon else _hub_files(_known_tag(model, pretrained or "")[1])
@@ -111,7 +117,7 @@ def _known_tag(model: str, pretrained: str) -> tuple[str, dict[str, Any]]:
     """open_clip's own name of a model, and what it knows of the weights."""
     name = model.replace("/", "-")
     if name not in open_clip.list_models():
-        raise unknown_choice("model", model, open_clip.list_models())
+        raise unknown_choice("model", model, [*open_clip.list_models(), *EMBEDDED_MODELS])
     tags = open_clip.list_pretrained_tags_by_model(name)
     if os.path.isfile(pretrained):  # noqa: PTH113 - a path asks the system, which finds some names too long
         raise UserError(

@@ -317,6 +317,7 @@ TUNE = {
     "store": one("", {f"{JOB}.store": "STORE2"}, argument=1),
     "out": one("--out PLACE/q", {f"{JOB}.out": "PLACE/q", f"{JOB}.folder": "PLACE/q.run"}),
     "run": one("--run PLACE/r", {f"{JOB}.folder": "PLACE/r"}),
+    "recipe": one("--recipe published", {f"{JOB}.recipe": "published"}),
     "epochs": one("--epochs 7", {f"{RECIPE}.epochs": 7}),
     "learning_rate": one("--lr 0.5", {f"{RECIPE}.learning_rate": 0.5}),
     "batch_size": one("--batch-size 9", {f"{RECIPE}.batch_size": 9}),

@@ -4,13 +4,17 @@ import functools
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tai_engine import tuning
 from tai_engine.cli.main import main
+from tai_engine.cli.tune import settings_for
+from tai_engine.encoders.embedded import constants_of
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
 from tai_engine.tuning import ConstantsGrid, Tuner
 
@@ -194,3 +198,26 @@ def test_stores_that_do_not_fit(tai, store, filled_store, tmp_path, other_model)
 )
 def test_names_that_no_file_system_takes(options, message, tai, store, vocabulary, tmp_path):
     refused(tai("tune", store, "--vocabulary", vocabulary, "--out", tmp_path / "p.safetensors", *options), message)
+
+
+def test_settings_come_from_the_user_then_with_the_model_then_from_the_paper(capsys):
+    def settled(config, *, made_by="photos", model=None, recipe="auto", said=(), init=None):
+        encoder = SimpleNamespace(model=model)
+        job = SimpleNamespace(config=config, recipe=recipe, said=frozenset(said), encoder=encoder, init=init)
+        return settings_for(job, SimpleNamespace(spec=SimpleNamespace(provenance={"model": made_by})))
+
+    published, constants = tuning.TuningConfig(), constants_of("photos")
+    assert settled(published) == (tuning.TuningConfig(**constants.tuning), constants.initial_words)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Settings that come with the model 'photos' (class_specific, n_contexts," in told
+    own = replace(published, epochs=7)
+    config, start = settled(own, said={"epochs"}, init="words")
+    assert (config.epochs, config.learning_rate, start) == (7, constants.tuning["learning_rate"], "words")
+    assert settled(published, recipe="published") == (published, None)
+    assert settled(published, made_by="RN50") == (published, None)
+    assert settled(published, made_by="RN50", model="demo")[0].n_contexts == constants.tuning["n_contexts"]
+
+
+def test_an_unknown_recipe(tai, store, vocabulary, tmp_path):
+    arguments = ("--vocabulary", vocabulary, "--out", tmp_path / "p.safetensors", "--recipe", "mine")
+    refused(tai("tune", store, *arguments), "Unknown recipe 'mine'")
