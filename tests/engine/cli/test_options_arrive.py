@@ -264,7 +264,7 @@ def store_stops(recorder: Recorder) -> None:
         problems=[], leftovers=[], is_sound=True, groups_before=1, groups_after=1, dropped=0, items=1, as_dict=dict
     )
     for name in ("verify.verify_store", "repair.repair_store", "compact.compact_store"):
-        recorder.replace(f"tai_engine.store.{name}", report)
+        recorder.replace(f"tai_engine.store.upkeep.{name}", report)
     recorder.quietly("tai_engine.cli.store._verdict", "")
     recorder.replace("tai_engine.cli.store.print_json")
 
