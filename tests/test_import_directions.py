@@ -90,6 +90,9 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.evaluation.measures": {"tai_engine.features"},
     "tai_engine.sheets": set(),
     "tai_engine.annotating": {
+        "tai_engine.caching",
+        "tai_engine.decoding",
+        "tai_engine.sources",
         "tai_engine.calibration",
         "tai_engine.features",
         "tai_engine.prompts",

@@ -167,12 +167,7 @@ def images(
             spare.start()  # while the model is loaded
             encoder = open_encoder(model, pretrained, device=places.device, decoding=decoding.recipe, **encoder_options)
             report = cache_images(pictures, encoder, store, decoding=decoding, options=options, progress=shown)
-    warnings = list(report.remarks)
-    if report.missing > report.deleted:
-        why = report.kept_because
-        advice = f"none was deleted, since {why}" if why else "--delete-missing drops them"
-        warnings.append(f"{report.missing:,} items of the store are no longer in the source; {advice}.")
-    finish(report, store, "pictures", as_json, warnings=warnings)
+    finish(report, store, "pictures", as_json, warnings=warnings_of(report))
     if report.kept_because:
         # What was asked for was not done.
         raise typer.Exit(USAGE_OR_ENVIRONMENT)
@@ -337,6 +332,22 @@ def describe(report: CacheReport, store: str | Path, what: str) -> list[str]:
     return [*lines, f"Seconds per stage: {stages}"]
 
 
+def warnings_of(report: CacheReport) -> list[str]:
+    """What was passed over or is missing, in sentences."""
+    warnings = list(report.remarks)
+    if report.missing > report.deleted:
+        why = report.kept_because
+        advice = f"none was deleted, since {why}" if why else "--delete-missing drops them"
+        warnings.append(f"{report.missing:,} items of the store are no longer in the source; {advice}.")
+    return warnings
+
+
+def say_failed(report: CacheReport, store: str | Path) -> None:
+    """Say how many items failed and why, and what lists them."""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
+    remarks.print(f"{report.failed:,} failed ({reasons}); `tai info {store} --failed` lists them.")
+
+
 def finish(
     report: CacheReport,
     store: str | Path,
@@ -367,10 +378,7 @@ def finish(
     for warning in warnings:
         remarks.print(warning, style="yellow")
     if report.failed:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
-        remarks.print(
-            f"{report.failed:,} failed ({reasons}); `tai info {store} --failed` lists them.",
-        )
+        say_failed(report, store)
         raise typer.Exit(SOME_ITEMS_FAILED)
 
 

@@ -18,6 +18,7 @@ from tai_engine.cli.options import (
     VocabularyColumn,
 )
 from tai_engine.cli.output import print_json, print_table, progress_bar, remarks, results
+from tai_engine.cli.results_option import OR_RESULTS, prompts_of, results_at, store_at
 from tai_engine.cli.tag import scoring_of, templates_of
 from tai_engine.errors import UserError
 
@@ -30,12 +31,15 @@ DEFAULT_PROMISES = ("precision=0.9", "precision=0.5", "precision=0.7", "precisio
 
 
 def calibrate(
-    store: Annotated[str, typer.Argument(help="The store of pictures that is tagged.")],
+    store: Annotated[str, typer.Argument(help=f"The store of pictures that is tagged, {OR_RESULTS}.")],
     out: Annotated[Path, typer.Option("--out", help="The calibration, a JSON file.")],
     truth: Annotated[
         Path | None, typer.Option("--truth", help="What some of the pictures show, as for `tai evaluate`.")
     ] = None,
-    decisions: Annotated[Path | None, typer.Option("--decisions", help="The journal of a `tai review`.")] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option("--decisions", help="The journal of a `tai review`; default that of a folder of `tai annotate`."),
+    ] = None,
     sentences: Annotated[
         str | None, typer.Option("--sentences", help="A store of labelled sentences, where no picture is labelled.")
     ] = None,
@@ -80,6 +84,12 @@ def calibrate(
     from tai_engine.review.journal import read_decisions
     from tai_engine.store import FeatureStore
 
+    results_folder = results_at(store)
+    if results_folder is not None:
+        if vocabulary is None and prompts is None:
+            prompts = prompts_of(results_folder)
+        if not any((truth, decisions, sentences, rates)) and results_folder.journal.exists():
+            decisions = results_folder.journal
     sources = {"--truth": truth, "--decisions": decisions, "--sentences": sentences, "--rates": rates}
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
@@ -91,7 +101,7 @@ def calibrate(
     if report is not None:
         check_place(report, folder=True)
     targets = [_target(text, confidence, together) for text in promises or DEFAULT_PROMISES]
-    features = FeatureStore.open(store)
+    features = FeatureStore.open(store_at(store))
     if (prompts is None) == (vocabulary is None):
         raise UserError("Say what is tagged: --vocabulary (your words) or --prompts (a saved prompt set), one of them.")
     if prompts is not None:

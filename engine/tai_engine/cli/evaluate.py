@@ -9,11 +9,12 @@ import typer
 
 from tai_engine.cli.options import AsJson, UnknownLabels
 from tai_engine.cli.output import print_json, print_table, remarks, results
+from tai_engine.cli.results_option import OR_RESULTS, tags_at
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
 
 
 def evaluate(
-    tags: Annotated[Path, typer.Argument(help="A file of tags that `tai tag` made.")],
+    tags: Annotated[Path, typer.Argument(help=f"A file of tags that `tai tag` made, {OR_RESULTS}.")],
     truth: Annotated[
         Path, typer.Option("--truth", help="A table of pictures and labels, COCO's instances JSON, or a VOC folder.")
     ],
@@ -35,7 +36,9 @@ def evaluate(
     from tai_engine.tables import TableOptions
 
     table = TableOptions(format_, separator, header, encoding)
-    evaluation = evaluate_tags(tags, truth, difficult, TruthOptions(unknown_labels, column, label_column, table))
+    evaluation = evaluate_tags(
+        tags_at(tags), truth, difficult, TruthOptions(unknown_labels, column, label_column, table)
+    )
     precisions = evaluation.precisions
     if as_json:
         per_class = {name: {"ap": ap, "positives": count} for name, ap, count in precisions.per_class}

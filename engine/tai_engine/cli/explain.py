@@ -14,30 +14,49 @@ from tai_engine.cli.options import (
     Device,
     EncoderChoice,
     MergeDuplicates,
-    Model,
     Precision,
-    Pretrained,
     VocabularyChoice,
     VocabularyColumn,
     open_encoder,
 )
 from tai_engine.cli.output import print_json, print_table, results
+from tai_engine.cli.results_option import OR_RESULTS, picture_folder_of, prompts_of, results_at, store_at
 from tai_engine.errors import UserError
 from tai_engine.files import check_place
+
+DEFAULT_VOCABULARY = "coco80"
 
 
 def explain(
     picture: Annotated[str, typer.Argument(help="A picture file; with --store also the id of one in it.")],
     out: Annotated[Path, typer.Option("--out", help="The PNG to draw.")],
     tags: Annotated[list[str] | None, typer.Option("--tag", help="Repeat for several; default the best 3.")] = None,
-    store: Annotated[str | None, typer.Option("--store", help="Take the features from this store.")] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="The folder of the store's pictures.")] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help=f"Take the features from this store, {OR_RESULTS}.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="The folder of the store's pictures; default what was annotated.")
+    ] = None,
     prompts: Annotated[Path | None, typer.Option("--prompts", help="A saved prompt set in place of zero-shot.")] = None,
-    vocabulary: Annotated[str, typer.Option("--vocabulary", help="Words, where there is no --prompts.")] = "coco80",
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            "--vocabulary",
+            help=f"Words, where there is no --prompts; default those that were annotated, else {DEFAULT_VOCABULARY}.",
+        ),
+    ] = None,
     vocabulary_column: VocabularyColumn = None,
     merge_duplicates: MergeDuplicates = False,
-    model: Model = DEFAULT_MODEL,
-    pretrained: Pretrained = DEFAULT_PRETRAINED,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help=f"As for `tai cache images`; default {DEFAULT_MODEL}, and with --store the one that made it.",
+        ),
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option("--pretrained", help=f"Its weights; default {DEFAULT_PRETRAINED}.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     as_json: AsJson = False,
@@ -52,20 +71,41 @@ def explain(
     from tai_engine.vocabulary import Vocabulary, VocabularyClass
 
     check_place(out)
-    features = None if store is None else FeatureStore.open(store)
-    needs_encoder = features is None or prompts is None
-    encoder = None
-    if needs_encoder:
-        encoder = (
-            open_encoder(model, pretrained, device=device, precision=precision)
-            if features is None
-            else EncoderChoice(None, "", device, precision).open(features)
-        )
+    if store is None and images is not None:
+        raise UserError("--images is where the pictures of a store lie: add --store, or leave --images out.")
     if prompts is not None:
-        prompt_set = PromptSet.load(prompts)
-    else:
+        for option, value in {
+            "--vocabulary": vocabulary,
+            "--vocabulary-column": vocabulary_column,
+            "--merge-duplicates": merge_duplicates,
+        }.items():
+            if value:
+                raise UserError(f"{option} is for zero-shot words: leave it out with --prompts, or leave that out.")
+    folder = results_at(store)
+    images = picture_folder_of(images, folder)
+    features = None if store is None else FeatureStore.open(store_at(store))
+    prompt_set = None if prompts is None else PromptSet.load(prompts)
+    own = prompts_of(folder)
+    if prompt_set is None and vocabulary is None and own is not None:
+        annotated = PromptSet.load(own)
+        prompt_set = annotated if set(tags or ()) <= set(annotated.class_names) else None
+    encoder = None
+    if features is None:
+        encoder = open_encoder(
+            model or DEFAULT_MODEL,
+            DEFAULT_PRETRAINED if pretrained is None else pretrained,
+            device=device,
+            precision=precision,
+        )
+    elif prompt_set is None:
+        encoder = EncoderChoice(model, pretrained or "", device, precision).open(features)
+    elif model or pretrained:
+        raise UserError(
+            "The features are those of --store and the words are already vectors: leave --model and --pretrained out."
+        )
+    if prompt_set is None:
         assert encoder is not None
-        words = VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column).load()
+        words = VocabularyChoice(vocabulary or DEFAULT_VOCABULARY, merge_duplicates, vocabulary_column).load()
         unknown = [tag for tag in tags or () if tag not in words.names]
         if unknown:  # any word will do without tuned prompts
             words = Vocabulary("explain", (*words.classes, *map(VocabularyClass, dict.fromkeys(unknown))))

@@ -9,17 +9,22 @@ import typer
 
 from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, results
+from tai_engine.cli.results_option import OR_RESULTS, picture_folder_of, results_at, tags_at
 from tai_engine.errors import UserError
 
 
 def export(
-    tags: Annotated[Path | None, typer.Argument(help="A file of tags that `tai tag` made.")] = None,
+    tags: Annotated[Path | None, typer.Argument(help=f"A file of tags that `tai tag` made, {OR_RESULTS}.")] = None,
     to: Annotated[str, typer.Option("--to", help="The format; `tai export --formats` lists them.")] = "",
     out: Annotated[
         Path | None, typer.Option("--out", help="The file or folder to write; for xmp the folder of the sidecars.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="The folder of the pictures: for their sizes, and where xmp writes.")
+        Path | None,
+        typer.Option(
+            "--images",
+            help="The folder of the pictures: for their sizes, and where xmp writes; default what was annotated.",
+        ),
     ] = None,
     decisions: Annotated[
         Path | None,
@@ -50,6 +55,8 @@ def export(
     if not to and (out is None or exporters.get(out).makes != "file"):
         raise UserError("Say for which tool with --to; `tai export --formats` lists them.")
     exporter = exporters.get(to or out or "")
+    images = picture_folder_of(images, results_at(tags))
+    tags = tags_at(tags)
     if exporter.makes == "sidecars":
         out = out or images
     if out is None:

@@ -8,17 +8,19 @@ import typer
 
 from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_fields, print_json, print_table
+from tai_engine.cli.results_option import OR_RESULTS, store_at
 from tai_engine.files import human_bytes
 
 
 def info(
-    store: Annotated[str, typer.Argument(help="A store: its folder or address.")],
+    store: Annotated[str, typer.Argument(help=f"A store, its folder or address, {OR_RESULTS}.")],
     failed: Annotated[bool, typer.Option("--failed", help="List every failed item with its reason.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a store holds, which model and recipe made it, and what failed."""
     from tai_engine.store import FeatureStore
 
+    store = store_at(store)
     features = FeatureStore.open(store)
     if failed:
         entries = ({"id": e.id, "reason": e.reason} for e in features.ledger() if e.status == "failed")

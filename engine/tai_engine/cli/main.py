@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from tai_engine.cli import (
+    annotate,
     bench,
     cache,
     calibrate,
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("demo")(demo.demo)
+app.command("annotate")(annotate.annotate)
 app.add_typer(cache.app, name="cache")
 app.command("tune")(tune.tune)
 app.command("tag")(tag.tag)

@@ -14,17 +14,24 @@ import typer
 
 from tai_engine.cli.options import SOME_ITEMS_FAILED, AsJson, Workers
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
+from tai_engine.cli.results_option import OR_RESULTS, images_of, results_at, store_at, tags_at
 from tai_engine.errors import UserError
 from tai_engine.files import human_bytes
 
 if TYPE_CHECKING:
+    from tai_engine.annotating.results_folder import ResultsFolder
     from tai_engine.review.collection import Collection
     from tai_engine.review.heatmaps import Heatmaps
 
 DEFAULT_PORT = 8770
 
-Tags = Annotated[Path, typer.Argument(help="A file of tags that `tai tag` made.")]
-Images = Annotated[str, typer.Option("--images", help="The folder, list or archive that `tai cache images` was given.")]
+Tags = Annotated[Path, typer.Argument(help=f"A file of tags that `tai tag` made, {OR_RESULTS}.")]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        "--images", help="The folder, list or archive that `tai cache images` was given; default what was annotated."
+    ),
+]
 Most = Annotated[
     int | None,
     typer.Option(
@@ -38,7 +45,7 @@ FollowLinks = Annotated[
 
 def review(
     tags: Tags,
-    images: Images,
+    images: Images = None,
     store: Annotated[str | None, typer.Option("--store", help="The store that was tagged, for heatmaps.")] = None,
     prompts: Annotated[
         Path | None,
@@ -83,8 +90,14 @@ def review(
     with ExitStack() as stack:
         listener = stack.enter_context(listen(port))
         port = listener.getsockname()[1]
-        collection = _open(tags, images, most, follow_links)
-        heatmaps = _heatmaps(collection, store, prompts)
+        folder = results_at(tags)
+        title = tags.stem if folder is None else folder.title
+        tags = tags_at(tags)
+        collection = _open(tags, images_of(images, folder), most, follow_links)
+        if folder is not None and store is None and prompts is None:
+            heatmaps = _own_heatmaps(collection, folder)
+        else:
+            heatmaps = _heatmaps(collection, store, prompts)
         journal = journal or default_journal(tags)
         entries = stack.enter_context(
             Journal(
@@ -92,7 +105,7 @@ def review(
                 tags_file=tags.name,
                 tags_sha256=collection.suggestions.sha256,
                 by=reviewer or _user_name(),
-                carry_over=carry_over,
+                carry_over=carry_over or folder is not None,  # there tags are made anew of the same pictures
             )
         )
         if entries.cut_bytes:
@@ -103,7 +116,7 @@ def review(
         thumbnails = stack.enter_context(Thumbnails(collection, kept, workers))
         session = ReviewSession(collection, entries, free_words=free_words)
         guard = Guard(port)
-        app = review_app(session, thumbnails, guard, title=tags.stem, heatmaps=heatmaps)
+        app = review_app(session, thumbnails, guard, title=title, heatmaps=heatmaps)
         address = f"http://{LOOPBACK}:{port}/?token={guard.token}"
 
         def say() -> None:
@@ -120,8 +133,11 @@ def review(
 
 def report(
     tags: Tags,
-    images: Images,
-    out: Annotated[Path, typer.Option("--out", help="The folder that is written.")],
+    images: Images = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The folder that is written; default the report of a folder of `tai annotate`."),
+    ] = None,
     decisions: Annotated[
         Path | None,
         typer.Option("--decisions", help="The journal of a review; default the one beside the tags, if any."),
@@ -135,10 +151,17 @@ def report(
     """Write the page of a review as a folder to keep or to share: it opens without a server and changes nothing."""
     from tai_engine.review.decisions import Decisions
     from tai_engine.review.journal import default_journal, read_decisions
-    from tai_engine.review.report_folder import estimate_report, write_report
+    from tai_engine.review.report_folder import check_report_place, estimate_report, write_report
 
     workers = workers or min(8, os.cpu_count() or 1)
-    collection = _open(tags, images, most, follow_links)
+    folder = results_at(tags)
+    title = tags.stem if folder is None else folder.title
+    out = out or (None if folder is None else folder.report)
+    if out is None:
+        raise UserError("Say where to write the page, with --out.")
+    check_report_place(out)
+    tags = tags_at(tags)
+    collection = _open(tags, images_of(images, folder), most, follow_links)
     beside = default_journal(tags)
     if decisions is None and beside.exists():
         decisions = beside
@@ -153,7 +176,7 @@ def report(
             collection,
             out,
             decided,
-            title=tags.stem,
+            title=title,
             side=side,
             workers=workers,
             estimate=estimate,
@@ -205,6 +228,19 @@ def _heatmaps(collection: Collection, store: str | None, prompts: Path | None) -
         words = Vocabulary.from_names(collection.suggestions.tags)
         prompt_set = zero_shot_prompts(EncoderChoice(None, "", "auto", "auto").open(features), words, templates)
     return Heatmaps(features, prompt_set)
+
+
+def _own_heatmaps(collection: Collection, folder: ResultsFolder) -> Heatmaps | None:
+    """Those of a folder of results; None where features have no patches, or a run that was cut off left other words."""
+    from tai_engine.prompts.prompt_set import PromptSet
+    from tai_engine.review.heatmaps import Heatmaps
+    from tai_engine.store import FeatureStore
+    from tai_engine.tagging.tag_job import vectors_digest
+
+    features, prompts = FeatureStore.open(store_at(str(folder.path))), PromptSet.load(folder.prompts)
+    if not features.spec.has_fine or vectors_digest(prompts) != collection.suggestions.provenance.get("prompts_sha256"):
+        return None
+    return Heatmaps(features, prompts)
 
 
 def _user_name() -> str:

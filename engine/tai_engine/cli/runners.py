@@ -193,12 +193,15 @@ def check_tag_output(places: Workplaces, out: str, format: str | None) -> None: 
         )
 
 
-def place_of(source: str) -> str:
-    """What a store calls a source: the same for every spelling of it."""
+def real_place(source: str) -> str:
+    """Where a source lies: its address, or the whole path without links, the same for every spelling of it."""
     local = local_path(source) if is_address(source) else source
-    if local is None:
-        return source.rstrip("/")
-    return os.fsencode(os.path.realpath(local)).decode("utf-8", "backslashreplace")
+    return source.rstrip("/") if local is None else os.path.realpath(local)
+
+
+def place_of(source: str) -> str:
+    """What a store calls a source: where it lies, as text that any file can hold."""
+    return os.fsencode(real_place(source)).decode("utf-8", "backslashreplace")
 
 
 def tag_elsewhere(

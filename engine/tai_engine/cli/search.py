@@ -10,6 +10,7 @@ import typer
 
 from tai_engine.cli.options import AsJson, Device, EncoderChoice, Precision
 from tai_engine.cli.output import print_json, print_table, progress_bar, remarks
+from tai_engine.cli.results_option import OR_RESULTS, picture_folder_of, results_at, store_at
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.files import check_place
 
@@ -22,7 +23,9 @@ TEMPLATES = ("{}", "a photo of {}.")
 
 
 def search(
-    store: Annotated[str, typer.Argument(help="A store that `tai cache images` made: a folder or an address.")],
+    store: Annotated[
+        str, typer.Argument(help=f"A store that `tai cache images` made, its folder or address, {OR_RESULTS}.")
+    ],
     words: Annotated[list[str] | None, typer.Argument(help="Such as 'a dog on a beach'; several in turn.")] = None,
     like: Annotated[
         list[str] | None,
@@ -57,11 +60,14 @@ def search(
         raise UserError("Say what to look for: words, such as 'a dog on a beach', or --like with a picture.")
     if which not in SCORES:
         raise unknown_choice("score", which, SCORES)
+    if images is not None and sheet is None:
+        raise UserError("--images is where the pictures of a sheet come from: add --sheet, or leave --images out.")
+    images = picture_folder_of(images, results_at(store))
     if sheet is not None and images is None:
         raise UserError("A sheet needs the pictures themselves: name their folder with --images.")
     if sheet is not None:
         check_place(sheet)
-    features = FeatureStore.open(store)
+    features = FeatureStore.open(store_at(store))
     encoder = EncoderChoice(None, "", device, precision).open(features)
     found: list[tuple[str, list[Hit]]] = []
     with progress_bar("Searching") as bar:

@@ -8,12 +8,13 @@ import typer
 
 from tai_engine.cli.options import SOME_ITEMS_FAILED, AsJson
 from tai_engine.cli.output import print_json, print_table, progress_bar, results
+from tai_engine.cli.results_option import OR_RESULTS, store_at
 from tai_engine.files import human_bytes
 
 if TYPE_CHECKING:
     from tai_engine.store.upkeep.verify import VerifyReport
 
-Store = Annotated[str, typer.Argument(help="A store: its folder or address.")]
+Store = Annotated[str, typer.Argument(help=f"A store, its folder or address, {OR_RESULTS}.")]
 
 _SHOWN = 50  # problems and leftovers; --json gives all of them
 
@@ -30,6 +31,7 @@ def verify(
     from tai_engine.store.upkeep.repair import repair_store
     from tai_engine.store.upkeep.verify import verify_store
 
+    store = store_at(store)
     with progress_bar("Repairing" if repair else "Verifying") as bar:
         look = repair_store if repair else verify_store
         report = look(store, deep=not quick, progress=bar.update)
@@ -87,6 +89,7 @@ def compact(store: Store, as_json: AsJson = False) -> None:
     """Give back the place of deleted items, and fill groups that are not full."""
     from tai_engine.store.upkeep.compact import compact_store
 
+    store = store_at(store)
     with progress_bar("Compacting") as bar:
         report = compact_store(store, progress=bar.update)
     if as_json:

@@ -18,6 +18,7 @@ from tai_engine.cli.options import (
     VocabularyColumn,
 )
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
+from tai_engine.cli.results_option import OR_RESULTS, prompts_of, results_at, store_at
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, check_tag_output, tag_elsewhere, workplaces
 from tai_engine.errors import UserError
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 
 def tag(
-    store: Annotated[str, typer.Argument(help="A store that `tai cache images` made: a folder or an address.")],
+    store: Annotated[
+        str, typer.Argument(help=f"A store that `tai cache images` made, its folder or address, {OR_RESULTS}.")
+    ],
     out: Annotated[
         str, typer.Option("--out", help="The file of tags; its suffix chooses the format. With --runner ray, a folder.")
     ],
@@ -37,7 +40,8 @@ def tag(
         str | None,
         typer.Option(
             "--vocabulary",
-            help="everyday, coco80, lvis1203, voc20, nuswide81, or a file of names: text, TOML, JSON or a table.",
+            help="everyday, coco80, lvis1203, voc20, nuswide81, or a file of names: text, TOML, JSON or a table; "
+            "a folder of `tai annotate` has words of its own.",
         ),
     ] = None,
     vocabulary_column: VocabularyColumn = None,
@@ -101,7 +105,9 @@ def tag(
 
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
     check_tag_output(places, out, format_)
-    features = FeatureStore.open(store)
+    features = FeatureStore.open(store_at(store))
+    if vocabulary is None and prompts is None:
+        prompts = prompts_of(results_at(store))
     unwanted = () if never is None else read_words(never)
     selection = Selection(top_k, threshold, min_precision, always_top, unwanted)
     calibrated = None if calibration is None else Calibration.load(calibration)

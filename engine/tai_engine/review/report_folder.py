@@ -14,7 +14,7 @@ from typing import Any
 from tai_engine.decoding.feed import DirectFeed, GroupTask
 from tai_engine.decoding.pool import Decoded, DecodePool
 from tai_engine.errors import UserError
-from tai_engine.files import sync_directory, write_error
+from tai_engine.files import FOLDER_SUFFIX, alive, check_place, clear_dead, sync_directory, write_error
 from tai_engine.review import page_data
 from tai_engine.review.collection import Collection, NotShownError
 from tai_engine.review.decisions import Decisions
@@ -77,6 +77,18 @@ def estimate_report(collection: Collection, side: int, workers: int) -> ReportEs
     return ReportEstimate(shown, round(shown * mean + data + page), mean)
 
 
+def check_report_place(out: str | Path) -> None:
+    """Find out before the work whether a report can be written to ``out``.
+
+    Raises:
+        UserError: if something that is no report lies there, or the place cannot be written.
+    """
+    out = Path(out)
+    if out.exists() and not _is_replaceable(out):
+        raise UserError(f"'{out}' is there already and is no report: choose another place with --out.")
+    check_place(out.parent, folder=True)
+
+
 def write_report(
     collection: Collection,
     out: str | Path,
@@ -103,12 +115,11 @@ def write_report(
         progress: called with the pictures done and in all.
 
     Raises:
-        UserError: if something that is no report lies there, the disk has no room, or the file system refuses.
+        UserError: as `check_report_place`, if the disk has no room, or the file system refuses.
     """
     out = Path(out)
-    if out.exists() and not _is_replaceable(out):
-        raise UserError(f"'{out}' is there already and is no report: choose another place with --out.")
-    temporary = out.parent / f".{secrets.token_hex(8)}.tmp"
+    check_report_place(out)
+    temporary = out.parent / f".{secrets.token_hex(8)}{FOLDER_SUFFIX}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
@@ -117,9 +128,12 @@ def write_report(
                 f"The report needs about {estimate.bytes / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free at "
                 f"'{out.parent}': free some space, choose another place with --out, or a smaller --thumbnail-size."
             )
-        result = _write(temporary, collection, decisions, title, side, workers, progress)
-        os.sync()  # once for all files
-        _put_in_place(temporary, out)
+        temporary.mkdir()
+        clear_dead(out.parent)
+        with alive(temporary):
+            result = _write(temporary, collection, decisions, title, side, workers, progress)
+            os.sync()  # once for all files
+            _put_in_place(temporary, out)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise write_error(out, error) from error
@@ -219,7 +233,7 @@ def _put_in_place(temporary: Path, out: Path) -> None:
     """Rename the folder; an older one is moved out of the way first, and comes back if that goes wrong."""
     old = None
     if out.exists():
-        old = temporary.with_name(f".{secrets.token_hex(8)}.old")
+        old = temporary.with_name(f".{secrets.token_hex(8)}{FOLDER_SUFFIX}")
         out.rename(old)
     try:
         temporary.rename(out)

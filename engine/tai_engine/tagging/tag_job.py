@@ -173,15 +173,9 @@ class TagJob:
             (store.spec.dim, prompts.dim),
         )
         scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
-        scoring, selection = in_effect(scoring, prompts), selection or Selection()
-        if selection.min_precision is not None and calibration is None:
-            raise UserError(
-                "--min-precision needs --calibration: only scores that were held against labels can promise it."
-            )
-        job = TagJob(store, prompts, scoring, selection, calibration)
-        if calibration is not None:
-            calibration.require_fits(prompts.class_names, job.provenance["prompts_sha256"], asdict(scoring))
-        return job
+        selection = selection or Selection()
+        require_fit(prompts, scoring, selection, calibration)
+        return TagJob(store, prompts, in_effect(scoring, prompts), selection, calibration)
 
     @cached_property
     def rules(self) -> TagRules | None:
@@ -290,6 +284,25 @@ class TagJob:
         if not found.schema.to_arrow_schema().remove_metadata().equals(TAG_SCHEMA):
             raise ValueError("its columns are other ones")
         return part
+
+
+def require_fit(
+    prompts: PromptSet, scoring: ScoringConfig, selection: Selection, calibration: Calibration | None
+) -> None:
+    """Refuse a calibration of other scores than these, and a promise that there is no calibration for.
+
+    Raises:
+        UserError: says what is missing or differs.
+    """
+    if selection.min_precision is not None:
+        if calibration is None:
+            raise UserError(
+                "--min-precision needs --calibration: only scores that were held against labels can promise it."
+            )
+        calibration.promise("precision", selection.min_precision)
+    if calibration is not None:
+        settled = asdict(in_effect(scoring, prompts))
+        calibration.require_fits(prompts.class_names, vectors_digest(prompts), settled)
 
 
 def vectors_digest(prompts: PromptSet) -> str:

@@ -135,6 +135,21 @@ def cache_images_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.cli.cache.cache_elsewhere", BegunError)
 
 
+def annotate_stops(recorder: Recorder) -> None:
+    report = SimpleNamespace(
+        caching=SimpleNamespace(remarks=(), missing=0, deleted=0, kept_because="", failed=0), tagging=None
+    )
+    recorder.replace("tai_engine.sources.open_source")
+    recorder.quietly("tai_engine.decoding.process.spare.start", None)
+    recorder.replace("tai_engine.cli.annotate.open_encoder", ENCODER)
+    recorder.replace("tai_engine.cli.options.VocabularyChoice.load", Vocabulary.from_names(["dog"]))
+    recorder.replace("tai_engine.prompts.prompt_set.zero_shot_prompts", PROMPTS)
+    recorder.replace("tai_engine.calibration.calibration.Calibration.load", "calibration", "load_calibration")
+    recorder.replace("tai_engine.annotating.annotate.annotate", report)
+    recorder.quietly("tai_engine.cli.annotate._described", [])
+    recorder.replace("tai_engine.cli.annotate._summary", {})
+
+
 def cache_texts_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.cli.corpus_options.open_corpus")
     recorder.replace("tai_engine.cli.corpus_options.check_files")
@@ -382,6 +397,36 @@ CACHE_IMAGES = {
     "timeout": one("--timeout 5", {f"{OPTIONS}.timeout_seconds": 5.0}),
 }
 
+ANNOTATING = "annotate.options"
+ANNOTATE = {
+    "source": one(
+        "", {"open_source.spec": ..., f"{ANNOTATING}.cache.origin": ..., "annotate.results.": ...}, argument=1
+    ),
+    "out": one("--out PLACE/q", {"annotate.results.path": "PLACE/q"}),
+    "calibration": one("--calibration PLACE/c", {"load_calibration.path": "PLACE/c", f"{ANNOTATING}.calibration": ...}),
+    "min_precision": one("--min-precision 0.5", {f"{ANNOTATING}.selection.min_precision": 0.5}),
+    "threshold": one("--threshold 3", {f"{ANNOTATING}.selection.threshold": 3.0}),
+    "top_k": one("--top-k 2", {f"{ANNOTATING}.selection.top_k": 2}),
+    "page": one("--no-report", {f"{ANNOTATING}.has_report": False}),
+    "moved": one("--moved", {f"{ANNOTATING}.cache.has_moved": True}),
+    "delete_missing": one("--delete-missing", {f"{ANNOTATING}.cache.delete_missing": True}),
+    "delete_many": one(
+        "--delete-many", {f"{ANNOTATING}.cache.delete_many": True, f"{ANNOTATING}.cache.delete_missing": True}
+    ),
+    "retry_failed": one("--retry-failed", {f"{ANNOTATING}.cache.retry_failed": True}),
+    "model": one("--model RN101", {"open_encoder.model": "RN101", "annotate.results.about.model": "RN101"}),
+    "pretrained": one(
+        "--pretrained yfcc15m", {"open_encoder.pretrained": "yfcc15m", "annotate.results.about.pretrained": "yfcc15m"}
+    ),
+    "device": one("--device cpu", {f"{ENCODING}.device": "cpu", f"{ANNOTATING}.device": "cpu"}),
+    "precision": one("--precision bf16", {f"{ENCODING}.precision": "bf16"}),
+    "fast": one("--exact", {f"{ENCODING}.fast": False}),
+    "batch_size": one("--batch-size 7", {f"{ENCODING}.batch_size": 7}),
+    "workers": one("--workers 3", {f"{ANNOTATING}.cache.workers": 3}),
+    "as_json": one("--json", {"_summary.": ...}),
+    **vocabulary_cases("load.self"),
+}
+
 CORPUS = "open_corpus"
 
 
@@ -611,6 +656,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "tune": Command("tune STORE --vocabulary voc20 --out PLACE/p", tune_stops, TUNE),
     "cache images": Command("cache images SOURCE PLACE/s.zarr", cache_images_stops, CACHE_IMAGES),
+    "annotate": Command("annotate SOURCE --out PLACE/r --vocabulary voc20", annotate_stops, ANNOTATE),
     "cache texts": Command("cache texts FILE PLACE/s.zarr", cache_texts_stops, CACHE_TEXTS),
     "tag": Command("tag STORE --vocabulary voc20 --out PLACE/t.parquet", tag_stops, TAG),
     "calibrate": Command(
