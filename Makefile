@@ -10,7 +10,7 @@ SOURCE_ROOTS := $(CURDIR)/engine:$(CURDIR)/kernels:$(CURDIR)/benchmarks
 export TAI_READERS ?= $(abspath $(OTHERS)/readers/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-oldest test-gpu-image gpu lock readers setup python-check
+.PHONY: help demo test test-fast test-oldest test-gpu-image test-s3 s3-server gpu lock readers setup python-check
 
 help:
 	@echo "make demo            tag the embedded pictures with the embedded model and show the result"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-fast       lint and the quick tests (no commands, no processes, no benchmarks), within two minutes"
 	@echo "make test-oldest     kernels, store and prompts with the oldest versions that pyproject.toml promises"
 	@echo "make test-gpu-image  kernels and benchmarks with what a CUDA image of PyTorch 2.11 carries"
+	@echo "make test-s3         stores on S3, served by moto on this machine (300 MB)"
 	@echo "make gpu             on a machine with a GPU: its tests and benchmarks, with the Python at hand"
 	@echo "make readers         the programs that exports are for (1.4 GB), so that tests can ask them"
 	@echo "make lock            test the newest versions, and keep them in constraints.txt"
@@ -59,7 +60,7 @@ test-fast: setup
 
 # A fresh environment $(OTHERS)/$(1).
 define fresh
-	@echo "Setting up $(OTHERS)/$(1) (about 7 GB, a few minutes) ..."
+	@echo "Setting up $(OTHERS)/$(1) (about $(or $(2),7) GB, a few minutes) ..."
 	@rm -rf $(OTHERS)/$(1)
 	@$(PYTHON) -m venv $(OTHERS)/$(1)
 	@$(OTHERS)/$(1)/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1"
@@ -84,14 +85,21 @@ test-gpu-image: python-check
 gpu:
 	PYTHONPATH=$(SOURCE_ROOTS) $(PYTHON) -m tai_benchmarks.on_gpu
 
-# What is newest today becomes what is installed tomorrow, if it passes.
 # The programs that exports are for want other versions than ours; tests ask them, where they are there.
 READERS := label-studio-sdk datumaro pycocotools datasets fiftyone
 
 readers: python-check
-	$(call fresh,readers)
+	$(call fresh,readers,1.4)
 	@$(OTHERS)/readers/bin/python $(PIP_INSTALL) $(READERS)
 
+# moto and s3fs want an older python-dateutil than the rest, so that only the tests of stores on S3 see them.
+s3-server: setup
+	@test -d $(OTHERS)/s3/moto || $(BIN)/python $(PIP_INSTALL) --target $(OTHERS)/s3 --group s3
+
+test-s3: s3-server
+	PYTHONPATH=$(abspath $(OTHERS)/s3) $(BIN)/python -m pytest -m s3 tests/engine/store
+
+# What is newest today becomes what is installed tomorrow, if it passes.
 lock: python-check
 	$(call fresh,newest)
 	@$(OTHERS)/newest/bin/python $(PIP_INSTALL) --editable . --group dev

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import outside_programs
 from golden_set import write_golden_model
 
 
@@ -50,6 +51,12 @@ class SkipUninstalled:
                 report.outcome = "skipped"
                 report.longrepr = (str(collector.path), 1, f"Skipped: needs {found[1]}, which is not installed")
         return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which programs of others tests went without."""
+    if line := outside_programs.summary():
+        terminalreporter.write_line(line, yellow=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

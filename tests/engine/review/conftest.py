@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from outside_programs import go_without
 from review_samples import write_pictures, write_tags
 from tai_engine.review.collection import Collection
 from tai_engine.review.disk_cache import DiskCache
@@ -31,7 +32,7 @@ def chromium():
     pytest.importorskip("uvicorn", reason="needs the extra 'review'")
     program = os.environ.get("TAI_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium), or its path in TAI_CHROMIUM")
+        go_without("chromium", "apt-get install chromium, or its path in TAI_CHROMIUM")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=list(FLAGS), timeout=120_000)
         yield browser

@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from feature_samples import done, random_batch, same, small_spec, stored_content
+from outside_programs import go_without
 from stub_file_systems import StubFileSystem
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore
@@ -401,7 +402,7 @@ class TestStubWithoutConditions(TestStub):
 @pytest.fixture(scope="module")
 def endpoint():
     if importlib.util.find_spec("s3fs") is None or importlib.util.find_spec("moto") is None:
-        pytest.skip("needs s3fs and moto's server: pip install --group s3")
+        go_without("moto", "make test-s3")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(port=0, verbose=False)

@@ -1,7 +1,7 @@
 """Each export is read by the program that it is for.
 
 Those programs want other versions of what this project stands on, so that they live in an environment of their own
-(`make readers`), named by ``TAI_READERS``; exiftool and exiv2 are the system's.
+(`make readers`), named by ``TAI_READERS``; exiftool, exiv2 and darktable are the system's.
 """
 
 import json
@@ -11,8 +11,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from lxml import etree
 from PIL import Image
 
+from outside_programs import go_without
 from tag_samples import PICTURES, PROVENANCE, batches, names_of
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters.item_tags import ExportOptions
@@ -84,7 +86,7 @@ def reader():
     """Runs code with ``given`` in the environment of the readers; gives its ``found``."""
     python = os.environ.get("TAI_READERS")
     if not python or not Path(python).is_file():
-        pytest.skip("the readers of exports are not installed: `make readers`, and name their Python in TAI_READERS")
+        go_without("the readers of exports", "make readers, and their Python in TAI_READERS")
 
     def run(code: str, given: Path, cache: Path, images: Path | None = None) -> dict[str, list[str]]:
         places = f"given, cache, images = {str(given)!r}, {str(cache)!r}, {str(images)!r}"
@@ -125,14 +127,13 @@ def test_hugging_face_reads_the_folder_of_the_pictures(tmp_path, reader, images)
     assert sorted(map(sorted, found.values())) == sorted(map(sorted, names_of().values()))
 
 
-def need(program: str) -> str:
+def need(program: str, package: str) -> None:
     if not shutil.which(program):
-        pytest.skip(f"{program} is not installed")
-    return program
+        go_without(program, f"apt-get install {package}")
 
 
 def test_exiftool_reads_the_sidecars(tmp_path):
-    need("exiftool")
+    need("exiftool", "libimage-exiftool-perl")
     exporters.get("xmp").export(batches(), tmp_path, PROVENANCE)
     for name, tags in names_of(PICTURES).items():
         done = subprocess.run(
@@ -149,7 +150,7 @@ def test_exiftool_reads_the_sidecars(tmp_path):
 
 
 def test_keywords_that_exiftool_wrote_stay(tmp_path):
-    need("exiftool")
+    need("exiftool", "libimage-exiftool-perl")
     subprocess.run(["exiftool", "-q", "-Subject=Anna", "a.jpg.xmp"], check=True, cwd=tmp_path)
     exporters.get("xmp").export(batches(PICTURES[:1]), tmp_path, PROVENANCE)
     done = subprocess.run(["exiftool", "-j", "-Subject", "a.jpg.xmp"], capture_output=True, check=True, cwd=tmp_path)
@@ -157,13 +158,29 @@ def test_keywords_that_exiftool_wrote_stay(tmp_path):
 
 
 def test_exiv2_reads_the_sidecars(tmp_path):
-    need("exiv2")
+    need("exiv2", "exiv2")
     exporters.get("xmp").export(batches(), tmp_path, PROVENANCE)
     done = subprocess.run(["exiv2", "-PXkyv", "a.jpg.xmp"], capture_output=True, text=True, check=True, cwd=tmp_path)
     found = {line.split()[0]: " ".join(line.split()[2:]) for line in done.stdout.splitlines()}
     assert found["Xmp.dc.subject"] == "dog, traffic light"
     assert found["Xmp.lr.hierarchicalSubject"] == "dog, traffic light"
     assert found["Xmp.digiKam.TagsList"] == "dog, traffic light"
+
+
+@pytest.mark.slow
+def test_darktable_takes_the_tags_of_the_sidecars(tmp_path):
+    """It reads a picture with its sidecar, and writes the tags that it then knows into what it develops."""
+    need("darktable-cli", "darktable")
+    Image.new("RGB", (32, 24), "red").save(tmp_path / "a.jpg")
+    exporters.get("xmp").export(batches(PICTURES[:1]), tmp_path, PROVENANCE)
+    own = ["--core", "--configdir", "config", "--cachedir", "cache", "--library", ":memory:"]
+    command = ["darktable-cli", "a.jpg", "a.jpg.xmp", "out.jpg", *own]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, start, rest = (tmp_path / "out.jpg").read_bytes().partition(b"<x:xmpmeta")
+    packet, end, _ = rest.partition(b"</x:xmpmeta>")
+    subject = etree.fromstring(start + packet + end).find(".//{http://purl.org/dc/elements/1.1/}subject")
+    assert [entry.text for entry in subject.iter("{*}li")] == ["dog", "traffic light"]
 
 
 def as_list(value: object) -> list[str]:
