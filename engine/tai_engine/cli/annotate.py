@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +65,10 @@ def annotate(
     min_precision: Annotated[
         float | None, typer.Option("--min-precision", help="Only tags that the calibration promises so much of.")
     ] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="The least score of a tag.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="The least score of a tag; default none, or what an embedded model has."),
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", help="At most so many tags per picture.")] = 5,
     page: Annotated[bool, typer.Option("--report/--no-report", help="Write the page to look at, with thumbnails.")] = (
         True
@@ -104,8 +107,10 @@ def annotate(
     from tai_engine.decoding.decode import DecodeOptions
     from tai_engine.decoding.process import spare
     from tai_engine.encoders.devices import resolve_device
+    from tai_engine.encoders.embedded import constants_of
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.sources import open_source
+    from tai_engine.tagging.normalisation import FEWEST_CLASSES
     from tai_engine.tagging.tag_job import Selection
 
     if vocabulary is None and (vocabulary_column is not None or merge_duplicates):
@@ -118,19 +123,16 @@ def annotate(
     words = None
     if saved is None:
         words = VocabularyChoice(vocabulary or DEFAULT_VOCABULARY, merge_duplicates, vocabulary_column).load()
-    options = AnnotateOptions(
-        CacheOptions(
-            workers=workers,
-            retry_failed=retry_failed,
-            delete_missing=delete_missing or delete_many,
-            delete_many=delete_many,
-            origin=place_of(source),
-            has_moved=moved,
-        ),
-        Selection(top_k, threshold, min_precision),
-        None if calibration is None else Calibration.load(calibration),
-        page,
-        device if device == "auto" else str(resolve_device(device)),
+    calibrated = None if calibration is None else Calibration.load(calibration)
+    selection = Selection(top_k, threshold, min_precision)
+    scored_on = device if device == "auto" else str(resolve_device(device))
+    cache = CacheOptions(
+        workers=workers,
+        retry_failed=retry_failed,
+        delete_missing=delete_missing or delete_many,
+        delete_many=delete_many,
+        origin=place_of(source),
+        has_moved=moved,
     )
     pictures = open_source(real_place(source))
     spare.start()  # while the model is loaded
@@ -147,6 +149,10 @@ def annotate(
         prompts = PromptSet.load(folder.prompts)
     else:
         prompts = zero_shot_prompts(encoder, words, templates_of(None, words))
+    own = constants_of(folder.about.model)
+    if own is not None and calibrated is None and threshold is None and len(prompts.class_names) >= FEWEST_CLASSES:
+        selection = replace(selection, threshold=own.tag_threshold)
+    options = AnnotateOptions(cache, selection, calibrated, page, scored_on)
     report = run(pictures, encoder, prompts, folder, options, _AnnotateBars())
     if as_json:
         print_json(_summary(report, folder))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tai_engine.searching.search import Hit
 
 NO_BACKGROUND = "none"
+USUAL = "coco80"
 # What people type is a sentence or a word: each is taken as it stands and as a caption.
 TEMPLATES = ("{}", "a photo of {}.")
 
@@ -33,13 +34,18 @@ def search(
     ] = None,
     top: Annotated[int, typer.Option("--top", help="How many pictures for each.")] = 20,
     which: Annotated[
-        str,
-        typer.Option("--score", help="coarse is fast; merged reads the patches too and finds small things."),
-    ] = "coarse",
+        str | None,
+        typer.Option(
+            "--score", help="Of words: coarse (the default) is fast; merged reads the patches too, for small things."
+        ),
+    ] = None,
     background: Annotated[
-        str,
-        typer.Option("--background", help="Words that tell what is usual for a picture; 'none' gives raw scores."),
-    ] = "coco80",
+        str | None,
+        typer.Option(
+            "--background",
+            help=f"Words that tell what is usual for a picture; default {USUAL}; {NO_BACKGROUND!r} gives raw scores.",
+        ),
+    ] = None,
     images: Annotated[Path | None, typer.Option("--images", help="The folder of the pictures, for --sheet.")] = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Draw what was found into this PNG.")] = None,
     device: Device = "auto",
@@ -58,6 +64,10 @@ def search(
 
     if not words and not like:
         raise UserError("Say what to look for: words, such as 'a dog on a beach', or --like with a picture.")
+    for option, value in {"--score": which, "--background": background}.items():
+        if value is not None and not words:
+            raise UserError(f"{option} is about words that are looked for: add some, or leave it out with --like.")
+    which, background = which or "coarse", background or USUAL
     if which not in SCORES:
         raise unknown_choice("score", which, SCORES)
     if images is not None and sheet is None:

@@ -5,6 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from review_samples import write_pictures, write_tags
 from tai_engine.store import FeatureStore
 
 
@@ -51,6 +52,60 @@ def test_calibrate_tag_and_export(tai, filled_store, labelled, tmp_path):
     assert len(list((tmp_path / "xmp").rglob("*.xmp"))) == 5
     listed = tai("export", "--formats")
     assert "label-studio" in listed.stdout
+
+
+def test_labels_that_tell_nothing_are_said(tai, filled_store, labelled, tmp_path):
+    truth, words = labelled
+    ids = [json.loads(line)["id"] for line in truth.read_text().splitlines()]
+    command = ("calibrate", filled_store, "--vocabulary", words, "--truth", truth, "--out", tmp_path / "c.json")
+    for names, labels, said in (
+        (ids, ["cat", "dog", "red_panda"], "none lacks any of the tags"),
+        (ids, [], "none has any of the tags"),
+        (["elsewhere.png"], ["cat"], "None of the 1 labelled pictures (first 'elsewhere.png') is in the store"),
+    ):
+        truth.write_text("".join(json.dumps({"id": name, "labels": labels}) + "\n" for name in names))
+        outcome = tai(*command)
+        assert outcome.status == 2
+        assert said in " ".join(outcome.stderr.split())
+    assert not (tmp_path / "c.json").exists()
+    truth.write_text(
+        "".join(json.dumps({"id": name, "labels": ["cat"] * (n == 0)}) + "\n" for n, name in enumerate(ids))
+    )
+    outcome = tai(*command)  # one positive, and tags without any
+    assert outcome.status == 0
+    assert "needed to show it" in " ".join(outcome.stdout.split())
+    assert "no labelled picture has it" in " ".join(outcome.stdout.split())
+    assert "Too few labelled pictures to hold some out" in outcome.stderr
+
+
+def test_a_calibration_of_another_normalisation_is_refused(tai, filled_store, labelled, tmp_path):
+    truth, _ = labelled
+    calibration, tags = tmp_path / "c.json", tmp_path / "t.parquet"
+    common = (filled_store, "--vocabulary", "voc20")
+    assert tai("calibrate", *common, "--truth", truth, "--out", calibration).status == 0
+    outcome = tai("tag", *common, "--calibration", calibration, "--normalise", "centre", "--out", tags)
+    assert outcome.status == 2
+    assert "normalise is 'standard' there and 'centre' here" in " ".join(outcome.stderr.split())
+    said = calibration.read_text()
+    calibration.write_text(said.replace('"intercept": ', '"intercept": NaN, "was": ', 1))
+    outcome = tai("tag", *common, "--calibration", calibration, "--out", tags)
+    assert outcome.status == 2
+    assert "is not a calibration that `tai calibrate` made" in outcome.stderr
+    assert not tags.exists()
+
+
+def test_tags_that_are_no_numbers_are_refused(tai, tmp_path):
+    tags = write_tags(tmp_path / "tags.parquet", [("a.jpg", "dog", float("nan"))])
+    pictures = write_pictures(tmp_path / "p", ["a.jpg"])
+    for command in (
+        ("export", tags, "--to", "csv", "--out", tmp_path / "x"),
+        ("report", tags, "--images", pictures, "--out", tmp_path / "x"),
+        ("review", tags, "--images", pictures, "--port", 0),
+    ):
+        outcome = tai(*command)
+        assert outcome.status == 2
+        assert "tags.parquet" in outcome.stderr
+        assert not (tmp_path / "x").exists()
 
 
 def test_mistakes_are_said(tai, filled_store, labelled, tmp_path):

@@ -27,6 +27,11 @@ import pytest
         ("cache images PLACE PLACE/s --coarse-only --dense value", "--coarse-only keeps no patch features"),
         ("cache texts PLACE/t.txt PLACE/s --merge-duplicates", "--merge-duplicates is about the words of --vocabulary"),
         ("cache texts PLACE/t.txt PLACE/s --vocabulary-column a", "--vocabulary-column is about the words"),
+        ("explain 0.png --out PLACE/p --images PLACE", "add --store, or leave --images out"),
+        ("explain 0.png --out PLACE/p --prompts PLACE/p --vocabulary voc20", "--vocabulary is for zero-shot words"),
+        ("explain 0.png --out PLACE/p --prompts PLACE/p --merge-duplicates", "--merge-duplicates is for zero-shot"),
+        ("explain 0.png --out PLACE/p --store STORE --pretrained x", "--pretrained names the weights of --model"),
+        ("annotate PLACE --out PLACE/r --merge-duplicates", "--merge-duplicates is about the words of --vocabulary"),
         ("bench score --no-record --results PLACE", "--no-record records nothing"),
     ],
 )

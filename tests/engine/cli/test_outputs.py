@@ -19,6 +19,7 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(options, "open_encoder", work)
     monkeypatch.setattr(cache, "open_encoder", work)
+    monkeypatch.setattr("tai_engine.cli.annotate.open_encoder", work)
     monkeypatch.setattr("tai_engine.cli.explain.open_encoder", work)
     monkeypatch.setattr(walkthrough, "run_demo", work)
     monkeypatch.setattr(bench_corpus, "run", work)
@@ -41,6 +42,8 @@ COMMANDS = {
     "tag, a folder": (("tag", "STORE", "--vocabulary", "voc20", "--format", "datumaro", "--out"), True),
     "calibrate": (("calibrate", "STORE", "--vocabulary", "voc20", "--truth", "PLACE/file", "--out"), False),
     "export": (("export", "PLACE/file", "--to", "jsonl", "--out"), False),
+    "report": (("report", "PLACE/file", "--images", "PLACE", "--out"), True),
+    "annotate": (("annotate", "PLACE", "--model", "demo", "--out"), True),
     "explain": (("explain", "0.png", "--store", "STORE", "--out"), False),
     "search --sheet": (("search", "STORE", "a dog", "--images", "PLACE", "--sheet"), False),
     "demo": (("demo", "--out"), True),
@@ -68,7 +71,16 @@ def test_outputs_are_checked_before_the_work(command, kind, tai, filled_store, p
     assert outcome.stdout == ""
     said = " ".join(outcome.stderr.split())
     assert str(Path(out).parent) in said  # or what is below it
-    assert any(words in said for words in ("Cannot write", "is not a feature store", "exists already"))
+    assert any(
+        words in said
+        for words in (
+            "Cannot write",
+            "is not a feature store",
+            "exists already",
+            "is no report",
+            "lies in the folder of",
+        )
+    )
     assert (place / "file").read_text() == "kept"
     assert sorted(path.name for path in place.iterdir()) == ["file", "folder", "sentences.txt"]
 

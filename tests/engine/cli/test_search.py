@@ -34,6 +34,9 @@ def test_searches_that_ask_for_nothing_are_refused(tai, filled_store, tmp_path):
         (("dog", "--score", "finest"), "Unknown score 'finest'; did you mean 'fine'"),
         (("dog", "--background", "voc20", "--top", 0), "pictures to find is 0"),
         (("--like", "missing.jpg"), "neither a file nor a picture in the store"),
+        (("--like", "0.png", "--background", "voc20"), "--background is about words that are looked for"),
+        (("--like", "0.png", "--score", "fine"), "--score is about words that are looked for"),
+        (("dog", "--images", tmp_path), "add --sheet, or leave --images out"),
     ):
         outcome = tai("search", filled_store, *arguments)
         assert outcome.status == 2
