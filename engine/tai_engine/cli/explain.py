@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,11 @@ from tai_engine.cli.output import print_json, print_table, results
 from tai_engine.cli.results_option import OR_RESULTS, picture_folder_of, prompts_of, results_at, store_at
 from tai_engine.errors import UserError
 from tai_engine.files import check_place
+
+if TYPE_CHECKING:
+    from tai_engine.annotating.results_folder import ResultsFolder
+    from tai_engine.prompts.prompt_set import PromptSet
+    from tai_engine.vocabulary import Vocabulary
 
 DEFAULT_VOCABULARY = "coco80"
 
@@ -68,48 +74,37 @@ def explain(
     from tai_engine.searching.likeness import open_picture
     from tai_engine.sources.ids import picture_path
     from tai_engine.store import FeatureStore
-    from tai_engine.vocabulary import Vocabulary, VocabularyClass
 
     check_place(out)
     if store is None and images is not None:
         raise UserError("--images is where the pictures of a store lie: add --store, or leave --images out.")
-    if prompts is not None:
-        for option, value in {
-            "--vocabulary": vocabulary,
-            "--vocabulary-column": vocabulary_column,
-            "--merge-duplicates": merge_duplicates,
-        }.items():
-            if value:
-                raise UserError(f"{option} is for zero-shot words: leave it out with --prompts, or leave that out.")
+    words = VocabularyChoice(vocabulary or DEFAULT_VOCABULARY, merge_duplicates, vocabulary_column)
+    has_words = vocabulary is not None or words != VocabularyChoice(DEFAULT_VOCABULARY)
+    if prompts is not None and has_words:
+        raise UserError(
+            "--vocabulary, --vocabulary-column and --merge-duplicates are for zero-shot words: leave them out with "
+            "--prompts."
+        )
     folder = results_at(store)
     images = picture_folder_of(images, folder)
     features = None if store is None else FeatureStore.open(store_at(store))
-    prompt_set = None if prompts is None else PromptSet.load(prompts)
-    own = prompts_of(folder)
-    if prompt_set is None and vocabulary is None and own is not None:
-        annotated = PromptSet.load(own)
-        prompt_set = annotated if set(tags or ()) <= set(annotated.class_names) else None
+    if prompts is not None:
+        prompt_set = PromptSet.load(prompts)
+    else:
+        prompt_set = None if has_words else _annotated_prompts(folder, tags or ())
     encoder = None
     if features is None:
-        encoder = open_encoder(
-            model or DEFAULT_MODEL,
-            DEFAULT_PRETRAINED if pretrained is None else pretrained,
-            device=device,
-            precision=precision,
-        )
+        weights = DEFAULT_PRETRAINED if pretrained is None else pretrained
+        encoder = open_encoder(model or DEFAULT_MODEL, weights, device=device, precision=precision)
     elif prompt_set is None:
         encoder = EncoderChoice(model, pretrained or "", device, precision).open(features)
     elif model or pretrained:
         raise UserError(
-            "The features are those of --store and the words are already vectors: leave --model and --pretrained out."
+            "The features are those of --store, and the words are vectors: leave --model and --pretrained out."
         )
     if prompt_set is None:
         assert encoder is not None
-        words = VocabularyChoice(vocabulary or DEFAULT_VOCABULARY, merge_duplicates, vocabulary_column).load()
-        unknown = [tag for tag in tags or () if tag not in words.names]
-        if unknown:  # any word will do without tuned prompts
-            words = Vocabulary("explain", (*words.classes, *map(VocabularyClass, dict.fromkeys(unknown))))
-        prompt_set = zero_shot_prompts(encoder, words)
+        prompt_set = zero_shot_prompts(encoder, _with_tags(words.load(), tags or ()))
     if features is None:
         assert encoder is not None
         shown = open_picture(Path(picture))
@@ -130,3 +125,20 @@ def explain(
     rows = [(tag.name, tag.score, float(tag.grid.max()), "{} / {}".format(*tag.best_patch)) for tag in found]
     print_table(picture, ("tag", "score", "best patch", "row / column"), rows)
     results.print(f"-> {out}")
+
+
+def _annotated_prompts(folder: ResultsFolder | None, tags: Sequence[str]) -> PromptSet | None:
+    """Those of a folder of results, if it has all the tags."""
+    from tai_engine.prompts.prompt_set import PromptSet
+
+    path = prompts_of(folder)
+    found = None if path is None else PromptSet.load(path)
+    return found if found is not None and set(tags) <= set(found.class_names) else None
+
+
+def _with_tags(words: Vocabulary, tags: Sequence[str]) -> Vocabulary:
+    """The words and, since any will do without tuned prompts, the tags that are none of them."""
+    from tai_engine.vocabulary import Vocabulary, VocabularyClass
+
+    others = [tag for tag in dict.fromkeys(tags) if tag not in words.names]
+    return Vocabulary("explain", (*words.classes, *map(VocabularyClass, others))) if others else words
