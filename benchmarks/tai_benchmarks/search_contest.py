@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from torch.nn.functional import normalize
 
 from tai_engine.faiss_library import faiss
 from tai_engine.features import FeatureBatch
-from tai_engine.searching.search import search_like
+from tai_engine.searching.search import Hit, search_like
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 
 DIM, TOP, CLUSTERS = 512, 20, 256
@@ -76,15 +77,15 @@ def contest(path: Path, queries_QD: Tensor, rounds: int) -> dict[str, float]:
     return {way: statistics.median(taken) for way, taken in seconds.items()}
 
 
-def _flat(path: Path) -> object:
+def _flat(path: Path) -> Any:
     index = faiss.IndexFlatIP(DIM)
     for batch in FeatureStore.open(path).iter_batches(1024, with_fine=False):
         index.add(batch.coarse.float().numpy())
     return index
 
 
-def _require_same(hits: list[list[object]], scores_QK: np.ndarray) -> None:
-    found_QK = np.array([[hit.score for hit in one] for one in hits])  # type: ignore[attr-defined]
+def _require_same(hits: list[list[Hit]], scores_QK: np.ndarray) -> None:
+    found_QK = np.array([[hit.score for hit in one] for one in hits])
     if not np.allclose(found_QK, scores_QK, atol=1e-4):
         raise RuntimeError("FAISS and the pass find different items")
 
