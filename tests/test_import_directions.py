@@ -82,6 +82,7 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.review.journal": {"tai_engine.review.decisions"},
     "tai_engine.review.merging": {"tai_engine.review.decisions", "tai_engine.tagging.exporters.tag_table"},
     "tai_engine.evaluation": {
+        "tai_engine.sentences.built_in",
         "tai_engine.sources.ids",
         "tai_engine.tables",
         "tai_engine.tagging.tag_file",
@@ -123,6 +124,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.evaluation.measures",
         "tai_engine.prompts",
         "tai_engine.store",
+        "tai_engine.tagging.normalisation",
         "tai_kernels",
     },
     "tai_engine.distributed": {

@@ -19,6 +19,7 @@ from tai_engine.caching.stages import Stages
 from tai_engine.decoding.feed import jobs_of
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
+from tai_engine.sentences.built_in import BUILT_IN, are_built_in
 from tai_engine.sentences.corpus import LabelledCorpus
 from tai_engine.store import IdSet, LabelSpec, StoredItem, StoreSpec, content_of
 
@@ -115,6 +116,19 @@ def cache_sentences(
         return run.end()
 
 
+def cache_corpus(
+    corpus: LabelledCorpus,
+    encoder: SentenceEncoder,
+    path: str | Path,
+    *,
+    options: CacheOptions | None = None,
+    progress: ProgressCallback | None = None,
+) -> CacheReport:
+    """`cache_sentences` of the sentences that name a class, with their labels; memory and errors are as there."""
+    sentences = ((one.id, one.text, one.class_indices) for one in corpus)
+    return cache_sentences(sentences, encoder, path, labels=label_spec(corpus), options=options, progress=progress)
+
+
 def _stored_item(name: str, text: str, labels: Sequence[int] | None) -> StoredItem:
     text = text[:MAX_TEXT_CHARACTERS]
     classes = None if labels is None else tuple(sorted(set(labels)))
@@ -183,5 +197,7 @@ def label_spec(corpus: LabelledCorpus) -> LabelSpec:
         "excluded_images": len(excluded),
         "excluded_images_sha256": hashlib.sha256(json.dumps(excluded).encode()).hexdigest() if excluded else None,
     }
+    if are_built_in(corpus.paths):
+        settings["source"] = BUILT_IN
     vocabulary = corpus.vocabulary
     return LabelSpec(vocabulary.names, vocabulary.name, vocabulary.fingerprint, settings)

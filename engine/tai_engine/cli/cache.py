@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +37,6 @@ from tai_engine.files import check_place, human_bytes
 
 if TYPE_CHECKING:
     from tai_engine.caching.report import CacheProgress, CacheReport
-    from tai_engine.caching.texts import SentenceInput
 
 app = typer.Typer(help="Compute features once and keep them in a store.", no_args_is_help=True)
 
@@ -223,7 +222,7 @@ def texts(
 ) -> None:
     """Encode sentences into a store, labelled with the classes that they name: what prompts are tuned on."""
     from tai_engine.caching.report import CacheOptions
-    from tai_engine.caching.texts import cache_sentences, label_spec
+    from tai_engine.caching.texts import cache_corpus, cache_sentences
     from tai_engine.cli.corpus_options import check_files, describe_corpus, open_corpus
     from tai_engine.sentences.read import SentenceOptions, read_sentences
     from tai_engine.store import FeatureStore
@@ -247,20 +246,13 @@ def texts(
     require_place(store)
     options = CacheOptions(row_dtype=_row_dtype(rows))
     encoder = open_encoder(model, pretrained, device=device, precision=precision, dense="none", batch_size=batch_size)
-    sentences: Iterator[SentenceInput]
-    if corpus is None:
-        sentences = ((one.id, one.text, None) for one in read_sentences(files, reading) if one.text)
-    else:
-        sentences = ((one.id, one.text, one.class_indices) for one in corpus)
     with progress_bar("Encoding sentences") as bar:
-        report = cache_sentences(
-            sentences,
-            encoder,
-            store,
-            labels=None if corpus is None else label_spec(corpus),
-            options=options,
-            progress=show(bar, store),
-        )
+        progress = show(bar, store)
+        if corpus is None:
+            plain = ((one.id, one.text, None) for one in read_sentences(files, reading) if one.text)
+            report = cache_sentences(plain, encoder, store, options=options, progress=progress)
+        else:
+            report = cache_corpus(corpus, encoder, store, options=options, progress=progress)
     filled = FeatureStore.open(store)
     facts: dict[str, Any] = {"data_fingerprint": filled.data_fingerprint}
     warnings = corpus.report.warnings() if corpus is not None else []

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.errors import UserError
+from tai_engine.cli.output import remarks
+from tai_engine.errors import MANY, UserError
 
 if TYPE_CHECKING:
     from tai_engine.encoders import Encoder
@@ -104,6 +105,15 @@ class EncoderChoice:
     device: str
     precision: str
 
+    def open_or(self, model: str, pretrained: str) -> Encoder:
+        """Load the one that was named, or else this one.
+
+        Raises:
+            UserError: as `load_encoder`.
+        """
+        named = (self.model, self.pretrained) if self.model is not None else (model, self.pretrained or pretrained)
+        return open_encoder(*named, device=self.device, precision=self.precision)
+
     def open(self, store: FeatureStore) -> Encoder:
         """Load it.
 
@@ -137,3 +147,15 @@ class EncoderChoice:
                 "and --pretrained."
             )
         return encoder
+
+
+def say_unread(encoder: Encoder, words: Vocabulary) -> None:
+    """A line with the names that the model's text tower has hardly read, if there are any."""
+    unread = encoder.unread_words(words.prompt_names)
+    if unread:
+        names = ", ".join(map(repr, unread[:MANY])) + (f" and {len(unread) - MANY} more" if len(unread) > MANY else "")
+        remarks.print(
+            f"The model has never read words of {len(unread):,} of {len(words):,} names ({names}): it knows nothing of "
+            "them, or little; call them otherwise, or take another model.",
+            style="yellow",
+        )

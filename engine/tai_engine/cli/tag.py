@@ -16,6 +16,7 @@ from tai_engine.cli.options import (
     Precision,
     VocabularyChoice,
     VocabularyColumn,
+    say_unread,
 )
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, prompts_of, results_at, store_at
@@ -129,6 +130,7 @@ def tag(
     else:
         words = VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column).load()
         encoder = EncoderChoice(model, pretrained, device, precision).open(features)
+        say_unread(encoder, words)
         prompt_set = zero_shot_prompts(encoder, words, templates_of(templates, words))
     scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
     reason = why_not(scoring.normalise, len(prompt_set.class_names))

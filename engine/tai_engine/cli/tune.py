@@ -10,23 +10,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.options import AsJson, Device, EncoderChoice, MergeDuplicates, VocabularyChoice, VocabularyColumn
+from tai_engine.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_PRETRAINED,
+    AsJson,
+    Device,
+    EncoderChoice,
+    MergeDuplicates,
+    VocabularyChoice,
+    VocabularyColumn,
+    say_unread,
+)
 from tai_engine.cli.output import ProgressBar, print_json, print_table, progress_bar, remarks, results
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.files import check_place
 
 if TYPE_CHECKING:
+    from tai_engine.encoders import Encoder
     from tai_engine.store import FeatureStore
     from tai_engine.tuning import StepProgress, Trial, TuningConfig, TuningResult, TuningTask
+    from tai_engine.vocabulary import Vocabulary
 
 WORST_CLASSES = 5
 RECIPES = ("auto", "published")
 
 
 def tune(
-    store: Annotated[str, typer.Argument(help="A store of labelled sentences, see `tai cache texts --vocabulary`.")],
     vocabulary: Annotated[str, typer.Option("--vocabulary", help="The vocabulary that labelled the sentences.")],
     out: Annotated[Path, typer.Option("--out", help="The prompt set, a .safetensors file for `tai tag --prompts`.")],
+    store: Annotated[
+        str | None, typer.Argument(help="A store of labelled sentences, see `tai cache texts --vocabulary`.")
+    ] = None,
+    sentences: Annotated[
+        Path | None,
+        typer.Option(
+            "--sentences",
+            help="In place of a store: a file of sentences, or 'builtin' for captions of 4,040 photographs; they are "
+            "labelled and encoded into OUT with .sentences.zarr added.",
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option("--run", help="Folder of checkpoints, figures and the loss curve; default OUT with .run added."),
@@ -85,10 +107,24 @@ def tune(
     noise: Annotated[
         float | None, typer.Option("--noise", help="Length of noise added to the sentences' vectors; default 0.")
     ] = None,
+    start_share: Annotated[
+        float | None,
+        typer.Option("--start-share", help="Of the class vectors at the start in those that come out; default 0."),
+    ] = None,
+    normalise: Annotated[
+        str | None,
+        typer.Option(
+            "--normalise",
+            help="Of a picture's scores, when it is tagged with these prompts; default none, as published.",
+        ),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option("--patience", help="Stop after so many epochs without a better held-out mAP.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Whose text tower; default the store's own.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Whose text tower; default the store's own, or RN50 with --sentences."),
+    ] = None,
     pretrained: Annotated[str, typer.Option("--pretrained", help="Weights of --model.")] = "",
     device: Device = "auto",
     precision: Annotated[str, typer.Option("--precision", help="Of the text tower: fp32, bf16 or fp16.")] = "fp32",
@@ -102,6 +138,11 @@ def tune(
 
     if recipe not in RECIPES:
         raise unknown_choice("recipe", recipe, RECIPES)
+    if (store is None) == (sentences is None):
+        raise UserError(
+            "Tuning needs sentences: name a store of them (see `tai cache texts`), or give --sentences with a file or "
+            "'builtin', and not both."
+        )
     check_place(out)
     folder = run or out.with_name(out.name + ".run")
     check_place(folder, folder=True)
@@ -121,6 +162,8 @@ def tune(
         "patience": patience,
         "keep": keep,
         "noise": noise,
+        "start_share": start_share,
+        "normalise": normalise,
     }
     config = TuningConfig(negatives=NegativeConfig(**_given(mining)), **_given(said))
     if config.negatives.strategy == "none" and (negative_share is not None or refresh):
@@ -130,6 +173,7 @@ def tune(
         raise UserError("--find-constants looks for the values of --lr and --temperature: leave these out, or that.")
     job = TuneJob(
         store=store,
+        sentences=sentences,
         vocabulary=VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column),
         out=out,
         folder=folder,
@@ -150,7 +194,8 @@ class TuneJob:
     """What ``tai tune`` was told.
 
     Attributes:
-        store: of labelled sentences.
+        store: of labelled sentences; None makes one of ``sentences``.
+        sentences: a file of them, or ``builtin``.
         vocabulary: that labelled them.
         out: the prompt set.
         folder: of checkpoints and figures.
@@ -164,7 +209,8 @@ class TuneJob:
         as_json: JSON in place of tables.
     """
 
-    store: str
+    store: str | None
+    sentences: Path | None
     vocabulary: VocabularyChoice
     out: Path
     folder: Path
@@ -188,13 +234,20 @@ def run_job(job: TuneJob) -> None:
     from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
 
-    store, words = FeatureStore.open(job.store), job.vocabulary.load()
-    tuning.check_store(store, words)
+    words = job.vocabulary.load()
+    encoder = None
+    if job.sentences is not None:
+        encoder = job.encoder.open_or(DEFAULT_MODEL, DEFAULT_PRETRAINED)
+        store = cache_job_sentences(job.sentences, words, encoder, sentences_place(job.out))
+    else:
+        store = FeatureStore.open(str(job.store))
+        tuning.check_store(store, words)
     config, start = settings_for(job, store)
     # A prompt set where a place is named, otherwise words.
     is_place = start is not None and (start.endswith(".safetensors") or os.path.exists(start))  # noqa: PTH110
     init = PromptSet.load(start) if start is not None and is_place else start
-    encoder = job.encoder.open(store)
+    encoder = encoder or job.encoder.open(store)
+    say_unread(encoder, words)
     task = tuning.TuningTask.prepare(store, encoder, words, config, init, cuda_graphs=job.cuda_graphs)
     if job.find_constants:
         config = _find(task, job, config)
@@ -207,6 +260,36 @@ def run_job(job: TuneJob) -> None:
         _describe(result, config, job.out, job.folder)
     for remark in result.remarks:
         remarks.print(remark)
+
+
+def sentences_place(out: Path) -> Path:
+    """Where the store of ``--sentences`` lies: beside the prompts."""
+    return out.with_name(out.name + ".sentences.zarr")
+
+
+def cache_job_sentences(sentences: Path, words: Vocabulary, encoder: Encoder, place: Path) -> FeatureStore:
+    """The store of the sentences that name a class, made or gone on with; says what the classes have to learn from.
+
+    Raises:
+        UserError: as `LabelledCorpus` and `cache_sentences`.
+    """
+    from tai_engine.caching.texts import cache_corpus
+    from tai_engine.cli.cache import show
+    from tai_engine.sentences.built_in import BUILT_IN, built_in_captions
+    from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus, published_templates
+    from tai_engine.store import FeatureStore
+
+    file = built_in_captions() if str(sentences) == BUILT_IN else sentences
+    corpus = LabelledCorpus(file, words, CorpusOptions(templates=words.templates or published_templates()))
+    with progress_bar("Encoding sentences") as bar:
+        report = cache_corpus(corpus, encoder, place, progress=show(bar, place))
+    remarks.print(
+        f"{corpus.report.kept:,} of {corpus.report.read:,} sentences name a class; {report.done:,} were encoded, "
+        f"{report.skipped:,} were in {place} already."
+    )
+    for warning in corpus.report.warnings():
+        remarks.print(warning, style="yellow")
+    return FeatureStore.open(str(place))
 
 
 def settings_for(job: TuneJob, store: FeatureStore) -> tuple[TuningConfig, str | None]:

@@ -304,3 +304,7 @@ class Encoder:
     def encode_class_texts(self, texts: Sequence[str]) -> Tensor:
         """[C, D] fp32 unit rows: one vector per text, such as "a photo of a dog."."""
         return self._sentences.encode(self.tokenize(texts), wants_fine=False)[0]
+
+    def unread_words(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those names with a word that the text tower has never read; see `SentenceEncoding.unread_words`."""
+        return self._sentences.unread_words(names)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from tai_engine.encoders.positions import RESNET_STRIDE
 from tai_engine.encoders.timm_dense import no_timm_recipe, rows_per_picture, timm_vectors
+from tai_engine.encoders.timm_tokens import has_class_token, no_token_recipe, patches_per_picture, timm_token_vectors
 from tai_engine.errors import UserError, unknown_choice
 
 logger = logging.getLogger(__name__)
@@ -67,9 +69,10 @@ def image_recipe(visual: Any, image_size: int, dense: str = "auto", coarse: str 
     Args:
         visual: open_clip's image tower, already at ``image_size``.
         image_size: pixels.
-        dense: ``auto`` is TaI-DPT's way for a ModifiedResNet, SCLIP's for open_clip's own ViT, and the head at every
-            location for timm's towers that have a map; ``value`` is the value path alone (MaskCLIP; for towers without
-            attention in their head the same as ``auto``); ``none`` leaves patches out.
+        dense: ``auto`` is TaI-DPT's way for a ModifiedResNet, SCLIP's for ViTs with a class token, open_clip's own and
+            timm's, and the head at every location for timm's towers that average a map; ``value`` is the value path
+            alone (MaskCLIP; for towers without attention in their head the same as ``auto``); ``none`` leaves patches
+            out.
         coarse: ``auto`` is TaI-DPT's vector for a ModifiedResNet, with CLIP's own beside it, and CLIP's own for every
             other tower; ``clip`` is CLIP's own for all.
 
@@ -96,10 +99,13 @@ def image_recipe(visual: Any, image_size: int, dense: str = "auto", coarse: str 
         wants_fine = False
     if not wants_fine:
         return ImageRecipe("none", "clip", 0, lambda pixels: ImageVectors(_pooled(visual(pixels)), None, None))
+    attention = "value" if dense == "value" else "sclip"
+    if isinstance(visual, TimmModel) and has_class_token(visual):
+        rows = patches_per_picture(visual, image_size)
+        return ImageRecipe(attention, "clip", rows, lambda pixels: class_token_vectors(visual, pixels, attention))
     if isinstance(visual, TimmModel):
         rows = rows_per_picture(visual, image_size)
         return ImageRecipe("head", "clip", rows, lambda pixels: ImageVectors(*timm_vectors(visual, pixels), None))
-    attention = "value" if dense == "value" else "sclip"
     side = image_size // int(visual.patch_size[0])
     return ImageRecipe(
         attention, "clip", side * side, lambda pixels: vision_transformer_vectors(visual, pixels, attention)
@@ -163,6 +169,12 @@ def vision_transformer_vectors(visual: VisionTransformer, pixels: Tensor, attent
     return ImageVectors(coarse, fine, None)
 
 
+def class_token_vectors(visual: TimmModel, pixels: Tensor, attention: str = "sclip") -> ImageVectors:
+    """The same of timm's transformers with a class token; ``attention`` as of `last_block_tokens`."""
+    coarse, fine = timm_token_vectors(visual, pixels, partial(mix_values, attention=attention))
+    return ImageVectors(coarse, fine, None)
+
+
 def last_block_tokens(block: ResidualAttentionBlock, x_NTE: Tensor, attention: str) -> Tensor:
     """A transformer block with another attention, residual and MLP kept: [N, T, E].
 
@@ -195,7 +207,8 @@ def mix_values(query: Tensor, key: Tensor, value: Tensor, attention: str) -> Ten
 def no_dense_recipe(visual: Any, image_size: int) -> str:
     """Why a tower has no dense recipe for pictures of ``image_size`` pixels; empty if it has one."""
     if isinstance(visual, TimmModel):
-        return no_timm_recipe(visual, image_size)
+        why_not = no_token_recipe if has_class_token(visual) else no_timm_recipe
+        return why_not(visual, image_size)
     if not isinstance(visual, VisionTransformer):
         return "its image tower is neither a CLIP ResNet nor open_clip's own ViT nor one of timm's"
     if visual.attn_pool is not None:

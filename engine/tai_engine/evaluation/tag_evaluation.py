@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from tai_engine.errors import MANY, UserError
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
 from tai_engine.evaluation.truth import Truth, TruthOptions, load_truth
+from tai_engine.json_documents import parse_json
+from tai_engine.sentences.built_in import BUILT_IN, captioned_pictures
 from tai_engine.tagging.tag_file import read_tag_file
 
 
@@ -36,7 +39,8 @@ def evaluate_tags(
     Memory: 5 bytes per picture and class, and the ids.
 
     Raises:
-        UserError: for a file that cannot be read, or when the two have no picture in common.
+        UserError: for a file that cannot be read, when the two have no picture in common, or for tags of prompts that
+            have learned from captions of these very pictures.
     """
     file = read_tag_file(tags)
     known = load_truth(truth, file.scores.class_names, options)
@@ -50,6 +54,7 @@ def evaluate_tags(
             "common: ids are paths relative to the folder that was cached."
         )
     in_tags, in_truth = np.array(common).T
+    _require_untaught(file.provenance, [file.scores.ids[n] for n in in_tags], tags)
     precisions = mean_average_precision(
         file.scores.scores.numpy()[in_tags], known.labels[in_truth], file.scores.class_names, difficult=difficult
     )
@@ -75,3 +80,19 @@ def _remarks(
         names = ", ".join(precisions.without_positives)
         remarks.append(f"{len(precisions.without_positives)} classes are in no picture and were left out: {names}.")
     return remarks
+
+
+def _require_untaught(provenance: Mapping[str, str], ids: list[str], tags: str | Path) -> None:
+    """Refuse what would flatter prompts: pictures whose captions they were tuned on."""
+    try:
+        prompts = parse_json(provenance.get("prompts", "{}"))
+    except ValueError:
+        return
+    if not isinstance(prompts, dict) or prompts.get("sentences") != BUILT_IN:
+        return
+    if taught := captioned_pictures(ids):
+        raise UserError(
+            f"The prompts of '{tags}' were tuned on the built-in captions, and {len(taught):,} of {len(ids):,} "
+            f"pictures ({taught[0]}, ...) are those that these describe: take other pictures, leave these out of the "
+            "truth, or tune on other sentences."
+        )

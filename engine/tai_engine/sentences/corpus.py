@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tai_engine.errors import UserError
-from tai_engine.sentences.corpus_report import CorpusReport
+from tai_engine.sentences.corpus_report import CorpusReport, shortened
 from tai_engine.sentences.nouns import NounFilter
 from tai_engine.sentences.read import Sentence, SentenceOptions, read_sentences
 from tai_engine.tables import read_small
@@ -173,8 +173,9 @@ class LabelledCorpus:
             files = ", ".join(map(str, self.paths))
             raise UserError(
                 f"None of the {report.read} sentences of {files} ({report.excluded} about excluded images) "
-                f"names a class of the vocabulary {self.vocabulary.name!r}: check that they are in the language "
-                f"{self.options.language!r}, and give the classes the words of the sentences as synonyms."
+                f"names a class of the vocabulary {self.vocabulary.name!r} ({shortened(self.vocabulary.names)}): check "
+                f"that they are in the language {self.options.language!r}, and give the classes the words of the "
+                "sentences as synonyms, or sentences about them."
             )
         yield from self._template_sentences(report)
 

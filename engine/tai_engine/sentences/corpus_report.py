@@ -57,13 +57,13 @@ class CorpusReport:
         missing = self.classes_below(1)
         if missing:
             lines.append(
-                f"No sentence names {_shortened(missing, len(self.class_names))}: add synonyms as people write them, "
+                f"No sentence names {_counted(missing, len(self.class_names))}: add synonyms as people write them, "
                 "or sentences about them; template sentences are all they have to learn from."
             )
         rare = [name for name in self.classes_below(self.few) if name not in set(missing)]
         if rare:
             lines.append(
-                f"Fewer than {self.few} sentences name {_shortened(rare, len(self.class_names))}: their prompts will "
+                f"Fewer than {self.few} sentences name {_counted(rare, len(self.class_names))}: their prompts will "
                 "learn little; add synonyms or sentences."
             )
         for phrase, classes in self.shared_names.items():
@@ -97,7 +97,11 @@ class CorpusReport:
         return {**counts, "labels_per_sentence": self.labels_per_sentence, "classes": classes}
 
 
-def _shortened(names: Sequence[str], total: int) -> str:
+def shortened(names: Sequence[str]) -> str:
+    """Names in quotes, at most 20 of them, and how many more there are."""
     shown = ", ".join(map(repr, names[:_NAMED_AT_MOST]))
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return f"{len(names)} of {total} classes ({shown}{more})"
+    return shown + (f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else "")
+
+
+def _counted(names: Sequence[str], total: int) -> str:
+    return f"{len(names)} of {total} classes ({shortened(names)})"

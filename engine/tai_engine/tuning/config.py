@@ -9,6 +9,7 @@ from typing import Any
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.prompts.losses import LOSSES
+from tai_engine.tagging.normalisation import NORMALISATIONS
 
 SCHEDULES = ("cosine", "constant")
 KEEPS = ("last", "best")
@@ -97,6 +98,11 @@ class TuningConfig:
         keep: which contexts are the result: ``last``, or ``best`` by held-out mAP.
         noise: mean length of the Gaussian noise added to the sentences' vectors, whose length is 1; 0, as published,
             adds none. About 1 keeps contexts from drifting where sentences alone decide nothing.
+        start_share: share of the class vectors that tuning started from in those that come out, from 0 (as published)
+            to below 1: what was learned from sentences is weighed against what the model knew, as Wortsman et al. do it
+            with weights ("Robust fine-tuning of zero-shot models", CVPR 2022). For contexts that start from words.
+        normalise: how pictures' scores of these prompts are normalised unless tagging is told otherwise, one of
+            `NORMALISATIONS`. Sentences cannot tell it.
         negatives: how negatives are found.
         window_groups: commit groups of the store that are shuffled together; memory is theirs.
 
@@ -124,6 +130,8 @@ class TuningConfig:
     patience: int | None = None
     keep: str = "last"
     noise: float = 0.0
+    start_share: float = 0.0
+    normalise: str = "none"
     negatives: NegativeConfig = field(default_factory=lambda: NegativeConfig(strategy="none"))
     window_groups: int = 8
 
@@ -132,6 +140,7 @@ class TuningConfig:
             ("loss", self.loss, TUNING_LOSSES),
             ("schedule", self.schedule, SCHEDULES),
             ("choice of what to keep", self.keep, KEEPS),
+            ("normalisation", self.normalise, NORMALISATIONS),
         ):
             if given not in choices:
                 raise unknown_choice(what, given, choices)
@@ -144,6 +153,7 @@ class TuningConfig:
         for name in ("warmup_epochs", "warmup_learning_rate", "weight_decay", "noise"):
             limits[name] = 0 <= getattr(self, name) < math.inf, from_zero
         limits["momentum"] = 0 <= self.momentum < 1, "a number from 0 and below 1"
+        limits["start_share"] = 0 <= self.start_share < 1, "a share from 0 and below 1"
         limits["held_out"] = 0 <= self.held_out <= 0.5, "a share from 0 to 0.5"
         limits["seed"] = 0 <= self.seed < 2**63, "a whole number from 0"
         if self.image_temperature is not None:

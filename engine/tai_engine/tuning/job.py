@@ -134,6 +134,10 @@ def _prompt_set(
         "epoch": str(epoch),
         "steps": str(tuner.state.step),
     }
+    if config.normalise != "none":
+        metadata["normalise"] = config.normalise
+    if task.source is not None:
+        metadata["sentences"] = task.source
     if found is not None:
         metadata |= {"held_out_map": repr(found.merged.mean), "held_out_loss": repr(found.loss)}
     global_CD = vectors.global_vectors.float().cpu()

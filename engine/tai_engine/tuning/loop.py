@@ -87,7 +87,7 @@ class Tuner:
         Args:
             store: where the sentences are.
             split: which of them train.
-            learner: with the contexts to start from.
+            learner: with the contexts to start from, also where a run is gone on with.
             config: the recipe.
             folder: for checkpoints and figures; None writes nothing.
             progress: called after every step.
@@ -124,6 +124,10 @@ class Tuner:
             self._miner = NegativeMiner(store, split.training, config.negatives, device=device)
         self._updating = False
         self._saved_at = time.monotonic()
+        self._start: ClassVectors | None = None
+        if config.start_share:
+            with torch.no_grad():
+                self._start = learner.class_vectors()
         self.state = RunState()
         if folder:
             shape, n_classes = learner.tower.context_shape, learner.tower.n_classes
@@ -185,7 +189,7 @@ class Tuner:
             self._finish_epoch(epoch)
 
     def class_vectors(self) -> ClassVectors:
-        """Of the present contexts, without a gradient.
+        """Of the present contexts, without a gradient, and with their share of those of the start.
 
         Raises:
             DivergedError: when they are not finite.
@@ -194,7 +198,11 @@ class Tuner:
             vectors = self.learner.class_vectors()
         if not all(bool(rows.isfinite().all()) for rows in vectors):
             raise self._diverged(min(len(self.state.history), self._config.epochs - 1))
-        return vectors
+        if self._start is None:
+            return vectors
+        share = self._config.start_share
+        pairs = zip(self._start, vectors, strict=True)
+        return ClassVectors(*(normalize(share * old_CD + (1 - share) * new_CD, dim=1) for old_CD, new_CD in pairs))
 
     def evaluate(self) -> HeldOut | None:
         """Figures of the present contexts over the held-out sentences; None without any."""

@@ -50,6 +50,7 @@ class TuningTask:
         words: embeddings [k, W] that take the contexts nearest to the name; None for none.
         contexts: to start from, by name; None for those drawn at random.
         start: what the last two are, in words, for the record.
+        source: whose sentences teach, where the store or the prompts to start from name it ("builtin"); else None.
         cuda_graphs: record the way through the text tower once and replay it; for GPUs and few classes.
     """
 
@@ -61,6 +62,7 @@ class TuningTask:
     words: Tensor | None
     contexts: Mapping[str, Tensor] | None
     start: str
+    source: str | None = None
     cuda_graphs: bool = False
 
     @classmethod
@@ -101,16 +103,18 @@ class TuningTask:
             position=config.position,
         )
         words, contexts, start = None, None, "random"
+        source = _text_or_none(store.spec.labels.corpus.get("source"))
         if isinstance(init, str):
             words, start = tower.embed_words(word_ids(text_model.tokenize, tokens, init)), f"words: {init}"
         elif init is not None:
             if isinstance(init, PromptSet):
                 require_same_space(init.space_key, store.spec.space_key, "The initial prompt set", "the store")
+                source = source or init.metadata.get("sentences")
                 init = init.contexts
             sums = {name: f"{float(tensor.double().sum()):.12g}" for name, tensor in sorted(init.items())}
             contexts, start = dict(init), f"contexts with the sums {json.dumps(sums)}"
         split = split_sentences(store, config.held_out)
-        return cls(store, text_model, vocabulary, split, tower, words, contexts, start, cuda_graphs)
+        return cls(store, text_model, vocabulary, split, tower, words, contexts, start, source, cuda_graphs)
 
     def learner(self, seed: int) -> PromptLearner:
         """Contexts at their start.
@@ -135,6 +139,10 @@ class TuningTask:
             "features": self.store.spec.recipe_key,
             "init": self.start,
         }
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def check_store(store: SentenceStore, vocabulary: Vocabulary) -> None:

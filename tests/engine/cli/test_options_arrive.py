@@ -117,7 +117,9 @@ def one(
     return Case(words, changes, tuple(beside.split()), argument, tuple(without.split()))
 
 
-ENCODER = SimpleNamespace(space_key="space", logit_scale=100.0, encode_class_texts=None, recipe={})
+ENCODER = SimpleNamespace(
+    space_key="space", logit_scale=100.0, encode_class_texts=None, unread_words=lambda _names: (), recipe={}
+)
 PROMPTS = PromptSet(("dog",), torch.eye(2)[:1], torch.eye(2)[:1], "space", 100.0)
 BATCH = FeatureBatch(("0.png",), torch.eye(2)[:1], torch.eye(2)[:0], torch.tensor([0, 0]), "space")
 
@@ -330,6 +332,7 @@ JOB = "run_job.job"
 RECIPE = f"{JOB}.config"
 TUNE = {
     "store": one("", {f"{JOB}.store": "STORE2"}, argument=1),
+    "sentences": one("--sentences S", {f"{JOB}.sentences": "S", f"{JOB}.store": None}, without="STORE"),
     "out": one("--out PLACE/q", {f"{JOB}.out": "PLACE/q", f"{JOB}.folder": "PLACE/q.run"}),
     "run": one("--run PLACE/r", {f"{JOB}.folder": "PLACE/r"}),
     "recipe": one("--recipe published", {f"{JOB}.recipe": "published"}),
@@ -351,6 +354,8 @@ TUNE = {
     "held_out": one("--held-out 0.2", {f"{RECIPE}.held_out": 0.2}),
     "keep": one("--keep best", {f"{RECIPE}.keep": "best"}),
     "noise": one("--noise 1.5", {f"{RECIPE}.noise": 1.5}),
+    "start_share": one("--start-share 0.3", {f"{RECIPE}.start_share": 0.3}),
+    "normalise": one("--normalise centre", {f"{RECIPE}.normalise": "centre"}),
     "patience": one("--patience 2", {f"{RECIPE}.patience": 2}),
     "model": one("--model RN50", {f"{JOB}.encoder.model": "RN50"}),
     "pretrained": one("--pretrained openai", {f"{JOB}.encoder.pretrained": "openai"}),

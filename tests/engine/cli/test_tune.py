@@ -221,3 +221,64 @@ def test_settings_come_from_the_user_then_with_the_model_then_from_the_paper(cap
 def test_an_unknown_recipe(tai, store, vocabulary, tmp_path):
     arguments = ("--vocabulary", vocabulary, "--out", tmp_path / "p.safetensors", "--recipe", "mine")
     refused(tai("tune", store, *arguments), "Unknown recipe 'mine'")
+
+
+@pytest.fixture
+def few_captions(tmp_path, monkeypatch):
+    """Captions that stand for the built-in ones."""
+    path = tmp_path / "captions.jsonl"
+    animals = ("dogs", "a cat", "puppies and a cat")
+    rows = [{"image_id": n, "caption": f"Number {n}: {animals[n % 3]} in the garden."} for n in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("tai_engine.sentences.built_in._CAPTIONS", path)
+    return path
+
+
+def test_without_sentences_of_ones_own(tai, tiny_model, vocabulary, tmp_path, few_captions, store):
+    out = tmp_path / "p.safetensors"
+    given = ["tune", "--vocabulary", vocabulary, "--out", out, "--model", tiny_model, *SETTINGS, "--epochs", "1"]
+    outcome = tai(*given, "--sentences", "builtin")
+    said = " ".join(outcome.stderr.split())
+    assert outcome.status == 0, said
+    assert f"30 of 30 sentences name a class; {30 + 3 * 89} were encoded, 0 were in" in said
+    assert "No sentence names 1 of 3 classes ('zebra'): add synonyms as people write them, or sentences" in said
+    first = PromptSet.load(out)
+    assert first.metadata["sentences"] == "builtin"
+    # What was encoded stays, for other seeds.
+    outcome = tai(*given, "--sentences", "builtin", "--seed", "2", "--run", tmp_path / "r")
+    assert f"0 were encoded, {30 + 3 * 89} were in" in " ".join(outcome.stderr.split())
+    place = tmp_path / "p.safetensors.sentences.zarr"
+    assert tai("tune", place, *given[1:], "--run", tmp_path / "again").status == 0
+    again = PromptSet.load(out)
+    assert torch.equal(again.global_vectors, first.global_vectors)
+    assert again.metadata["sentences"] == "builtin"
+    # Prompts that start from such prompts have learned from the captions too; others have not.
+    other = tmp_path / "q.safetensors"
+    rest = ["--vocabulary", vocabulary, "--out", other, *SETTINGS, "--epochs", "1"]
+    assert tai("tune", store, *rest, "--init", out).status == 0
+    assert PromptSet.load(other).metadata["sentences"] == "builtin"
+    assert tai("tune", store, *rest, "--run", tmp_path / "plain").status == 0
+    assert "sentences" not in PromptSet.load(other).metadata
+
+
+def test_sentences_of_a_file(tai, tiny_model, vocabulary, tmp_path):
+    text, out = tmp_path / "s.txt", tmp_path / "p.safetensors"
+    text.write_text("\n".join(f"{n} dogs, a cat and a zebra" for n in range(9)))
+    given = ["--vocabulary", vocabulary, "--out", out, "--model", tiny_model, *SETTINGS, "--epochs", "1"]
+    assert tai("tune", "--sentences", text, *given).status == 0
+    assert "sentences" not in PromptSet.load(out).metadata
+    refused(tai("tune", "--sentences", tmp_path / "missing.txt", *given), "missing.txt")
+
+
+def test_captions_that_name_no_class(tai, tiny_model, tmp_path, few_captions):
+    words = tmp_path / "plants.txt"
+    words.write_text("fern\nmoss\n")
+    given = ["--vocabulary", words, "--out", tmp_path / "p.safetensors", "--model", tiny_model]
+    message = r"names a class of the vocabulary 'plants' \('fern', 'moss'\): .* synonyms, or sentences about them"
+    refused(tai("tune", "--sentences", "builtin", *given), message)
+
+
+def test_a_store_or_sentences(tai, store, vocabulary, tmp_path):
+    given = ["--vocabulary", vocabulary, "--out", tmp_path / "p.safetensors"]
+    refused(tai("tune", *given), "needs sentences: name a store .* --sentences with a file or 'builtin', and not both")
+    refused(tai("tune", store, "--sentences", "builtin", *given), "and not both")

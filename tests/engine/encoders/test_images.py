@@ -142,7 +142,7 @@ def test_a_constant_grid_stays_constant_and_the_first_row_is_kept():
     close(resized, torch.cat([torch.full((1, 3), 9.0), torch.tensor([[1.0, 2.0, 3.0]]).expand(25, 3)]))
 
 
-@pytest.mark.parametrize("kind", ["timm-vit", "vit-average-pool", "vit-custom-block", "coca"])
+@pytest.mark.parametrize("kind", ["vit-average-pool", "vit-custom-block", "coca"])
 def test_towers_without_a_dense_recipe_give_coarse_only_and_say_so(model_folder, caplog, kind):
     with caplog.at_level(logging.WARNING):
         encoder = load_encoder(model_folder(kind), device="cpu", precision="fp32")

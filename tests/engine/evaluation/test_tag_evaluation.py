@@ -16,12 +16,12 @@ NAMES = ("bed", "dog", "cat", "car")
 TRUTH = {"p0": ["bed"], "p1": ["dog", "cat"], "p2": ["car"], "p3": ["dog"], "p4": ["cat", "car"], "p5": ["dog"]}
 
 
-def tag_file(path: Path, rows, items=tuple(TRUTH)):
+def tag_file(path: Path, rows, items=tuple(TRUTH), prompts: str = "{}"):
     given = {row[0] for row in rows}
     columns = list(zip(*rows, strict=True)) or [[], [], []]
     empty = [None] * len(rows)
     table = pa.Table.from_arrays(list(map(pa.array, [*columns, empty, empty], TAG_SCHEMA.types)), schema=TAG_SCHEMA)
-    provenance = {"class_names": json.dumps(NAMES), "items": str(len(items))}
+    provenance = {"class_names": json.dumps(NAMES), "items": str(len(items)), "prompts": prompts}
     untagged = [item for item in items if item not in given]
     parquet.export(table.to_batches(), path, provenance, ExportOptions(untagged=untagged))
     return path
@@ -70,3 +70,32 @@ def test_no_picture_in_common(tmp_path, truth):
         evaluate_tags(tag_file(tmp_path / "t.parquet", [], ("x",)), truth)
     with pytest.raises(UserError, match="no picture at all"):
         evaluate_tags(tag_file(tmp_path / "t.parquet", [], ()), truth)
+
+
+CAPTIONED, READY = "000000000285.jpg", "000000000632.jpg"  # of COCO val2017; the second one has no built-in caption
+
+
+@pytest.fixture
+def coco_truth(tmp_path):
+    path = tmp_path / "coco.jsonl"
+    path.write_text("".join(json.dumps({"id": name, "labels": ["bed"]}) + "\n" for name in (CAPTIONED, READY)))
+    return path
+
+
+def test_prompts_are_not_judged_by_pictures_whose_captions_taught_them(tmp_path, coco_truth):
+    rows = [(CAPTIONED, "bed", 5.0), (READY, "bed", 6.0)]
+    taught = tag_file(tmp_path / "t.parquet", rows, (CAPTIONED, READY), '{"sentences": "builtin"}')
+    with pytest.raises(UserError, match=r"built-in captions, and 1 of 2 pictures \(000000000285.jpg, ...\) are those"):
+        evaluate_tags(taught, coco_truth)
+
+
+@pytest.mark.parametrize("prompts", ["{}", '{"sentences": "other"}', "[1]", "{damaged"])
+def test_other_prompts_are(tmp_path, coco_truth, prompts):
+    rows = [(CAPTIONED, "bed", 5.0), (READY, "bed", 6.0)]
+    found = evaluate_tags(tag_file(tmp_path / "t.parquet", rows, (CAPTIONED, READY), prompts), coco_truth)
+    assert found.precisions.mean == 1.0
+
+
+def test_pictures_without_a_built_in_caption_judge_all_prompts(tmp_path, coco_truth):
+    tags = tag_file(tmp_path / "t.parquet", [(READY, "bed", 6.0)], (READY,), '{"sentences": "builtin"}')
+    assert evaluate_tags(tags, coco_truth).precisions.mean == 1.0

@@ -50,6 +50,8 @@ def test_a_temperature_for_images_of_ones_own():
         ({"patience": 0}, "patience"),
         ({"seed": -1}, "seed"),
         ({"weight_decay": -1.0}, "weight_decay"),
+        ({"start_share": 1.0}, "start_share of tuning is 1.0; it has to be a share from 0 and below 1"),
+        ({"normalise": "standart"}, "Unknown normalisation 'standart'; did you mean 'standard'"),
         ({"held_out": 0.0, "keep": "best"}, "go by held-out sentences, but held_out is 0"),
         ({"held_out": 0.0, "patience": 2}, "go by held-out sentences, but held_out is 0"),
     ],

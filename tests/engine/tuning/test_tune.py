@@ -10,9 +10,10 @@ from PIL import Image
 from sentence_stores import NAMES, example_sentences, tune, write_store
 from tai_engine.errors import UserError
 from tai_engine.evaluation.measures import mean_average_precision
+from tai_engine.prompts.learner import ClassVectors
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
-from tai_engine.tagging.scoring import ScoringConfig, score
+from tai_engine.tagging.scoring import ScoringConfig, default_scoring, score
 from tai_engine.tuning import (
     ConstantsGrid,
     DivergedError,
@@ -94,6 +95,32 @@ def test_what_the_run_folder_holds(plain_result):
         assert picture.size == (720, 480)
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
     assert {(31, 119, 180), (214, 96, 20), (44, 140, 60)} <= colours  # every line is drawn
+
+
+def test_what_comes_out_holds_a_share_of_the_start(plain_result, sentence_store, encoder, vocabulary, tmp_path):
+    plain, _ = plain_result
+    task = TuningTask.prepare(sentence_store, encoder, vocabulary, CONFIG)
+    with torch.no_grad():
+        start = task.learner(CONFIG.seed).class_vectors()
+    config = replace(CONFIG, start_share=0.25, normalise="standard")
+    result = tune(sentence_store, encoder, vocabulary, config, run=tmp_path)
+    for name, first in zip(("global_vectors", "local_vectors"), start, strict=True):
+        learned = getattr(plain.prompts, name)
+        expected = 0.25 * first + 0.75 * learned
+        expected /= expected.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(getattr(result.prompts, name), expected, atol=1e-6, rtol=0)
+        assert not torch.allclose(expected, learned, atol=1e-4)
+    # What learns is the same, what is judged is what comes out.
+    for name, contexts in plain.prompts.contexts.items():
+        assert torch.equal(contexts, result.prompts.contexts[name])
+    vectors = ClassVectors(result.prompts.global_vectors, result.prompts.local_vectors)
+    judged = evaluate(sentence_store, task.split.held_out, vectors, config)
+    assert result.held_out.merged.mean == judged.merged.mean == result.history[-1].held_out_map
+    # A run that is gone on with knows the start, not the contexts of its checkpoint.
+    again = tune(sentence_store, encoder, vocabulary, config, run=tmp_path)
+    assert torch.equal(again.prompts.local_vectors, result.prompts.local_vectors)
+    assert default_scoring(result.prompts).normalise == "standard"
+    assert default_scoring(plain.prompts).normalise == "none"
 
 
 def test_held_out_figures_are_those_of_scoring(plain_result, sentence_store):

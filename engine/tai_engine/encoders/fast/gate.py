@@ -28,7 +28,13 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tai_engine.encoders.dense import ImageRecipe, ImageVectors, image_recipe, no_dense_recipe
+from tai_engine.encoders.dense import (
+    ImageRecipe,
+    ImageVectors,
+    class_token_vectors,
+    image_recipe,
+    no_dense_recipe,
+)
 from tai_engine.encoders.devices import INT16, PRECISIONS
 from tai_engine.encoders.fast.int16 import Int16ResNet
 from tai_engine.encoders.fast.int16 import why_not as why_not_int16
@@ -36,6 +42,7 @@ from tai_engine.encoders.fast.resnet import FoldedResNet
 from tai_engine.encoders.fast.timm import FoldedTimm
 from tai_engine.encoders.fast.transformer import SharedLastBlock
 from tai_engine.encoders.timm_dense import timm_vectors
+from tai_engine.encoders.timm_tokens import has_class_token
 from tai_engine.errors import reason_of
 
 logger = logging.getLogger(__name__)
@@ -127,6 +134,8 @@ def rewritten(exact: ImageRecipe, visual: Any, image_size: int, precision: str, 
         tower = (copy.deepcopy(tower) if tower is visual else tower).to(memory_format=torch.channels_last)
     if isinstance(tower, VisionTransformer) and not no_dense_recipe(tower, image_size):
         return SharedLastBlock(tower, exact.dense if wants_fine else None)
+    if isinstance(tower, TimmModel) and wants_fine and has_class_token(tower):
+        return lambda pixels: class_token_vectors(tower, pixels.to(dtype), exact.dense)
     if isinstance(tower, TimmModel) and wants_fine:
         return lambda pixels: ImageVectors(*timm_vectors(tower, pixels.to(dtype)), None)
     compute = image_recipe(tower, image_size, exact.dense).compute
