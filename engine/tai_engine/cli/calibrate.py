@@ -20,7 +20,7 @@ from tai_engine.cli.options import (
 from tai_engine.cli.output import print_json, print_table, progress_bar, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, prompts_of, results_at, store_at
 from tai_engine.cli.tag import scoring_of, templates_of
-from tai_engine.errors import UserError
+from tai_engine.errors import MANY, UserError
 
 if TYPE_CHECKING:
     from tai_engine.annotating.calibrate_store import CalibrationResult
@@ -150,9 +150,13 @@ def print_found(result: CalibrationResult, targets: list[Target], out: Path) -> 
     if rows:
         print_table("Promises", ("of at least", "kept for tags", "not written"), rows)
         thresholds = zip(calibration.class_names, calibration.promises[0].thresholds, strict=True)
-        lost = [(name, threshold.reason) for name, threshold in thresholds if threshold.score is None]
+        lost: dict[str, list[str]] = {}
+        for name, threshold in thresholds:
+            if threshold.score is None:
+                lost.setdefault(threshold.reason, []).append(name)
         if lost:
-            print_table(f"No {rows[0][0]} can be promised for", ("tag", "because"), lost)
+            listed = [(_some(names), reason) for reason, names in lost.items()]
+            print_table(f"No {rows[0][0]} can be promised for", ("tags", "because"), listed)
     for name, outcome in (("fitted on", result.fitted), ("held out", result.held_out)):
         if outcome is not None:
             results.print(f"{name}: {_said(outcome, targets)}", highlight=False)
@@ -163,6 +167,11 @@ def print_found(result: CalibrationResult, targets: list[Target], out: Path) -> 
     if calibration.made_from in ("sentences", "rates"):
         remarks.print("No labelled picture stands behind this: the probabilities are a rough guide.", highlight=False)
     results.print(f"{calibration.examples:,} examples -> {out}", highlight=False, markup=False)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MANY:,} more" if len(names) > MANY else ""
+    return f"{', '.join(names[:MANY])}{more}"
 
 
 def _said(outcome: CalibrationOutcome, targets: list[Target]) -> str:

@@ -88,10 +88,9 @@ def explain(
     folder = results_at(store)
     images = picture_folder_of(images, folder)
     features = None if store is None else FeatureStore.open(store_at(store))
-    if prompts is not None:
-        prompt_set = PromptSet.load(prompts)
-    else:
-        prompt_set = None if has_words else _annotated_prompts(folder, tags or ())
+    prompt_set = None if prompts is None else PromptSet.load(prompts)
+    if prompt_set is None and not has_words:
+        prompt_set = _annotated_prompts(folder, tags or ())
     encoder = None
     if features is None:
         weights = DEFAULT_PRETRAINED if pretrained is None else pretrained

@@ -77,8 +77,9 @@ def _remarks(
         more = f" and {len(most) - MANY} more" if len(most) > MANY else ""
         remarks.append(f"{sum(truth.passed_over.values()):,} labels are no class and were passed over: {shown}{more}.")
     if precisions.without_positives:
-        names = ", ".join(precisions.without_positives)
-        remarks.append(f"{len(precisions.without_positives)} classes are in no picture and were left out: {names}.")
+        absent = precisions.without_positives
+        more = f" and {len(absent) - MANY} more" if len(absent) > MANY else ""
+        remarks.append(f"{len(absent)} classes are in no picture and were left out: {', '.join(absent[:MANY])}{more}.")
     return remarks
 
 

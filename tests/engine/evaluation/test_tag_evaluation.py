@@ -99,3 +99,10 @@ def test_other_prompts_are(tmp_path, coco_truth, prompts):
 def test_pictures_without_a_built_in_caption_judge_all_prompts(tmp_path, coco_truth):
     tags = tag_file(tmp_path / "t.parquet", [(READY, "bed", 6.0)], (READY,), '{"sentences": "builtin"}')
     assert evaluate_tags(tags, coco_truth).precisions.mean == 1.0
+
+
+def test_of_many_classes_without_a_picture_some_are_named(tmp_path, truth, monkeypatch):
+    monkeypatch.setattr("tai_engine.evaluation.tag_evaluation.MANY", 2)
+    truth.write_text('{"id": "p0", "labels": ["bed"]}\n')
+    found = evaluate_tags(tag_file(tmp_path / "t.parquet", [("p0", "bed", 5.0)], ("p0",)), truth)
+    assert "3 classes are in no picture and were left out: dog, cat and 1 more." in found.remarks
