@@ -30,9 +30,6 @@ from tai_engine.tagging.batch_loop import TagReport, check_output, tag_store
 from tai_engine.tagging.scoring import default_scoring
 from tai_engine.tagging.tag_job import Selection, require_fit
 
-MOST_TAGS = 5
-"""So many tags a picture are written unless somebody says otherwise."""
-
 
 class AnnotateWatch(Protocol):
     """Who is told how far it is; each method is a context manager around its stage."""
@@ -63,7 +60,7 @@ class AnnotateOptions:
     """
 
     cache: CacheOptions = field(default_factory=CacheOptions)
-    selection: Selection = field(default_factory=lambda: Selection(top_k=MOST_TAGS))
+    selection: Selection = field(default_factory=Selection)
     calibration: Calibration | None = None
     has_report: bool = True
     device: str = "auto"
