@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from tai_engine.demo.pictures import draw_pictures
+from tai_benchmarks.photograph_copies import copy_photographs
 from tai_engine.features import FeatureBatch, offsets_from_counts
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
@@ -92,10 +92,10 @@ def write_random_model(folder: Path, name: str = "RN50") -> str:
 
 
 def find_pictures(folder: Path, count: int) -> tuple[list[Path], str]:
-    """JPEG files to encode, and what they are: photos of the folder that TAI_DATA names, or else drawn ones.
+    """JPEG files to encode, and what they are: photos of the folder that TAI_DATA names, or copies of embedded ones.
 
     Args:
-        folder: where pictures are drawn to if need be.
+        folder: where copies go if need be.
         count: how many; there may be fewer photos.
     """
     data = os.environ.get(DATA_VARIABLE)
@@ -103,4 +103,4 @@ def find_pictures(folder: Path, count: int) -> tuple[list[Path], str]:
         photos = sorted(path for path in Path(data).rglob("*") if path.suffix.lower() in _JPEG_SUFFIXES)
         if photos:
             return photos[:count], "photos"
-    return [folder / name for name, _ in draw_pictures(folder, count)], "drawn"
+    return copy_photographs(folder, count), "embedded"

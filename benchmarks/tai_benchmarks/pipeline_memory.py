@@ -2,7 +2,7 @@
 
     python -m tai_benchmarks.pipeline_memory --pictures 1000 10000
 
-Draws the pictures, then runs `tai cache images` and `tai tag` on the embedded model, each in a process of its own, and
+Copies photographs, then runs `tai cache images` and `tai tag` on the embedded model, each in a process of its own, and
 prints what the operating system says of that process.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tai_engine.demo.pictures import draw_pictures
+from tai_benchmarks.photograph_copies import copy_photographs
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 
@@ -45,10 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
     for count in options.pictures:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            draw_pictures(folder / "pictures", count)
+            copy_photographs(folder / "pictures", count)
             store, tags = str(folder / "s.zarr"), str(folder / "t.parquet")
             for step, command in (
-                ("cache", ("cache", "images", str(folder / "pictures"), store, "--model", "demo")),
+                ("cache", ("cache", "images", str(folder / "pictures"), store, "--model", "photos")),
                 ("tag", ("tag", store, "--vocabulary", "coco80", "--out", tags)),
             ):
                 seconds, peak = run_and_measure(*command)

@@ -85,12 +85,12 @@ def test_prompts_fit_the_store(store):
 
 def test_pictures_are_photos_where_there_are_some(tmp_path, monkeypatch):
     monkeypatch.delenv("TAI_DATA", raising=False)
-    drawn, kind = find_pictures(tmp_path / "drawn", 2)
-    assert (len(drawn), kind, all(path.is_file() for path in drawn)) == (2, "drawn", True)
-    monkeypatch.setenv("TAI_DATA", str(tmp_path / "drawn"))
+    drawn, kind = find_pictures(tmp_path / "embedded", 2)
+    assert (len(drawn), kind, all(path.is_file() for path in drawn)) == (2, "embedded", True)
+    monkeypatch.setenv("TAI_DATA", str(tmp_path / "embedded"))
     assert find_pictures(tmp_path / "other", 1) == (sorted(drawn)[:1], "photos")
     monkeypatch.setenv("TAI_DATA", str(tmp_path / "nothing"))
-    assert find_pictures(tmp_path / "again", 1)[1] == "drawn"
+    assert find_pictures(tmp_path / "again", 1)[1] == "embedded"
 
 
 def test_memory_is_that_of_a_process_of_its_own(tmp_path):
