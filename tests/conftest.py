@@ -10,6 +10,9 @@ import torch
 import outside_programs
 from golden_set import write_golden_model
 
+# What one test keeps, another one must not find.
+os.environ["TAI_KEEP_VECTORS"] = "0"
+
 
 @pytest.fixture(scope="session")
 def golden_model(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -10,6 +10,7 @@ from project_sources import PACKAGES, SOURCES, imported_when_loaded, is_within, 
 # Modules that anything in the engine may use.
 BASE = {
     "tai_engine.addresses",
+    "tai_engine.disk_cache",
     "tai_engine.errors",
     "tai_engine.files",
     "tai_engine.look_ahead",
@@ -23,6 +24,7 @@ BASE = {
 ALLOWED: dict[str, set[str]] = {
     "tai_kernels": {"tai_kernels"},
     "tai_engine.addresses": set(),
+    "tai_engine.disk_cache": set(),
     "tai_engine.errors": set(),
     "tai_engine.files": set(),
     "tai_engine.look_ahead": set(),

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from tai_engine.errors import UserError, unknown_choice
 
@@ -78,7 +77,7 @@ class Threshold:
 def lower_bound(successes: int, trials: int, error: float) -> float:
     """Clopper and Pearson's one-sided lower bound of a binomial share: below it the truth lies with probability
     ``error`` at most."""
-    return float(beta.ppf(error, successes, trials - successes + 1)) if successes else 0.0
+    return float(_beta_quantile(error, successes, trials - successes + 1)) if successes else 0.0
 
 
 def find_threshold(scores_N: NDArray[np.floating], positives_N: NDArray[np.bool_], target: Target) -> Threshold:
@@ -155,10 +154,17 @@ def _recall_threshold(scores_P: NDArray[np.float64], target: Target) -> Threshol
     ranked = -np.sort(-scores_P)
     total = len(ranked)
     ranks = np.arange(1, total + 1)
-    bounds = beta.ppf(1 - target.confidence, ranks, total - ranks + 1)
+    bounds = _beta_quantile(1 - target.confidence, ranks, total - ranks + 1)
     enough = np.flatnonzero(bounds >= target.value)
     if not len(enough):
         needed = math.ceil(math.log(1 - target.confidence) / math.log(target.value))
         return Threshold(None, reason=f"{needed} positives are needed to show it, and there are {total}")
     score = ranked[enough[0]]
     return Threshold(float(score), float(bounds[enough[0]]), float((ranked >= score).mean()))
+
+
+def _beta_quantile(share: float, a: Any, b: Any) -> Any:
+    """Where a Beta(a, b) has so much of its mass below; numbers or arrays."""
+    from scipy.special import betaincinv  # a part of a second, which those who only read a calibration need not wait
+
+    return betaincinv(a, b, share)

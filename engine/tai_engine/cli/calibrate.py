@@ -80,7 +80,7 @@ def calibrate(
     from tai_engine.annotating.calibration_files import read_rates, write_report
     from tai_engine.evaluation.truth import TruthOptions, load_truth
     from tai_engine.files import check_place
-    from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
+    from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.review.journal import read_decisions
     from tai_engine.store import FeatureStore
 
@@ -108,8 +108,8 @@ def calibrate(
         prompt_set = PromptSet.load(prompts)
     else:
         words = VocabularyChoice(str(vocabulary), merge_duplicates, vocabulary_column).load()
-        encoder = EncoderChoice(None, "", device, precision).open(features)
-        prompt_set = zero_shot_prompts(encoder, words, templates_of(templates, words))
+        encoder = EncoderChoice(None, "", device, precision).of(features)
+        prompt_set = encoder.zero_shot(words, templates_of(templates, words))
     scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
     with progress_bar("Scoring") as bar:
         if truth is not None:

@@ -95,15 +95,17 @@ def explain(
     if features is None:
         weights = DEFAULT_PRETRAINED if pretrained is None else pretrained
         encoder = open_encoder(model or DEFAULT_MODEL, weights, device=device, precision=precision)
-    elif prompt_set is None:
-        encoder = EncoderChoice(model, pretrained or "", device, precision).open(features)
-    elif model or pretrained:
+    elif prompt_set is not None and (model or pretrained):
         raise UserError(
             "The features are those of --store, and the words are vectors: leave --model and --pretrained out."
         )
     if prompt_set is None:
-        assert encoder is not None
-        prompt_set = zero_shot_prompts(encoder, _with_tags(words.load(), tags or ()))
+        named = _with_tags(words.load(), tags or ())
+        if features is not None:
+            prompt_set = EncoderChoice(model, pretrained or "", device, precision).of(features).zero_shot(named)
+        else:
+            assert encoder is not None
+            prompt_set = zero_shot_prompts(encoder, named)
     if features is None:
         assert encoder is not None
         shown = open_picture(Path(picture))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +15,7 @@ from tai_engine.errors import MANY, UserError
 
 if TYPE_CHECKING:
     from tai_engine.encoders import Encoder
+    from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
     from tai_engine.vocabulary import Vocabulary
 
@@ -148,10 +152,66 @@ class EncoderChoice:
             )
         return encoder
 
+    def of(self, store: FeatureStore) -> StoreEncoder:
+        """The same, loaded only when it is needed."""
+        return StoreEncoder(self, store)
 
-def say_unread(encoder: Encoder, words: Vocabulary) -> None:
+
+class StoreEncoder:
+    """The encoder that goes with a store, loaded once and only if it is needed: class vectors may have been kept."""
+
+    def __init__(self, choice: EncoderChoice, store: FeatureStore) -> None:
+        self._choice = choice
+        self._store = store
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder.
+
+        Raises:
+            UserError: as `EncoderChoice.open`.
+        """
+        return self._choice.open(self._store)
+
+    def zero_shot(
+        self, words: Vocabulary, templates: Sequence[str] | None = None, says_unread: bool = False
+    ) -> PromptSet:
+        """Class vectors of hand-written templates in the store's space (CLIP's plain one, if none are given).
+
+        A model that only this command names is asked itself; vectors of the store's own may have been kept. With
+        ``says_unread`` names that the model has hardly read are said in a line.
+
+        Raises:
+            UserError: as `zero_shot_prompts`, and, where the encoder is needed, as `EncoderChoice.open`.
+        """
+        from tai_engine.encoders.devices import resolve_device
+        from tai_engine.encoders.embedded import embedded_folder
+        from tai_engine.prompts import kept_vectors, prompt_set
+        from tai_engine.vocabulary import DEFAULT_TEMPLATE
+
+        spec, choice = self._store.spec, self._choice
+        templates = (DEFAULT_TEMPLATE,) if templates is None else templates
+        own = tuple(str(spec.provenance.get(name) or "") for name in ("model", "pretrained"))
+        if (choice.model is not None or choice.pretrained) and (choice.model, choice.pretrained) != own:
+            if says_unread:
+                say_unread(self.encoder.unread_words(words.prompt_names), words)
+            return prompt_set.zero_shot_prompts(self.encoder, words, templates)
+        prefix, _, rest = own[0].partition(":")
+        folder = embedded_folder(own[0]) or (Path(rest).expanduser() if prefix == "local-dir" else None)
+        origin = kept_vectors.TextOrigin(
+            spec.space_key,
+            () if folder is None else kept_vectors.files_of(folder),
+            resolve_device(choice.device).type,
+            choice.precision,
+        )
+        kept = kept_vectors.kept_zero_shot(kept_vectors.default_cache(), origin, lambda: self.encoder, words, templates)
+        if says_unread:
+            say_unread(kept.unread, words)
+        return kept.prompts
+
+
+def say_unread(unread: Sequence[str], words: Vocabulary) -> None:
     """A line with the names that the model's text tower has hardly read, if there are any."""
-    unread = encoder.unread_words(words.prompt_names)
     if unread:
         names = ", ".join(map(repr, unread[:MANY])) + (f" and {len(unread) - MANY} more" if len(unread) > MANY else "")
         remarks.print(

@@ -79,7 +79,7 @@ def review(
     _require_extra()
     from platformdirs import user_cache_path
 
-    from tai_engine.review.disk_cache import DiskCache
+    from tai_engine.disk_cache import DiskCache
     from tai_engine.review.guard import Guard
     from tai_engine.review.journal import Journal, default_journal
     from tai_engine.review.server import review_app
@@ -210,7 +210,7 @@ def _heatmaps(collection: Collection, store: str | None, prompts: Path | None) -
             raise UserError("--prompts is for heatmaps, which also need --store (the store that was tagged).")
         return None
     from tai_engine.cli.options import EncoderChoice
-    from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
+    from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.review.heatmaps import Heatmaps
     from tai_engine.store import FeatureStore
     from tai_engine.tagging.tag_job import vectors_digest
@@ -226,7 +226,7 @@ def _heatmaps(collection: Collection, store: str | None, prompts: Path | None) -
     else:
         templates = json.loads(json.loads(provenance.get("prompts", "{}")).get("templates", f'["{DEFAULT_TEMPLATE}"]'))
         words = Vocabulary.from_names(collection.suggestions.tags)
-        prompt_set = zero_shot_prompts(EncoderChoice(None, "", "auto", "auto").open(features), words, templates)
+        prompt_set = EncoderChoice(None, "", "auto", "auto").of(features).zero_shot(words, templates)
     return Heatmaps(features, prompt_set)
 
 

@@ -54,7 +54,6 @@ def search(
 ) -> None:
     """Find pictures by words or by likeness, from the cache."""
     from tai_engine.encoders.devices import resolve_device
-    from tai_engine.prompts.prompt_set import zero_shot_prompts
     from tai_engine.searching.likeness import vectors_like
     from tai_engine.searching.search import search_like, search_words
     from tai_engine.searching.search_sheet import draw_found
@@ -78,13 +77,13 @@ def search(
     if sheet is not None:
         check_place(sheet)
     features = FeatureStore.open(store_at(store))
-    encoder = EncoderChoice(None, "", device, precision).open(features)
+    encoder = EncoderChoice(None, "", device, precision).of(features)
     found: list[tuple[str, list[Hit]]] = []
     with progress_bar("Searching") as bar:
         if words:
             asked = tuple(dict.fromkeys(words))
-            queries = zero_shot_prompts(encoder, Vocabulary("search", tuple(map(VocabularyClass, asked))), TEMPLATES)
-            usual = None if background == NO_BACKGROUND else zero_shot_prompts(encoder, load_vocabulary(background))
+            queries = encoder.zero_shot(Vocabulary("search", tuple(map(VocabularyClass, asked))), TEMPLATES)
+            usual = None if background == NO_BACKGROUND else encoder.zero_shot(load_vocabulary(background))
             by_words = search_words(
                 features,
                 queries,
@@ -96,7 +95,7 @@ def search(
             )
             found += zip(asked, by_words, strict=True)
         if like:
-            vectors = vectors_like(like, features, encoder)
+            vectors = vectors_like(like, features, encoder.encoder)
             found += zip(like, search_like(features, vectors, top=top, progress=bar.update), strict=True)
     if as_json:
         print_json(

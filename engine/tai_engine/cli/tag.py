@@ -16,7 +16,6 @@ from tai_engine.cli.options import (
     Precision,
     VocabularyChoice,
     VocabularyColumn,
-    say_unread,
 )
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, prompts_of, results_at, store_at
@@ -97,7 +96,7 @@ def tag(
 ) -> None:
     """Tag every picture of a store with your own words, without decoding a single one again."""
     from tai_engine.calibration.calibration import Calibration
-    from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
+    from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
     from tai_engine.tables.text_files import read_words
     from tai_engine.tagging.batch_loop import tag_store
@@ -129,9 +128,8 @@ def tag(
         raise UserError("Say what to tag with: --vocabulary (your words) or --prompts (a saved prompt set).")
     else:
         words = VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column).load()
-        encoder = EncoderChoice(model, pretrained, device, precision).open(features)
-        say_unread(encoder, words)
-        prompt_set = zero_shot_prompts(encoder, words, templates_of(templates, words))
+        encoder = EncoderChoice(model, pretrained, device, precision).of(features)
+        prompt_set = encoder.zero_shot(words, templates_of(templates, words), says_unread=True)
     scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
     reason = why_not(scoring.normalise, len(prompt_set.class_names))
     if reason:
@@ -162,7 +160,7 @@ def tag(
 
 
 def _resolve_device(name: str) -> object:
-    from tai_engine.encoders.devices import resolve_device  # open_clip takes seconds
+    from tai_engine.encoders.devices import resolve_device  # torch takes seconds
 
     return resolve_device(name)
 

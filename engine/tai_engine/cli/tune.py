@@ -247,7 +247,7 @@ def run_job(job: TuneJob) -> None:
     is_place = start is not None and (start.endswith(".safetensors") or os.path.exists(start))  # noqa: PTH110
     init = PromptSet.load(start) if start is not None and is_place else start
     encoder = encoder or job.encoder.open(store)
-    say_unread(encoder, words)
+    say_unread(encoder.unread_words(words.prompt_names), words)
     task = tuning.TuningTask.prepare(store, encoder, words, config, init, cuda_graphs=job.cuda_graphs)
     if job.find_constants:
         config = _find(task, job, config)

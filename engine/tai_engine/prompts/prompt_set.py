@@ -239,13 +239,23 @@ def zero_shot_prompts(
         texts = [template.replace("{}", name) for name in names for template in templates]
         vectors_PD = encoder.encode_class_texts(texts)
         parts.append(normalize(vectors_PD.view(len(names), len(templates), -1).mean(dim=1), dim=1))
-    class_vectors = torch.cat(parts)
+    return prompts_of_vectors(torch.cat(parts), encoder.space_key, encoder.logit_scale, vocabulary, templates)
+
+
+def prompts_of_vectors(
+    vectors_CD: Tensor, space_key: str, logit_scale: float, vocabulary: Vocabulary, templates: Sequence[str]
+) -> PromptSet:
+    """The prompt set of class vectors that hand-written templates gave: [C, D] fp32 unit rows.
+
+    Raises:
+        ValueError: as `PromptSet`.
+    """
     return PromptSet(
         class_names=vocabulary.names,
-        global_vectors=class_vectors,
-        local_vectors=class_vectors,
-        space_key=encoder.space_key,
-        logit_scale=encoder.logit_scale,
+        global_vectors=vectors_CD,
+        local_vectors=vectors_CD,
+        space_key=space_key,
+        logit_scale=logit_scale,
         metadata={
             "vocabulary": vocabulary.name,
             "vocabulary_fingerprint": vocabulary.fingerprint,

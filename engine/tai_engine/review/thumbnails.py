@@ -12,8 +12,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import Self
 
+from tai_engine.disk_cache import DiskCache
 from tai_engine.review.collection import Collection, NotShownError
-from tai_engine.review.disk_cache import DiskCache
 from tai_engine.review.on_demand import OnDemandDecoder
 
 THUMBNAIL_SIDE = 384

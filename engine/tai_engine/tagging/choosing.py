@@ -23,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tai_engine.calibration.calibration import Calibration
+from tai_engine.tagging.arrow_columns import number_column, text_column
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 
 
@@ -103,13 +104,13 @@ class TagRules:
         least_M = self.least[classes_M]
         return pa.table(
             {
-                "id": pa.array(np.array(ids, dtype=object)[rows_M], pa.string()),
-                "tag": pa.array(np.array(self.class_names, dtype=object)[classes_M], pa.string()),
-                "score": pa.array(scores_NC[rows_M, classes_M], pa.float32()),
+                "id": text_column(ids).take(number_column(rows_M, pa.int32())),
+                "tag": text_column(self.class_names).take(number_column(classes_M, pa.int32())),
+                "score": number_column(scores_NC[rows_M, classes_M], pa.float32()),
                 "probability": nothing
                 if probabilities is None
-                else pa.array(probabilities[rows_M, classes_M].astype(np.float32), pa.float32()),
-                "threshold": pa.array(least_M.astype(np.float32), pa.float32(), mask=~np.isfinite(least_M))
+                else number_column(probabilities[rows_M, classes_M], pa.float32()),
+                "threshold": number_column(least_M, pa.float32(), ~np.isfinite(least_M))
                 if self.has_threshold
                 else nothing,
             },

@@ -22,6 +22,7 @@ from tai_engine.errors import UserError
 from tai_engine.files import write_atomically, write_error
 from tai_engine.store.places.lock import find_writer, hold_lock
 from tai_engine.store.places.store_files import open_files
+from tai_engine.tagging.arrow_columns import text_column
 from tai_engine.tagging.tag_job import UNTAGGED, TagJob, TagPart, part_name
 
 JOB = "job.json"
@@ -87,7 +88,7 @@ class PartsFolder:
         Raises:
             UserError: for a tag that is no class of the job.
         """
-        classes = pa.array(self._job.prompts.class_names, pa.string())
+        classes = text_column(self._job.prompts.class_names)
         for group in groups:
             for batch in pq.ParquetFile(self.path / part_name(group)).iter_batches():
                 strange = batch.column("tag").unique()

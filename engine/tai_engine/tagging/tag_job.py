@@ -25,6 +25,7 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, SparseScoreBatch, require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
+from tai_engine.tagging.arrow_columns import number_column, text_column
 from tai_engine.tagging.choosing import TagRules
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 from tai_engine.tagging.scoring import ScoringConfig, default_device, default_scoring, in_effect, score, score_tags
@@ -119,15 +120,13 @@ def tag_table(tags: SparseScoreBatch, threshold: float | None = None) -> pa.Tabl
     rows = len(tags.scores)
     return pa.table(
         {
-            "id": pa.array(np.repeat(np.array(tags.ids, dtype=object), counts), pa.string()),
-            "tag": pa.DictionaryArray.from_arrays(
-                pa.array(tags.class_indices.numpy(), pa.int32()), pa.array(tags.class_names, pa.string())
-            ).cast(pa.string()),
-            "score": pa.array(tags.scores.numpy(), pa.float32()),
+            "id": text_column(tags.ids).take(number_column(np.repeat(np.arange(len(counts)), counts), pa.int32())),
+            "tag": text_column(tags.class_names).take(number_column(tags.class_indices.numpy(), pa.int32())),
+            "score": number_column(tags.scores.numpy(), pa.float32()),
             "probability": pa.nulls(rows, pa.float32()),
             "threshold": pa.nulls(rows, pa.float32())
             if threshold is None
-            else pa.array([threshold] * rows, pa.float32()),
+            else number_column(np.full(rows, threshold), pa.float32()),
         },
         schema=TAG_SCHEMA,
     )
@@ -227,7 +226,7 @@ class TagJob:
         Raises:
             UserError: if the group is damaged.
         """
-        items, tables = 0, [TAG_SCHEMA.empty_table()]
+        items, tables = 0, [pa.Table.from_batches([], TAG_SCHEMA)]
         untagged: list[str] = []
         with_fine = self.scoring.which != "coarse"
         where = default_device() if device == "auto" else device

@@ -1,7 +1,8 @@
 """The ``torch.library`` ops behind ``ops``: their implementations, fakes and autograd.
 
 The backend is chosen, and the offsets are read, inside the ops, where torch.compile does not look. Every op takes
-``call.ScoreArguments`` and one or a few more after them.
+``call.ScoreArguments`` and one or a few more after them. What an op computes is also a function of its own, for calls
+that nobody compiles or differentiates: an op imports ``torch._dynamo`` when it first runs, which takes two seconds.
 
 Shape legend: N items, C classes, K and M kept scores.
 """
@@ -25,14 +26,16 @@ def _schema(more: str, results: int) -> str:
     return f"({ARGUMENTS_SCHEMA}, {more}) -> ({', '.join(['Tensor'] * results)})"
 
 
-@torch.library.custom_op("tai::score", mutates_args=(), schema=_schema("bool save", 4))
-def _score(*values: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def compute_scores(*values: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Coarse, fine, merged [N, C] and, with ``save``, the pooling state that the gradient needs (else [0])."""
     *shared, save = values
     call = make_call(ScoreArguments(*shared))
     backend = backends.load(backends.choose(call.coarse.device))
     result = backend.forward(call, parts=True, save=save)
     return result.coarse, result.fine, result.merged, result.state
+
+
+_score = torch.library.custom_op("tai::score", compute_scores, mutates_args=(), schema=_schema("bool save", 4))
 
 
 @_score.register_fake
@@ -105,8 +108,7 @@ def _slices(call: ScoreCall) -> Iterator[Tensor]:
         yield backend.forward(part, parts=False).merged
 
 
-@torch.library.custom_op("tai::score_top_k", mutates_args=(), schema=_schema("int k", 2))
-def _score_top_k(*values: Any) -> tuple[Tensor, Tensor]:
+def choose_top_k(*values: Any) -> tuple[Tensor, Tensor]:
     """Scores [N, K] and class indices [N, K]."""
     *shared, k = values
     call = make_call(ScoreArguments(*shared))
@@ -120,6 +122,9 @@ def _score_top_k(*values: Any) -> tuple[Tensor, Tensor]:
     return scores, classes
 
 
+_score_top_k = torch.library.custom_op("tai::score_top_k", choose_top_k, mutates_args=(), schema=_schema("int k", 2))
+
+
 @_score_top_k.register_fake
 def _(*values: Any) -> tuple[Tensor, Tensor]:
     *shared, k = values
@@ -128,8 +133,7 @@ def _(*values: Any) -> tuple[Tensor, Tensor]:
     return scores, torch.empty_like(scores, dtype=torch.int64)
 
 
-@torch.library.custom_op("tai::score_above", mutates_args=(), schema=_schema("Tensor thresholds", 3))
-def _score_above(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
+def choose_above(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Scores [M], class indices [M], offsets [N + 1]."""
     *shared, thresholds = values
     call = make_call(ScoreArguments(*shared))
@@ -137,6 +141,11 @@ def _score_above(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
     kept.append((call.coarse.new_empty(0, dtype=torch.float32), *[call.coarse.new_empty(0, dtype=torch.int64)] * 2))
     scores, classes, counts = (torch.cat(column) for column in zip(*kept, strict=True))
     return scores, classes, torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+_score_above = torch.library.custom_op(
+    "tai::score_above", choose_above, mutates_args=(), schema=_schema("Tensor thresholds", 3)
+)
 
 
 @_score_above.register_fake

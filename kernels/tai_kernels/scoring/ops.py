@@ -12,7 +12,7 @@ from typing import Required, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from tai_kernels.scoring import library  # noqa: F401  (registers the ops)
+from tai_kernels.scoring import library
 from tai_kernels.scoring.backends import BackendStatus, describe_backends
 from tai_kernels.scoring.bags import check_bags
 from tai_kernels.scoring.call import ScoreArguments
@@ -78,6 +78,15 @@ def _arguments(
     )
 
 
+def _is_plain(arguments: ScoreArguments) -> bool:
+    """Whether nobody compiles, traces or differentiates the call: the op's function can be called without the op."""
+    return (
+        torch.is_inference_mode_enabled()
+        and not torch.compiler.is_compiling()
+        and all(type(value) is Tensor for value in arguments if isinstance(value, Tensor))
+    )
+
+
 def score(
     coarse: Tensor,
     fine: Tensor,
@@ -112,7 +121,8 @@ def score(
     if wants_grad and (coarse.requires_grad or fine.requires_grad):
         raise NotImplementedError("the gradient w.r.t. rows is not implemented; detach() coarse and fine")
     save = wants_grad and (class_global.requires_grad or class_local.requires_grad)
-    coarse_NC, fine_NC, merged_NC, _ = torch.ops.tai.score(*arguments, save)
+    run = library.compute_scores if _is_plain(arguments) else torch.ops.tai.score
+    coarse_NC, fine_NC, merged_NC, _ = run(*arguments, save)
     return Scores(coarse_NC, fine_NC, merged_NC)
 
 
@@ -152,7 +162,8 @@ def score_top_k(
     arguments = _arguments(coarse, fine, offsets, class_global, class_local, **settings)
     if k < 1:
         raise ValueError(f"k is {k}, expected 1 or more")
-    return torch.ops.tai.score_top_k(*arguments, k)
+    run = library.choose_top_k if _is_plain(arguments) else torch.ops.tai.score_top_k
+    return run(*arguments, k)
 
 
 def score_above(
@@ -176,7 +187,8 @@ def score_above(
     arguments = _arguments(coarse, fine, offsets, class_global, class_local, **settings)
     if thresholds.shape != (class_global.shape[0],):
         raise ValueError(f"thresholds have shape {tuple(thresholds.shape)}, expected one per class: [C]")
-    return torch.ops.tai.score_above(*arguments, thresholds.to(device=coarse.device, dtype=torch.float32))
+    run = library.choose_above if _is_plain(arguments) else torch.ops.tai.score_above
+    return run(*arguments, thresholds.to(device=coarse.device, dtype=torch.float32))
 
 
 def patch_similarities(

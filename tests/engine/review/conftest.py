@@ -11,8 +11,8 @@ import pytest
 
 from outside_programs import go_without
 from review_samples import write_pictures, write_tags
+from tai_engine.disk_cache import DiskCache
 from tai_engine.review.collection import Collection
-from tai_engine.review.disk_cache import DiskCache
 from tai_engine.review.guard import Guard
 from tai_engine.review.journal import Journal, read_decisions
 from tai_engine.review.session import ReviewSession

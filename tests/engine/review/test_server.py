@@ -8,8 +8,8 @@ pytest.importorskip("starlette", reason="needs the extra 'review'")
 from starlette.testclient import TestClient
 
 from review_samples import ORDER, sample_collection, write_pictures
+from tai_engine.disk_cache import DiskCache
 from tai_engine.review import server
-from tai_engine.review.disk_cache import DiskCache
 from tai_engine.review.guard import HEADERS, Guard
 from tai_engine.review.journal import Journal, read_decisions
 from tai_engine.review.server import review_app

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from review_samples import write_pictures, write_tags
+from tai_engine.disk_cache import DiskCache
 from tai_engine.review.collection import Collection, NotShownError
-from tai_engine.review.disk_cache import DiskCache
 from tai_engine.review.small_jpeg import SmallJpeg, file_in, fitting
 from tai_engine.review.thumbnails import LARGE_SIDE, THUMBNAIL_SIDE, Thumbnails
 

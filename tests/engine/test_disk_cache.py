@@ -1,7 +1,7 @@
 import os
 import stat
 
-from tai_engine.review.disk_cache import DiskCache
+from tai_engine.disk_cache import DiskCache
 
 
 def entries(folder):
