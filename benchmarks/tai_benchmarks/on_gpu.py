@@ -7,28 +7,14 @@ machine's bandwidth and of its rate of matrix products. A step that is out of ti
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+
+from tai_benchmarks.steps import TAI, Step, run
 
 ROOT = Path(__file__).parents[2]
-TAI = ("-c", "from tai_engine.cli.main import main; main()")
 ALL_SECONDS = 460.0
-_LAST_SECONDS = 15.0
-
-
-class Step(NamedTuple):
-    """One thing to do: what it is called, the seconds it may take, Python's arguments, and packages that it needs."""
-
-    name: str
-    seconds: float
-    arguments: Sequence[str]
-    needs: Sequence[str] = ()
 
 
 SHELL = ("typer", "rich")
@@ -48,30 +34,6 @@ def steps(results: Path) -> list[Step]:
         Step("encode", 60, bench("encode", "--cases", "rn50-224,vit-b16-224"), (*SHELL, "open_clip", "zarr")),
         Step("tests", 180, tests, ("pytest", "hypothesis")),
     ]
-
-
-def missing(step: Step) -> list[str]:
-    """The packages that a step needs and that are not installed."""
-    return [name for name in step.needs if find_spec(name) is None]
-
-
-def run(step: Step, last_seconds: float = _LAST_SECONDS) -> str:
-    """Do it, and say how it went: ``done``, ``failed``, ``out of time``, or what it would have needed."""
-    absent = missing(step)
-    if absent:
-        return f"left out: {', '.join(absent)} not installed"
-    process = subprocess.Popen([sys.executable, *step.arguments], cwd=ROOT)
-    try:
-        status = process.wait(step.seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # so that it can record what it has
-        try:
-            process.wait(last_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        return f"out of time after {step.seconds:g} s"
-    return "done" if status == 0 else f"failed with status {status}"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tai_benchmarks import on_gpu as gpu
-from tai_benchmarks.on_gpu import Step
+from tai_benchmarks.steps import Step
 from tai_engine.cli.bench import app
 
 

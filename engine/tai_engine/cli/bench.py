@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tai_engine.cli.options import SOME_ITEMS_FAILED
 from tai_engine.cli.output import print_narrow_table, remarks
+from tai_engine.cli.output import results as printed
 from tai_engine.errors import UserError
 from tai_engine.files import check_place
 
@@ -170,6 +172,69 @@ def corpus(
         "rounds": rounds,
     }
     _measure("corpus", wanted, quick, as_json, results, no_record)
+
+
+@app.command("scaling")
+def scaling(
+    cases: Annotated[str, typer.Option(help="Comma-separated: items,classes,patches,sentences.")] = "",
+    rounds: Rounds = 0,
+    threads: Threads = 0,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    results: Results = None,
+    no_record: NoRecord = False,
+) -> None:
+    """How rates change with the number of pictures, words, patches and sentences, on the CPU.
+
+    A ratio of 1 means that one of many costs what one of the first point's few does.
+    """
+    _set_threads(threads)
+    _measure("scaling", {"cases": _names(cases), "rounds": rounds}, quick, as_json, results, no_record)
+
+
+@app.command("shell")
+def shell(
+    cases: Annotated[str, typer.Option(help="Comma-separated: help,tag.")] = "",
+    pictures: Annotated[int, typer.Option(min=0, help="In the store that is tagged; default 1,000.")] = 0,
+    rounds: Rounds = 0,
+    quick: Quick = False,
+    as_json: AsJson = False,
+    results: Results = None,
+    no_record: NoRecord = False,
+) -> None:
+    """Whole commands as a user waits for them: `tai --help`, and `tai tag` with and without kept class vectors."""
+    wanted: dict[str, Any] = {"cases": _names(cases), "pictures": pictures, "rounds": rounds}
+    _measure("shell", wanted, quick, as_json, results, no_record)
+
+
+@app.command("all")
+def all_(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="The folder of the page, its plots and rows. A full run in a checkout has its benchmarks."
+        ),
+    ] = None,
+    only_write: Annotated[
+        bool, typer.Option("--only-write", help="Measure nothing: write the page from the rows that are there.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small forms of all, to try it out; needs --out.")] = False,
+) -> None:
+    """Run every benchmark within twenty minutes, each within its own time, and write the book: README.md and plots.
+
+    Nothing else should run meanwhile. Rows of a benchmark that failed are those of the run before.
+    """
+    from tai_benchmarks.book import run_all, write_book
+
+    checkout = None if quick else _checkout_results()
+    folder = out or (None if checkout is None else checkout.parent)
+    if folder is None:
+        raise UserError("Name the folder of the book with --out: only a full run in a checkout has one of its own.")
+    check_place(folder, folder=True)
+    outcomes = [] if only_write else run_all(folder, quick=quick, remark=_remark)
+    printed.print(str(write_book(folder, outcomes, quick)))
+    if any(outcome.outcome != "done" for outcome in outcomes):
+        raise typer.Exit(SOME_ITEMS_FAILED)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -236,7 +236,7 @@ def review_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.review.serving.listen", contextlib.nullcontext(listener))
     entries = contextlib.nullcontext(SimpleNamespace(cut_bytes=0))
     recorder.replace("tai_engine.review.journal.Journal", entries, "journal")
-    recorder.replace("tai_engine.review.disk_cache.DiskCache", called="cache")
+    recorder.replace("tai_engine.disk_cache.DiskCache", called="cache")
     thumbnails = SimpleNamespace(make_first=lambda *_arguments: None)
     recorder.replace("tai_engine.review.thumbnails.Thumbnails", contextlib.nullcontext(thumbnails), "thumbnails")
     recorder.replace("tai_engine.review.session.ReviewSession", called="session")
@@ -299,11 +299,17 @@ def demo_stops(recorder: Recorder) -> None:
 
 
 def bench_stops(recorder: Recorder) -> None:
-    for name in ("score", "tune", "encode", "cache", "corpus"):
+    for name in ("score", "tune", "encode", "cache", "corpus", "scaling", "shell"):
         recorder.replace(f"tai_benchmarks.bench_{name}.run", [])
     recorder.replace("tai_engine.cli.bench._report", BegunError)
     recorder.quietly("tai_engine.cli.bench._checkout_results", Path("checkout"))
     recorder.replace("tai_engine.cli.bench._set_threads")
+
+
+def book_stops(recorder: Recorder) -> None:
+    recorder.replace("tai_benchmarks.book.run_all", [])
+    recorder.replace("tai_benchmarks.book.write_book", Path("page"))
+    recorder.quietly("tai_engine.cli.bench._checkout_results", Path("checkout/results"))
 
 
 def vocabulary_cases(place: str, beside: str = "") -> dict[str, Case]:
@@ -719,6 +725,32 @@ COMMANDS = {
             "quick": one("--quick", {"run.config.rounds": 5, "run.config.": ..., "_report.folder": None}),
             "sentences": one("--sentences 33", {"run.config.sentences": 33}),
             "file": one("--file PLACE/f", {"run.config.file": "PLACE/f"}),
+        },
+    ),
+    "bench scaling": Command(
+        "bench scaling",
+        bench_stops,
+        {
+            **(BENCH | THREADS | cases_of("patches")),
+            "quick": one("--quick", {"run.config.rounds": 3, "run.config.": ..., "_report.folder": None}),
+        },
+    ),
+    "bench shell": Command(
+        "bench shell",
+        bench_stops,
+        {
+            **(BENCH | cases_of("help")),
+            "quick": one("--quick", {"run.config.rounds": 3, "run.config.": ..., "_report.folder": None}),
+            "pictures": one("--pictures 33", {"run.config.pictures": 33}),
+        },
+    ),
+    "bench all": Command(
+        "bench all",
+        book_stops,
+        {
+            "out": one("--out PLACE/b", {"run_all.folder": "PLACE/b", "write_book.folder": "PLACE/b"}),
+            "only_write": one("--only-write", {"run_all.": ...}),
+            "quick": one("--quick", {"run_all.quick": True, "write_book.quick": True}, beside="--out PLACE/b"),
         },
     ),
 }
