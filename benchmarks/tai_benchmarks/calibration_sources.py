@@ -5,10 +5,9 @@ Shape legend: N pictures, S sentences, C classes, D embedding size.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,9 @@ from tai_engine.encoders.embedded import embedded_folder
 from tai_engine.evaluation.truth import load_truth
 from tai_engine.features import FeatureBatch
 from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
+from tai_engine.sentences.built_in import built_in_captions
 from tai_engine.sentences.nouns import NounFilter
+from tai_engine.sentences.read import read_sentences
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.normalisation import normalise
 from tai_engine.tagging.scoring import default_scoring, score
@@ -109,8 +110,7 @@ def photograph_scores() -> LabelledScores:
     batches = list(store.iter_batches(_AT_A_TIME))
     truth = load_truth(folder / "coco_photographs.jsonl", vocabulary.names)
     row_of = {name: row for row, name in enumerate(truth.ids)}
-    with gzip.open(folder / "coco_captions.jsonl.gz", "rt", encoding="utf-8") as file:
-        captions = [json.loads(line)["caption"] for number, line in enumerate(file) if number % CAPTION_STEP == 0]
+    captions = [sentence.text for sentence in islice(read_sentences(built_in_captions()), 0, None, CAPTION_STEP)]
 
     def encoded() -> Iterator[FeatureBatch]:
         for start in range(0, len(captions), _AT_A_TIME):

@@ -10,8 +10,11 @@ import urllib.request
 import pyarrow.parquet as pq
 import pytest
 
+from tai_engine.encoders.embedded import constants_of, embedded_folder
 from tai_engine.review.decisions import Change
 from tai_engine.review.journal import Journal, read_decisions
+
+PHOTOGRAPHS = embedded_folder("photos") / "photographs"
 
 
 def said(outcome):
@@ -182,3 +185,19 @@ def test_files_of_tags_alone_need_their_pictures(tai, annotated, tmp_path):
     refused(tai("review", annotated / "tags.parquet"), "--images")
     refused(tai("report", annotated / "tags.parquet", "--out", tmp_path / "r"), "--images")
     refused(tai("report", annotated / "tags.parquet", "--images", tmp_path), "with --out")
+
+
+@pytest.mark.slow
+def test_an_embedded_model_brings_its_own_least_score(tai, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("pizza.jpg", "plane.jpg"):
+        shutil.copy(PHOTOGRAPHS / name, tmp_path / "photos")
+    common = ("annotate", tmp_path / "photos", "--model", "photos", "--vocabulary", "coco80", "--no-report")
+    assert tai(*common, "--out", tmp_path / "own").status == 0
+    rows = pq.read_table(tmp_path / "own" / "tags.parquet").to_pylist()
+    best = {row["id"]: row["tag"] for row in reversed(rows)}
+    assert best == {"pizza.jpg": "pizza", "plane.jpg": "airplane"}
+    least = constants_of("photos").tag_threshold
+    assert all(row["score"] >= row["threshold"] == pytest.approx(least) for row in rows)
+    assert tai(*common, "--out", tmp_path / "all", "--threshold", -99, "--top-k", 80).status == 0
+    assert pq.read_table(tmp_path / "all" / "tags.parquet").num_rows == 160
