@@ -84,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.review.journal": {"tai_engine.review.decisions"},
     "tai_engine.review.merging": {"tai_engine.review.decisions", "tai_engine.tagging.exporters.tag_table"},
     "tai_engine.evaluation": {
+        "tai_engine.features",
         "tai_engine.sentences.built_in",
         "tai_engine.sources.ids",
         "tai_engine.tables",
@@ -118,7 +119,9 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.calibration": {"tai_engine.features", "tai_engine.evaluation.reliability"},
     "tai_engine.evaluation.reliability": set(),
     "tai_engine.evaluation.multilabel": set(),
-    "tai_engine.evaluation.bootstrap": set(),
+    "tai_engine.evaluation.draws": set(),
+    "tai_engine.evaluation.bootstrap": {"tai_engine.evaluation.draws"},
+    "tai_engine.evaluation.bootstrap_f1": {"tai_engine.evaluation.draws", "tai_engine.evaluation.multilabel"},
     "tai_engine.tuning": {
         "tai_engine.features",
         "tai_engine.vocabulary",

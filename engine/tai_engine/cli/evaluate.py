@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.options import AsJson, UnknownLabels
+from tai_engine.cli.options import AsJson, AveragePrecision, Difficult, TagThreshold, TagTopK, UnknownLabels
 from tai_engine.cli.output import print_json, print_table, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, tags_at
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
+
+if TYPE_CHECKING:
+    from tai_engine.evaluation.multilabel import TagMeasures
+    from tai_engine.evaluation.tag_evaluation import TagEvaluation
+
+MEASURES = ("CP %", "CR %", "CF1 %", "OP %", "OR %", "OF1 %")
 
 
 def evaluate(
@@ -18,9 +25,17 @@ def evaluate(
     truth: Annotated[
         Path, typer.Option("--truth", help="A table of pictures and labels, COCO's instances JSON, or a VOC folder.")
     ],
-    difficult: Annotated[
-        str, typer.Option("--difficult", help="Difficult labels: as-negative (the paper), or ignore (VOC's rule).")
-    ] = "as-negative",
+    difficult: Difficult = "as-negative",
+    average_precision: AveragePrecision = "area",
+    top_k: TagTopK = None,
+    threshold: TagThreshold = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            "--splits",
+            help="Also by groups of classes: voc-mlt, coco-lt, coco-48-17, coco-16-novel, or a TOML or JSON file.",
+        ),
+    ] = None,
     unknown_labels: UnknownLabels = "error",
     column: Annotated[str | None, typer.Option("--column", help="Of the truth: what names the picture.")] = None,
     label_column: Annotated[str | None, typer.Option("--label-column", help="Of the truth: the labels.")] = None,
@@ -30,24 +45,65 @@ def evaluate(
     encoding: Encoding = "utf-8",
     as_json: AsJson = False,
 ) -> None:
-    """Average precision per class, and its mean."""
-    from tai_engine.evaluation.tag_evaluation import evaluate_tags
+    """Average precision per class, and its mean; precision, recall and F1 of the best tags."""
+    from tai_engine.evaluation.class_splits import load_splits
+    from tai_engine.evaluation.tag_evaluation import EvaluationRules, evaluate_tags
     from tai_engine.evaluation.truth import TruthOptions
     from tai_engine.tables import TableOptions
 
-    table = TableOptions(format_, separator, header, encoding)
-    evaluation = evaluate_tags(
-        tags_at(tags), truth, difficult, TruthOptions(unknown_labels, column, label_column, table)
-    )
-    precisions = evaluation.precisions
+    rules = EvaluationRules(difficult, average_precision, top_k, threshold)
+    reading = TruthOptions(unknown_labels, column, label_column, TableOptions(format_, separator, header, encoding))
+    groups = None if splits is None else load_splits(splits)
+    evaluation = evaluate_tags(tags_at(tags), truth, rules, reading, groups)
     if as_json:
-        per_class = {name: {"ap": ap, "positives": count} for name, ap, count in precisions.per_class}
-        print_json({"map": precisions.mean, "items": precisions.items, "classes": per_class, "difficult": difficult})
+        print_json(summary(evaluation))
     else:
-        rows = [(name, 100 * ap, count) for name, ap, count in precisions.per_class]
-        print_table("Average precision", ("class", "AP %", "positives"), rows)
-        results.print(
-            f"mAP {100 * precisions.mean:.2f} % over {len(rows)} classes and {precisions.items:,} pictures",
-        )
+        describe(evaluation)
     for remark in evaluation.remarks:
         remarks.print(remark)
+
+
+def summary(evaluation: TagEvaluation) -> dict[str, Any]:
+    """All of it for machines."""
+    precisions = evaluation.precisions
+    return {
+        "map": precisions.mean,
+        "items": precisions.items,
+        "classes": {name: {"ap": ap, "positives": count} for name, ap, count in precisions.per_class},
+        "difficult": precisions.difficult,
+        "average_precision": precisions.interpolation,
+        "tied_pairs": int(precisions.tied_pairs.sum()),
+        "coverage": evaluation.coverage,
+        "tags": None if evaluation.tags is None else asdict(evaluation.tags),
+        "groups": {group.name: _of_group(group) for group in evaluation.groups},
+    }
+
+
+def describe(evaluation: TagEvaluation) -> None:
+    """Tables and a line for people."""
+    precisions = evaluation.precisions
+    rows = [(name, 100 * ap, count) for name, ap, count in precisions.per_class]
+    print_table("Average precision", ("class", "AP %", "positives"), rows)
+    if evaluation.groups:
+        measures = MEASURES if evaluation.tags is not None else ()
+        print_table(
+            "Groups of classes",
+            ("group", "classes", "mAP %", *measures),
+            [(g.name, g.classes, 100 * g.mean, *percentages(g.tags)) for g in evaluation.groups],
+        )
+    results.print(f"mAP {100 * precisions.mean:.2f} % over {len(rows)} classes and {precisions.items:,} pictures")
+    if evaluation.tags is not None:
+        values = zip(MEASURES, percentages(evaluation.tags), strict=True)
+        results.print(", ".join(f"{name.removesuffix(' %')} {value:.2f}" for name, value in values) + " %")
+    if evaluation.coverage is not None:
+        results.print(f"All that a picture holds is found after {evaluation.coverage:.2f} tags, on average")
+
+
+def percentages(tags: TagMeasures | None) -> tuple[float, ...]:
+    """In the order of `MEASURES`."""
+    return () if tags is None else tuple(100 * value for value in asdict(tags).values())
+
+
+def _of_group(group: Any) -> dict[str, Any]:
+    tags = None if group.tags is None else asdict(group.tags)
+    return {"map": group.mean, "classes": group.classes, "tags": tags}

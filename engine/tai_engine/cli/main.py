@@ -15,6 +15,7 @@ from tai_engine.cli import (
     bench,
     cache,
     calibrate,
+    compare,
     demo,
     doctor,
     evaluate,
@@ -47,6 +48,7 @@ app.command("tag")(tag.tag)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("review")(review.review)

@@ -19,6 +19,9 @@ from torch import Tensor
 from tai_engine.errors import unknown_choice
 
 DIFFICULT_RULES = ("as-negative", "ignore")
+INTERPOLATIONS = ("area", "11-point")
+"""``area``: the mean of the precision at each positive. ``11-point``: VOC's rule until 2009, the mean over the recalls
+0, 0.1, ..., 1 of the best precision at that recall or above (Everingham et al., IJCV 2010)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,8 @@ class AveragePrecisions:
         positives: [C] int64, items that hold the class.
         items: N.
         difficult: the rule by which difficult labels were read.
+        tied_pairs: [C] int64, pairs of an item with the class and one without it that have the same score.
+        interpolation: one of `INTERPOLATIONS`.
     """
 
     class_names: tuple[str, ...]
@@ -38,6 +43,8 @@ class AveragePrecisions:
     positives: NDArray[np.int64]
     items: int
     difficult: str
+    tied_pairs: NDArray[np.int64]
+    interpolation: str = "area"
 
     @property
     def mean(self) -> float:
@@ -77,7 +84,7 @@ def average_precision(scores_N: ArrayLike | Tensor, positives_N: ArrayLike | Ten
     positives = _array(positives_N)
     if positives.dtype != np.bool_ or positives.shape != scores.shape:
         raise ValueError(f"positives are {positives.dtype} {positives.shape}, expected bool {scores.shape}")
-    return _average_precision(scores, positives)
+    return _Curve(scores, positives).area()
 
 
 def mean_average_precision(
@@ -86,6 +93,7 @@ def mean_average_precision(
     class_names: Sequence[str] | None = None,
     *,
     difficult: str = "as-negative",
+    interpolation: str = "area",
 ) -> AveragePrecisions:
     """Average precision per class over all items; see `average_precision`.
 
@@ -95,40 +103,67 @@ def mean_average_precision(
         class_names: C names; by default the column numbers.
         difficult: ``"as-negative"`` counts labels of 0 as negatives, as the published code does; ``"ignore"`` takes
             such items out of their class, which is the official rule of PASCAL VOC.
+        interpolation: one of `INTERPOLATIONS`.
 
     Raises:
         ValueError: for shapes that do not fit, NaN, half precision, other labels, or labels of 0 and 1 alone with
             ``"ignore"`` (no negative would be left).
-        UserError: for an unknown rule.
+        UserError: for an unknown rule or interpolation.
     """
     scores, labels = _scores(scores_NC, ndim=2), _labels(labels_NC)
     if labels.shape != scores.shape:
         raise ValueError(f"labels have shape {labels.shape} but scores {scores.shape}")
     if difficult not in DIFFICULT_RULES:
         raise unknown_choice("rule for difficult labels", difficult, DIFFICULT_RULES)
+    if interpolation not in INTERPOLATIONS:
+        raise unknown_choice("average precision", interpolation, INTERPOLATIONS)
     if difficult == "ignore" and (labels == 0).any() and not (labels == -1).any():
         raise ValueError("labels hold 0 and no -1: with 'ignore' 0 means difficult, so negatives must be -1")
     names = tuple(class_names) if class_names is not None else tuple(map(str, range(scores.shape[1])))
     if len(names) != scores.shape[1]:
         raise ValueError(f"{len(names)} class names for {scores.shape[1]} columns of scores")
-    values = np.empty(len(names))
+    values, ties = np.full(len(names), np.nan), np.zeros(len(names), dtype=np.int64)
     for c in range(len(names)):
         counted = labels[:, c] != 0 if difficult == "ignore" else slice(None)
-        values[c] = _average_precision(scores[counted, c], labels[counted, c] == 1)
-    return AveragePrecisions(names, values, (labels == 1).sum(axis=0, dtype=np.int64), len(scores), difficult)
+        curve = _Curve(scores[counted, c], labels[counted, c] == 1)
+        values[c] = curve.area() if interpolation == "area" else curve.eleven_points()
+        ties[c] = curve.tied_pairs()
+    counts = (labels == 1).sum(axis=0, dtype=np.int64)
+    return AveragePrecisions(names, values, counts, len(scores), difficult, ties, interpolation)
 
 
-def _average_precision(scores: NDArray[np.float64], positives: NDArray[np.bool_]) -> float:
-    total = int(positives.sum())
-    if total == 0:
-        return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    hits = np.cumsum(positives[order])
-    # The last rank of each group of equal scores, where precision and recall of the group are known.
-    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    gained = np.diff(hits[last], prepend=0)
-    return float((gained * (hits[last] / (last + 1))).sum() / total)
+class _Curve:
+    """Hits and ranks at the end of each group of equal scores, where precision and recall of the group are known."""
+
+    def __init__(self, scores_N: NDArray[np.float64], positives_N: NDArray[np.bool_]) -> None:
+        order = np.argsort(-scores_N, kind="stable")
+        ranked = scores_N[order]
+        ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1) if len(ranked) else order
+        self._hits = np.cumsum(positives_N[order])[ends]
+        self._ranks = ends + 1
+        self._gained = np.diff(self._hits, prepend=0)
+        self._total = int(positives_N.sum())
+
+    def area(self) -> float:
+        """Mean of the precision at each positive; NaN without one."""
+        if not self._total:
+            return float("nan")
+        return float((self._gained * (self._hits / self._ranks)).sum() / self._total)
+
+    def eleven_points(self) -> float:
+        """Mean over recalls 0, 0.1, ..., 1 of the best precision at that recall or above; NaN without a positive."""
+        if not self._total:
+            return float("nan")
+        # Whole numbers: a recall of 3 in 10 reaches 0.3, which floating point would not say.
+        best = (
+            (self._hits / self._ranks)[10 * self._hits >= tenth * self._total].max(initial=0.0) for tenth in range(11)
+        )
+        return float(sum(best) / 11)
+
+    def tied_pairs(self) -> int:
+        """Pairs of a positive and a negative of the same score."""
+        sizes = np.diff(self._ranks, prepend=0)
+        return int((self._gained * (sizes - self._gained)).sum())
 
 
 def _array(values: ArrayLike | Tensor) -> NDArray[Any]:

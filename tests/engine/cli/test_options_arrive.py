@@ -265,10 +265,18 @@ class Written:
 
 
 def evaluate_stops(recorder: Recorder) -> None:
-    precisions = SimpleNamespace(mean=0.5, items=1, per_class=[])
-    found = SimpleNamespace(precisions=precisions, remarks=[])
-    recorder.replace("tai_engine.evaluation.tag_evaluation.evaluate_tags", found)
+    recorder.replace("tai_engine.evaluation.class_splits.load_splits")
+    recorder.replace("tai_engine.evaluation.tag_evaluation.evaluate_tags", SimpleNamespace(remarks=[]))
+    recorder.quietly("tai_engine.cli.evaluate.describe", None)
+    recorder.quietly("tai_engine.cli.evaluate.summary", {"map": 0.5})
     recorder.replace("tai_engine.cli.evaluate.print_json")
+
+
+def compare_stops(recorder: Recorder) -> None:
+    recorder.replace("tai_engine.evaluation.tag_comparison.compare_tags", SimpleNamespace(remarks=[]))
+    recorder.quietly("tai_engine.cli.compare._describe", None)
+    recorder.quietly("tai_engine.cli.compare._summary", {"items": 3})
+    recorder.replace("tai_engine.cli.compare.print_json")
 
 
 def info_stops(recorder: Recorder) -> None:
@@ -578,12 +586,32 @@ EXPLAIN = {
 EVALUATE = {
     "tags": one("", {"evaluate_tags.tags": "other"}, argument=1),
     "truth": one("--truth PLACE/t", {"evaluate_tags.truth": "PLACE/t"}),
-    "difficult": one("--difficult ignore", {"evaluate_tags.difficult": "ignore"}),
+    "difficult": one("--difficult ignore", {"evaluate_tags.rules.difficult": "ignore"}),
+    "average_precision": one("--average-precision 11-point", {"evaluate_tags.rules.interpolation": "11-point"}),
+    "top_k": one("--top-k 4", {"evaluate_tags.rules.top_k": 4}),
+    "threshold": one("--threshold 0.5", {"evaluate_tags.rules.threshold": 0.5}),
+    "splits": one("--splits coco-lt", {"load_splits.spec": "coco-lt"}),
     "unknown_labels": one("--unknown-labels ignore", {"evaluate_tags.options.unknown_labels": "ignore"}),
     "column": one("--column name", {"evaluate_tags.options.picture_column": "name"}),
     "label_column": one("--label-column tags", {"evaluate_tags.options.label_column": "tags"}),
     **table_cases("evaluate_tags.options.table"),
     "as_json": one("--json", {"print_json.value.map": 0.5}),
+}
+COMPARE = {
+    "first": one("", {"compare_tags.first": "other"}, argument=1),
+    "second": one("", {"compare_tags.second": "other"}, argument=2),
+    "truth": one("--truth PLACE/t", {"compare_tags.truth": "PLACE/t"}),
+    "difficult": one("--difficult ignore", {"compare_tags.rules.difficult": "ignore"}),
+    "top_k": one("--top-k 4", {"compare_tags.rules.top_k": 4}),
+    "threshold": one("--threshold 0.5", {"compare_tags.rules.threshold": 0.5}),
+    "common": one("--common", {"compare_tags.only_common": True}),
+    "draws": one("--draws 7", {"compare_tags.draws": 7}),
+    "seed": one("--seed 3", {"compare_tags.seed": 3}),
+    "unknown_labels": one("--unknown-labels ignore", {"compare_tags.options.unknown_labels": "ignore"}),
+    "column": one("--column name", {"compare_tags.options.picture_column": "name"}),
+    "label_column": one("--label-column tags", {"compare_tags.options.label_column": "tags"}),
+    **table_cases("compare_tags.options.table"),
+    "as_json": one("--json", {"print_json.value.items": 3}),
 }
 REVIEW = {
     "tags": one("", {"_open.tags": "other", "journal.": ...}, argument=1),
@@ -677,6 +705,7 @@ COMMANDS = {
     "search": Command("search STORE dog", search_stops, SEARCH),
     "explain": Command("explain 0.png --out PLACE/p", explain_stops, EXPLAIN),
     "evaluate": Command("evaluate TAGS --truth PLACE/truth", evaluate_stops, EVALUATE),
+    "compare": Command("compare TAGS TAGS2 --truth PLACE/truth", compare_stops, COMPARE),
     "review": Command("review TAGS --images PLACE", review_stops, REVIEW),
     "report": Command("report TAGS --images PLACE --out PLACE/o", report_stops, REPORT),
     "info": Command("info STORE", info_stops, INFO),

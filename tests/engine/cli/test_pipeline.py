@@ -71,6 +71,31 @@ def test_tagging_and_evaluating(tai, filled_store, tmp_path):
         assert entry["ap"] == pytest.approx(expected)
         assert entry["positives"] == len(hits)
     assert "mAP" in tai("evaluate", tags, "--truth", truth).stdout
+    # The best tag of each picture is its only one, so it is right everywhere.
+    groups = tmp_path / "groups.toml"
+    groups.write_text('pets = ["cat", "dog"]\n')
+    arguments = ("evaluate", tags, "--truth", truth, "--top-k", 1, "--splits", groups)
+    result = tai(*arguments, "--json").json()[0]
+    assert result["tags"]["overall_f1"] == result["coverage"] == 1.0
+    assert result["groups"]["pets"]["classes"] == 2
+    text = tai(*arguments).stdout
+    assert "OF1 100.00 %" in text
+    assert "Groups of classes" in text
+    # The same pictures tagged by the fine scores alone.
+    other = tmp_path / "fine.parquet"
+    tai("tag", filled_store, "--vocabulary", words, "--out", other, "--score", "fine")
+    arguments = ("compare", tags, other, "--truth", truth, "--draws", 50, "--top-k", 1)
+    found = tai(*arguments, "--json").json()[0]
+    assert found["map"]["first"]["value"] == pytest.approx(result["map"])
+    fine = tai("evaluate", other, "--truth", truth, "--json").json()[0]["map"]
+    assert found["map"]["difference"]["value"] == pytest.approx(fine - result["map"])
+    assert (found["items"], found["draws"], found["of1"]["first"]["value"]) == (5, 50, 1.0)
+    lines = tai(*arguments).stdout
+    assert "5 pictures in common; 50 draws" in lines
+    assert "OF1: first 100.00 (100.00 to 100.00)" in lines
+    refused = tai("compare", tags, tmp_path / "none.parquet", "--truth", truth)
+    assert refused.status == 2
+    assert "none.parquet" in refused.stderr
 
 
 def test_options_reach_the_scores(tai, filled_store, tmp_path):

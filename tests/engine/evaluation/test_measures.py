@@ -1,4 +1,5 @@
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from tai_engine.errors import UserError
 from tai_engine.evaluation.measures import average_precision, mean_average_precision
+from tai_engine.evaluation.multilabel import tag_measures, top_k
 
 YES, NO = True, False
 
@@ -94,6 +96,37 @@ def test_mean_average_precision_by_hand_and_both_rules_for_difficult_labels():
     assert ignore.class_names == ("0", "1", "2")
 
 
+def test_eleven_points_by_hand_and_by_the_rule_of_the_development_kit():
+    scores = np.array([[0.9], [0.8], [0.7], [0.6]])
+    labels = np.array([[1], [-1], [1], [-1]])
+    found = mean_average_precision(scores, labels, interpolation="11-point")
+    # Precision 1 up to a recall of 0.5, which are six of the points, then 2/3.
+    assert found.values[0] == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
+    assert found.interpolation == "11-point"
+    random = np.random.default_rng(0)
+    for positives in range(1, 21):  # recalls that floating point hits and misses
+        scores, labels = random.random((30, 1)), np.repeat([1, -1], [positives, 30 - positives])[:, None]
+        hits = np.cumsum(labels[np.argsort(-scores[:, 0]), 0] == 1)
+        precisions = hits / np.arange(1, 31)
+        reached = [Fraction(int(hit), positives) for hit in hits]
+        best = [
+            max(p for p, recall in zip(precisions, reached, strict=True) if recall >= Fraction(k, 10))
+            for k in range(11)
+        ]
+        found = mean_average_precision(scores, labels, interpolation="11-point")
+        assert found.values[0] == pytest.approx(sum(best) / 11, abs=1e-12)
+    with pytest.raises(UserError, match="Unknown average precision 'voc'"):
+        mean_average_precision(scores, labels, interpolation="voc")
+
+
+def test_pairs_that_tie_are_counted_of_the_labels_that_count():
+    scores = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0], [0.0, 3.0]])
+    labels = np.array([[1, 1], [-1, 1], [0, -1], [1, -1]])
+    assert mean_average_precision(scores, labels).tied_pairs.tolist() == [2, 0]
+    assert mean_average_precision(scores, labels, difficult="ignore").tied_pairs.tolist() == [1, 0]
+    assert mean_average_precision(np.zeros((5, 1)), np.array([[1]] * 2 + [[-1]] * 3)).tied_pairs.tolist() == [6]
+
+
 def test_boolean_and_integer_labels_agree():
     scores = np.random.default_rng(0).standard_normal((30, 4))
     positives = scores + np.random.default_rng(1).standard_normal((30, 4)) > 0.5
@@ -146,3 +179,18 @@ def voc():
 def test_published_scores_on_voc2007(voc, scores, difficult, expected):
     values, labels = torch.from_numpy(voc[0][scores]), voc[1]
     assert round(mean_average_precision(values, labels, difficult=difficult).mean * 100, 2) == expected
+
+
+@pytest.mark.data
+def test_measures_of_published_scores_are_those_of_another_library(voc):
+    scores, labels = voc[0]["merged"].astype(np.float32).astype(np.float64), voc[1]
+    there = labels == 1
+    expected = average_precision_score(there, scores, average="macro")
+    assert mean_average_precision(scores, labels).mean == pytest.approx(expected, abs=1e-9)
+    for chosen in (top_k(scores, 3), scores >= 1.0):
+        found = tag_measures(chosen, labels)
+        macro = precision_recall_fscore_support(there, chosen, average="macro", zero_division=0)
+        micro = precision_recall_fscore_support(there, chosen, average="micro", zero_division=0)
+        assert (found.class_precision, found.class_recall) == pytest.approx(macro[:2], abs=1e-9)
+        assert found.class_f1 == pytest.approx(2 * macro[0] * macro[1] / (macro[0] + macro[1]), abs=1e-9)
+        assert (found.overall_precision, found.overall_recall, found.overall_f1) == pytest.approx(micro[:3], abs=1e-9)

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from tai_engine.errors import UserError
-from tai_engine.evaluation.tag_evaluation import evaluate_tags
+from tai_engine.evaluation.class_splits import ClassSplits
+from tai_engine.evaluation.tag_evaluation import EvaluationRules, evaluate_tags
 from tai_engine.tagging.exporters import parquet
 from tai_engine.tagging.exporters.item_tags import ExportOptions
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
@@ -49,6 +50,8 @@ def test_pictures_without_a_tag_are_negatives_and_positives_as_others(tmp_path, 
     assert found.precisions.values.tolist() == pytest.approx(expected)
     assert found.remarks == (
         "Not every class was written for every picture (--top-k or --threshold): a rough guide only.",
+        # Dogs 3 x 3, the second cat 1 x 4, cars 2 x 4.
+        "21 pairs of a picture with a class and one without it have the same score; such pictures share one rank.",
     )
 
 
@@ -106,3 +109,50 @@ def test_of_many_classes_without_a_picture_some_are_named(tmp_path, truth, monke
     truth.write_text('{"id": "p0", "labels": ["bed"]}\n')
     found = evaluate_tags(tag_file(tmp_path / "t.parquet", [("p0", "bed", 5.0)], ("p0",)), truth)
     assert "3 classes are in no picture and were left out: dog, cat and 1 more." in found.remarks
+
+
+def test_ties_the_best_tags_coverage_and_groups_by_hand(tmp_path, truth):
+    """Every class of p0 and p1: bed of both 2.0, dog 1.0 and 3.0, cat 0.0 and 4.0, car -1.0 and 5.0."""
+    scores = {"p0": (2.0, 1.0, 0.0, -1.0), "p1": (2.0, 3.0, 4.0, 5.0)}
+    rows = [(item, name, score) for item, row in scores.items() for name, score in zip(NAMES, row, strict=True)]
+    splits = ClassSplits("mine", {"furniture": ("Bed",), "animals": ("dog", "cat")})
+    tags = tag_file(tmp_path / "t.parquet", rows, ("p0", "p1"))
+    found = evaluate_tags(tags, truth, EvaluationRules(top_k=2), splits=splits)
+    # p0 holds a bed, p1 a dog and a cat; bed ties between the two, all else is in order.
+    assert found.precisions.tied_pairs.tolist() == [1, 0, 0, 0]
+    assert found.precisions.values[:3].tolist() == [0.5, 1.0, 1.0]
+    assert "1 pairs of a picture with a class and one without it have the same score; such pictures share" in str(
+        found.remarks
+    )
+    # The two best: bed and dog of p0, car and cat of p1; right are bed and cat.
+    assert (found.tags.overall_precision, found.tags.overall_recall) == (0.5, pytest.approx(2 / 3))
+    assert found.coverage == (1 + 3) / 2
+    by_name = {group.name: group for group in found.groups}
+    assert [(g.classes, g.mean) for g in found.groups] == [(1, 0.5), (2, 1.0), (3, pytest.approx(2.5 / 3))]
+    # Among animals alone both are the two best of each picture: 2 of 4 are right, and all are found.
+    assert by_name["animals"].tags.overall_precision == 0.5
+    assert by_name["animals"].tags.overall_recall == 1.0
+    assert "1 classes are in no group." in found.remarks
+    above = evaluate_tags(tags, truth, EvaluationRules(threshold=2.0)).tags
+    assert (above.overall_precision, above.overall_recall) == (3 / 5, 1.0)
+
+
+def test_tags_that_were_not_written_are_never_among_the_best(tmp_path, truth):
+    rows = [("p0", "bed", 5.0), ("p1", "cat", 6.0)]
+    found = evaluate_tags(tag_file(tmp_path / "t.parquet", rows), truth, EvaluationRules(top_k=3))
+    assert found.tags.overall_precision == 1.0
+    assert found.coverage is None
+
+
+def test_rules_that_do_not_fit(tmp_path, truth):
+    with pytest.raises(UserError, match="leave one of them out"):
+        EvaluationRules(top_k=1, threshold=0.0)
+    with pytest.raises(UserError, match="--top-k is 0"):
+        EvaluationRules(top_k=0)
+    tags = tag_file(tmp_path / "t.parquet", [("p0", "bed", 5.0)])
+    with pytest.raises(UserError, match=r"Unknown average precision '11'; choose one of '11-point', 'area'"):
+        evaluate_tags(tags, truth, EvaluationRules(interpolation="11"))
+    with pytest.raises(UserError, match=r"splits 'mine': Unknown class in the group 'pets' 'dogg'; did you mean 'dog'"):
+        evaluate_tags(tags, truth, splits=ClassSplits("mine", {"pets": ("dogg",)}))
+    with pytest.raises(UserError, match=r"the score of 'bed' of 'p0' is nan"):
+        evaluate_tags(tag_file(tmp_path / "n.parquet", [("p0", "bed", float("nan"))]), truth)
