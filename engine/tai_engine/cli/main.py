@@ -22,6 +22,7 @@ from tai_engine.cli import (
     explain,
     export,
     info,
+    reproduce,
     review,
     search,
     store,
@@ -53,6 +54,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("review")(review.review)
 app.command("report")(review.report)
+app.command("reproduce")(reproduce.reproduce)
 app.command("info")(info.info)
 app.command("verify")(store.verify)
 app.command("compact")(store.compact)

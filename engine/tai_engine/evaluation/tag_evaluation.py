@@ -111,8 +111,8 @@ def evaluate_tags(
     Memory: 5 bytes per picture and class, as much again while they are counted, and the ids.
 
     Raises:
-        UserError: for a file that cannot be read, when the two have no picture in common, a group with other classes, or
-            tags of prompts that have learned from captions of these very pictures.
+        UserError: for a file that cannot be read, when the two have no picture in common, for a group with other
+            classes, or tags of prompts that have learned from captions of these very pictures.
     """
     rules = rules or EvaluationRules()
     file = read_tag_file(tags)

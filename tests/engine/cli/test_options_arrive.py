@@ -279,6 +279,14 @@ def compare_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.cli.compare.print_json")
 
 
+def reproduce_stops(recorder: Recorder) -> None:
+    recorder.quietly("tai_engine.reproducing.miniatures.write_miniature", None)
+    recorder.replace("tai_engine.reproducing.reproduction.reproduce", SimpleNamespace(remarks=[], as_dict=dict))
+    recorder.replace("tai_engine.cli.reproduce._describe")
+    recorder.replace("tai_engine.cli.reproduce.print_json")
+    recorder.replace("tai_engine.cli.reproduce._list")
+
+
 def info_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.store.FeatureStore.ledger", [])
     recorder.replace("tai_engine.cli.info.print_json")
@@ -613,6 +621,21 @@ COMPARE = {
     **table_cases("compare_tags.options.table"),
     "as_json": one("--json", {"print_json.value.items": 3}),
 }
+REPRODUCED = "reproduce.protocol"
+REPRODUCE = {
+    "name": one(
+        "taidpt-coco-lt", {f"{REPRODUCED}.name": "taidpt-coco-lt", f"{REPRODUCED}.": ...}, without="taidpt-voc2007"
+    ),
+    "data": one("--data PLACE/d", {"reproduce.data": "PLACE/d"}),
+    "out": one("--out PLACE/q", {"reproduce.out": "PLACE/q", "_describe.folder": "PLACE/q"}),
+    "model": one(
+        "--model local-dir:x", {f"{REPRODUCED}.model.name": "local-dir:x", f"{REPRODUCED}.model.pretrained": ""}
+    ),
+    "miniature": one("--miniature", {f"{REPRODUCED}.": ..., "reproduce.data": "PLACE/o/data"}),
+    "show": one("--list", {"_list.as_json": False, "reproduce.": ..., "_describe.": ...}),
+    "device": one("--device cpu", {"reproduce.device": "cpu"}),
+    "as_json": one("--json", {"print_json.value": {}, "_describe.": ...}),
+}
 REVIEW = {
     "tags": one("", {"_open.tags": "other", "journal.": ...}, argument=1),
     "images": one("--images PLACE/i", {"_open.images": "PLACE/i"}),
@@ -705,6 +728,7 @@ COMMANDS = {
     "search": Command("search STORE dog", search_stops, SEARCH),
     "explain": Command("explain 0.png --out PLACE/p", explain_stops, EXPLAIN),
     "evaluate": Command("evaluate TAGS --truth PLACE/truth", evaluate_stops, EVALUATE),
+    "reproduce": Command("reproduce taidpt-voc2007 --out PLACE/o", reproduce_stops, REPRODUCE),
     "compare": Command("compare TAGS TAGS2 --truth PLACE/truth", compare_stops, COMPARE),
     "review": Command("review TAGS --images PLACE", review_stops, REVIEW),
     "report": Command("report TAGS --images PLACE --out PLACE/o", report_stops, REPORT),

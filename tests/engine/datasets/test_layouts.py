@@ -2,11 +2,13 @@
 
 import pytest
 
-from published_layouts import write_coco, write_nuswide, write_voc
 from tai_engine.datasets.coco import read_coco
+from tai_engine.datasets.long_tail import long_tail_groups, read_coco_lt, read_voc_mlt
 from tai_engine.datasets.nuswide import read_nuswide
 from tai_engine.datasets.voc import read_voc
 from tai_engine.errors import UserError
+from tai_engine.evaluation.class_splits import load_splits
+from tai_engine.reproducing.miniatures import write_coco, write_coco_lt, write_nuswide, write_voc, write_voc_mlt
 
 VOC = {"000001": {"dog": 1, "dining table": 0}, "000004": {}, "000006": {"tv monitor": 1, "person": 1}}
 COCO = {
@@ -94,3 +96,57 @@ def test_what_is_missing_or_damaged_is_said(tmp_path):
     write_nuswide(tmp_path, NUSWIDE)
     with pytest.raises(UserError, match=r"1 pictures of .* the first is 'zoo/none\.jpg'"):
         read_nuswide(tmp_path, only=shorter)
+
+
+def test_voc2012_and_coco2017(tmp_path):
+    found = read_voc(write_voc(tmp_path, VOC, 2012, "trainval"), 2012, "trainval")
+    assert found.list_name == "VOC2012 trainval, 3 pictures"
+    assert labels_of(found)["000001.jpg"] == {"dog": 1, "dining table": 0}
+    found = read_coco(write_coco(tmp_path, {"000000000139.jpg": ["cat"]}, "val2017"), "val2017")
+    assert labels_of(found) == {"000000000139.jpg": {"cat": 1}}
+
+
+def test_the_novel_and_unseen_classes_of_coco(tmp_path):
+    """Pictures that hold one of them, and generalised: all 65 classes."""
+    found = read_coco(write_coco(tmp_path, {"a.jpg": ["cup", "dog"], "b.jpg": ["person"], "c.jpg": ["toaster"]}))
+    groups = load_splits("coco-48-17").groups
+    unseen = found.only(groups["unseen"], with_positive=True)
+    assert labels_of(unseen) == {"a.jpg": {"cup": 1, "dog": 1}}
+    generalised = found.only((*groups["seen"], *groups["unseen"]), with_positive=True)
+    assert (len(generalised), len(generalised.class_names)) == (3, 65)
+    novel = found.only(load_splits("coco-16-novel").groups["novel"], with_positive=True)
+    assert labels_of(novel) == {"a.jpg": {"cup": 1}}
+
+
+def test_voc_mlt(tmp_path):
+    found = read_voc_mlt(write_voc_mlt(tmp_path))
+    assert found.list_name == "VOC-MLT training, 100 pictures"
+    assert "2012_004331.jpg" not in found.ids  # of VOC2012, but not of the list
+    # Half of the pictures hold only difficult objects, which count.
+    assert set(found.labels.ravel().tolist()) == {1, -1}
+    assert long_tail_groups(found) == load_splits("voc-mlt").groups
+
+
+def test_coco_lt(tmp_path):
+    write_coco_lt(tmp_path)
+    found = read_coco_lt(tmp_path)
+    assert found.list_name == "COCO-LT training, 100 pictures"
+    assert found.ids[0] == "000000000709.jpg"  # in the order of the list, which is not sorted
+    assert long_tail_groups(found) == load_splits("coco-lt").groups
+    assert (found.labels == 1).sum(axis=0).tolist()[:5] == [100, 30, 100, 30, 5]
+
+
+def test_lists_of_a_long_tail_that_do_not_fit(tmp_path):
+    write_coco_lt(tmp_path)
+    listing = tmp_path / "longtail2017" / "img_id.pkl"
+    listing.write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(UserError, match="is a pickle, which tai-engine never loads"):
+        read_coco_lt(tmp_path)
+    listing.write_text("16\n17\n")
+    with pytest.raises(UserError, match=r"1 pictures of .* the first is '000000000017\.jpg'"):
+        read_coco_lt(tmp_path)
+    listing.write_text("16\ndog\n")
+    with pytest.raises(UserError, match="has the line 'dog'"):
+        read_coco_lt(tmp_path)
+    with pytest.raises(UserError, match="no VOC-MLT's training list at"):
+        read_voc_mlt(tmp_path)

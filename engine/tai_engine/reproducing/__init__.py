@@ -1,0 +1,1 @@
+"""Published figures, one protocol each, reproduced with one command."""
