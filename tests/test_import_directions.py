@@ -110,7 +110,6 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.caching",
         "tai_engine.datasets",
         "tai_engine.decoding",
-        "tai_engine.demo",
         "tai_engine.encoders",
         "tai_engine.evaluation",
         "tai_engine.sentences",

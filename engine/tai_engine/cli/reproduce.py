@@ -29,7 +29,7 @@ def reproduce(
         str | None, typer.Option("--model", help="Weights from elsewhere, such as local-dir:FOLDER.")
     ] = None,
     miniature: Annotated[
-        bool, typer.Option("--miniature", help="Try it on a generated miniature of the data with a tiny model.")
+        bool, typer.Option("--miniature", help="Try it on a generated miniature of the data with the embedded model.")
     ] = False,
     show: Annotated[bool, typer.Option("--list", help="List the protocols and their published figures.")] = False,
     device: Device = "auto",
@@ -50,7 +50,7 @@ def reproduce(
     check_place(folder, folder=True)
     if miniature:
         if model is not None:
-            raise UserError("--miniature has a tiny model of its own: leave --model out.")
+            raise UserError("--miniature has a model of its own: leave --model out.")
         data = folder / "data"
         write_miniature(protocol, data)
         protocol = miniature_of(protocol, data)

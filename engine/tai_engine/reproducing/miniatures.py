@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tai_engine.datasets.labelled import plain
-from tai_engine.demo import MODEL_FOLDER
+from tai_engine.encoders.embedded import EMBEDDED_MODELS
 from tai_engine.evaluation.class_splits import load_splits
 from tai_engine.files import write_atomically
 from tai_engine.reproducing.picture_sets import words_of
@@ -22,12 +22,13 @@ from tai_engine.reproducing.row_protocol import ModelPlan, Protocol
 from tai_engine.vocabulary import load_vocabulary
 
 PICTURES = 6
+IMAGE_SIZE = 64
 LISTED = 100
 """Of a training list with a long tail: as many as the head needs."""
 
 
 def miniature_of(protocol: Protocol, data: Path) -> Protocol:
-    """The same protocol for `write_miniature`'s data: the drawings' model, one seed and one epoch, no templates.
+    """The same protocol for `write_miniature`'s data: the embedded model, one seed and one epoch, no templates.
 
     Args:
         protocol: the whole one.
@@ -37,11 +38,11 @@ def miniature_of(protocol: Protocol, data: Path) -> Protocol:
         protocol,
         pictures=replace(protocol.pictures, count=PICTURES),
         sentences=replace(protocol.sentences, with_templates=False),
-        model=ModelPlan(f"local-dir:{MODEL_FOLDER}"),
+        model=ModelPlan(EMBEDDED_MODELS[0], image_size=IMAGE_SIZE),
         recipe=replace(protocol.recipe, epochs=1, batch_size=32, warmup_epochs=0),
         seeds=protocol.seeds[:1],
         needs=tuple(need for need in protocol.needs if (data / need.path).exists()),
-        notes=(*protocol.notes, "A miniature of the data with a tiny model: the figures say nothing."),
+        notes=(*protocol.notes, "A miniature of the data with a small model: the figures say nothing."),
     )
 
 
