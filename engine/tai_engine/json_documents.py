@@ -1,6 +1,6 @@
 """JSON documents that somebody else may have made: small, of ordinary depth, with numbers that are numbers.
 
-What is read line by line or streamed (users' tables, sentences) is not read here.
+Every module that reads JSON does it by `parse_json`, but for users' tables, which may be large: `tai_engine.tables`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ def read_json(path: str | Path, max_bytes: int) -> Any:
     with open_regular(path) as file:
         data = file.read(max_bytes + 1)
     check_size(len(data), max_bytes)
-    return parse_json(data.decode("utf-8"))
+    return parse_json(data)
 
 
-def parse_json(text: str) -> Any:
-    """The value of a text.
+def parse_json(text: str | bytes) -> Any:
+    """The value of a text, or of bytes that are one in UTF-8.
 
     Raises:
-        ValueError: for what is not JSON, is nested hundreds of levels deep, or holds an infinity, NaN or a number of
-            thousands of digits.
+        ValueError: for what is not UTF-8 or not JSON, is nested hundreds of levels deep, or holds an infinity, NaN or a
+            number of thousands of digits.
     """
+    decoded = text.decode("utf-8") if isinstance(text, bytes) else text
     try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        return json.loads(decoded, parse_constant=_no_number, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 

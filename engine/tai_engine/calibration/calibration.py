@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from tai_engine.calibration.logistic import LogisticCurves
 from tai_engine.calibration.thresholds import Target, Threshold
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.files import write_atomically
+from tai_engine.json_documents import read_json
 
 Floats = NDArray[np.float64]
 
@@ -181,15 +182,11 @@ class Calibration:
         """
         path = Path(path)
         try:
-            if not path.is_file():
-                raise UserError(f"There is no calibration at '{path}': make one with `tai calibrate`.")
-            if path.stat().st_size > _MOST_BYTES:
-                raise ValueError(f"it has more than {_MOST_BYTES >> 20} MB")
-            return _from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            if isinstance(error, UserError):
-                raise
-            cause = str(error) or type(error).__name__
+            return _from_json(read_json(path, _MOST_BYTES))
+        except (ItemError, ValueError, KeyError, TypeError, OverflowError, AttributeError) as error:
+            if isinstance(error, ItemError) and error.reason == "missing":
+                raise UserError(f"There is no calibration at '{path}': make one with `tai calibrate`.") from error
+            cause = f"it lacks {error}" if isinstance(error, KeyError) else reason_of(error)
             raise UserError(
                 f"'{path}' is not a calibration that `tai calibrate` made ({cause}): make it again."
             ) from error
@@ -205,8 +202,8 @@ def _from_json(value: dict[str, Any]) -> Calibration:
     if not names or len(set(names)) != len(names):
         raise ValueError("its tags are none or not unique")
     curves = np.array([(tag["intercept"], tag["slope"]) for tag in tags], dtype=np.float64)
-    if not np.isfinite(curves).all() or (curves[:, 1] < 0).any():
-        raise ValueError("a curve is not finite or falls")
+    if (curves[:, 1] < 0).any():
+        raise ValueError("a curve falls")
     promises = tuple(
         Promise(Target(**entry["target"]), tuple(map(_threshold, entry["thresholds"]))) for entry in value["promises"]
     )
@@ -229,8 +226,8 @@ def _steps(value: dict[str, Any]) -> Steps:
     scores, probabilities = (np.array(value[key], dtype=np.float64) for key in ("scores", "probabilities"))
     if scores.shape != probabilities.shape or scores.ndim != 1 or not len(scores):
         raise ValueError("a curve's points do not fit")
-    if not np.isfinite(scores).all() or (np.diff(scores) < 0).any() or (np.diff(probabilities) < 0).any():
-        raise ValueError("a curve's points are not finite or fall")
+    if (np.diff(scores) < 0).any() or (np.diff(probabilities) < 0).any():
+        raise ValueError("a curve's points fall")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("a curve leaves 0 to 1")
     return Steps(tuple(scores.tolist()), tuple(probabilities.tolist()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
-import json
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from tai_engine.cli.output import print_json, progress_bar, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, images_of, results_at, store_at, tags_at
 from tai_engine.errors import UserError
 from tai_engine.files import human_bytes
+from tai_engine.json_documents import parse_json
 
 if TYPE_CHECKING:
     from tai_engine.annotating.results_folder import ResultsFolder
@@ -224,7 +226,7 @@ def _heatmaps(collection: Collection, store: str | None, prompts: Path | None) -
     elif provenance.get("prompts_method") == "tuned":
         raise UserError("The pictures were tagged with tuned prompts: give these with --prompts, for their heatmaps.")
     else:
-        templates = json.loads(json.loads(provenance.get("prompts", "{}")).get("templates", f'["{DEFAULT_TEMPLATE}"]'))
+        templates = _templates_of(provenance) or [DEFAULT_TEMPLATE]
         words = Vocabulary.from_names(collection.suggestions.tags)
         prompt_set = EncoderChoice(None, "", "auto", "auto").of(features).zero_shot(words, templates)
     return Heatmaps(features, prompt_set)
@@ -241,6 +243,15 @@ def _own_heatmaps(collection: Collection, folder: ResultsFolder) -> Heatmaps | N
     if not features.spec.has_fine or vectors_digest(prompts) != collection.suggestions.provenance.get("prompts_sha256"):
         return None
     return Heatmaps(features, prompts)
+
+
+def _templates_of(provenance: Mapping[str, str]) -> list[str]:
+    """The templates that the tags were made with, none where it does not say."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        templates = parse_json(parse_json(provenance["prompts"])["templates"])
+        if isinstance(templates, list) and all(isinstance(template, str) for template in templates):
+            return templates
+    return []
 
 
 def _user_name() -> str:

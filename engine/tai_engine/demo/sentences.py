@@ -6,7 +6,6 @@ Written to ``sentences.txt`` by ``python -m tai_engine.demo.sentences``; the sam
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tai_engine.files import write_atomically
+from tai_engine.json_documents import parse_json
 
 DRAWN_CLASSES: tuple[str, ...] = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "stop sign",
@@ -88,7 +88,7 @@ class SentenceWriter:
 
     def __init__(self) -> None:
         text = files("tai_engine.demo").joinpath("words.json").read_text(encoding="utf-8")
-        self.words: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in json.loads(text).items()}
+        self.words: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in parse_json(text).items()}
 
     def noun(self, rng: np.random.Generator, class_name: str) -> str:
         """A word or compound for the class."""

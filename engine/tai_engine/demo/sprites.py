@@ -13,6 +13,7 @@ from PIL import Image
 
 from tai_engine.errors import UserError
 from tai_engine.files import atomic_path, write_atomically
+from tai_engine.json_documents import parse_json
 
 TEST_STYLE = "fluent-emoji-3d"
 """The style that is only ever tested on; its sheet ships with the package."""
@@ -58,7 +59,7 @@ def read_sprite_sheet(index: Path) -> SpriteSheet:
     Raises ``UserError`` where the index or its picture is missing or does not fit the other.
     """
     try:
-        record = json.loads(index.read_text(encoding="utf-8"))
+        record = parse_json(index.read_text(encoding="utf-8"))
         cell, columns, entries = int(record["cell"]), int(record["columns"]), list(record["sprites"])
         style, source, licence = str(record["style"]), str(record["source"]), str(record["licence"])
         named = [(str(entry["class"]), str(entry["slug"])) for entry in entries]

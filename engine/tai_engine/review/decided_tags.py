@@ -11,7 +11,7 @@ import pyarrow as pa
 from tai_engine.review.decisions import Decisions
 from tai_engine.review.journal import default_journal, read_decisions
 from tai_engine.review.merging import merge
-from tai_engine.tagging.tag_rows import iter_tag_rows, read_provenance, read_untagged
+from tai_engine.tagging.tag_rows import iter_tag_rows, read_class_names, read_provenance, read_untagged
 
 
 def decided_rows(
@@ -37,7 +37,7 @@ def decided_rows(
     if journal is None:
         return rows, provenance, None
     decided = read_decisions(journal)
-    names = json.loads(provenance.get("class_names", "[]"))
+    names = read_class_names(tags, provenance)
     own = sorted(_words_of(decided) - set(names))
     return merge(rows, decided), {**provenance, "class_names": json.dumps([*names, *own])}, journal
 

@@ -31,6 +31,7 @@ from typing import Any, Self
 
 from tai_engine.errors import UserError
 from tai_engine.files import sync_directory, write_error
+from tai_engine.json_documents import parse_json
 from tai_engine.review.decisions import Act, Change, Decisions, parse_favourites
 
 KIND = "tai-engine review"
@@ -108,7 +109,7 @@ def read_decisions(path: str | Path) -> Decisions:
 def _parse_line(line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise ValueError("its end is missing")
-    entry = json.loads(line)  # text that is not UTF-8 is a ValueError too
+    entry = parse_json(line)  # text that is not UTF-8 is a ValueError too
     if not isinstance(entry, dict):
         raise ValueError("it is no object")
     return entry

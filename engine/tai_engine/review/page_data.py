@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tai_engine.json_documents import parse_json
 from tai_engine.review.collection import Collection
 from tai_engine.review.decisions import Act, Decisions, PictureDecision
 
@@ -154,5 +155,5 @@ def _provenance(provenance: dict[str, str]) -> dict[str, str]:
     wanted: tuple[str, ...] = ("created", "space_key", "prompts_method", "items")
     shown = {key: provenance[key] for key in wanted if key in provenance}
     with contextlib.suppress(KeyError, ValueError, TypeError):
-        shown["model"] = str(json.loads(provenance["encoder"])["model"])
+        shown["model"] = str(parse_json(provenance["encoder"])["model"])
     return shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import mimetypes
 from collections.abc import Awaitable, Callable
@@ -19,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tai_engine.errors import UserError
+from tai_engine.json_documents import parse_json
 from tai_engine.review import page_data
 from tai_engine.review.collection import NotShownError
 from tai_engine.review.guard import HEADERS, Guard
@@ -214,8 +214,8 @@ async def _body(request: Request) -> dict[str, Any]:
     except ClientDisconnect as error:
         raise HTTPException(400, "the request was cut off") from error
     try:
-        body = json.loads(b"".join(parts))
-    except (ValueError, RecursionError) as error:
+        body = parse_json(b"".join(parts))
+    except ValueError as error:
         raise HTTPException(400, "the content is no JSON") from error
     if not isinstance(body, dict):
         raise HTTPException(400, "the content must be an object")

@@ -6,7 +6,6 @@ Shape legend: N pictures, M suggestions of all pictures together, C classes.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tai_engine.errors import UserError
-from tai_engine.tagging.tag_rows import damage_as_user_error, iter_tag_rows, read_provenance
+from tai_engine.tagging.tag_rows import iter_tag_rows, read_class_names, read_provenance
 
 MOST = 32
 """So many suggestions of a picture are kept; of files with every class of every picture, `MOST_OF_ALL`."""
@@ -98,8 +97,7 @@ def read_suggestions(path: str | Path, most: int | None = None) -> Suggestions:
     """
     path = Path(path)
     provenance = read_provenance(path)
-    with damage_as_user_error(path):
-        tags = tuple(map(str, json.loads(provenance["class_names"])))
+    tags = read_class_names(path, provenance)
     if most is None:
         most = MOST_OF_ALL if provenance.get("complete") == "true" else MOST
     parts = [part for batch in iter_tag_rows(path) for part in _best_of(batch, tags, most, path)]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tai_engine.errors import UserError
+from tai_engine.json_documents import parse_json
 from tai_engine.store.layout.spec import ATTRIBUTE
 from tai_engine.store.places.abstract_files import METADATA, StoreFiles
 
@@ -77,7 +78,7 @@ def write_origin(store: StoreFiles, known: Iterable[Origin], wanted: Origin) -> 
         UserError: if the place refuses.
     """
     origins = (*(one for one in known if one.prefix != wanted.prefix), wanted)
-    metadata = json.loads(store.read(METADATA))
+    metadata = parse_json(store.read(METADATA))
     metadata["attributes"][ATTRIBUTE]["sources"] = [asdict(one) for one in origins]
     store.write(METADATA, json.dumps(metadata, indent=2))
     return origins

@@ -13,23 +13,26 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 from tai_engine.files import write_atomically, write_error
+from tai_engine.json_documents import read_json
 from tai_engine.store.places.lock import find_writer, hold_lock
 from tai_engine.store.places.store_files import open_files
 from tai_engine.tagging.arrow_columns import text_column
-from tai_engine.tagging.tag_job import UNTAGGED, TagJob, TagPart, part_name
+from tai_engine.tagging.tag_job import TagJob, TagPart, part_name
 
 JOB = "job.json"
 _FORMAT = "tai-engine tags in the making"
 _LOCKS = re.compile(r"\.lock|lease(\.\d+)?\.json")
 # Parts, and temporary names of files that a killed process was writing.
 _PARTS = re.compile(r"\d{8,}\.parquet|\.[0-9a-f]{16}\.tmp")
+_MOST_JOB_BYTES = 2**30  # it names every class
 _TRIES, _TRY_SECONDS = 10, 0.05
 
 
@@ -103,15 +106,14 @@ class PartsFolder:
     def untagged(self, groups: Sequence[int]) -> Iterator[str]:
         """The items of all parts that were scored and have no tag, one part's at a time."""
         for group in groups:
-            yield from json.loads(pq.read_metadata(self.path / part_name(group)).metadata[UNTAGGED.encode()])
+            yield from self._job.untagged_of(self.path / part_name(group))
 
     def _begin(self) -> None:
         """Keep the parts of this very job; those of another one that was not finished are removed."""
-        text = json.dumps({"format": _FORMAT, "job": self._job.text})
-        job_file = self.path / JOB
-        if not (job_file.exists() and job_file.read_text(encoding="utf-8") == text):
+        job = {"format": _FORMAT, "job": self._job.text}
+        if _read_job(self.path) != job:
             self.clear()
-            write_atomically(job_file, text)
+            write_atomically(self.path / JOB, json.dumps(job))
 
     def clear(self) -> None:
         """Remove what is ours but for the lock."""
@@ -195,8 +197,13 @@ def _enter(path: Path, out: Path, stack: contextlib.ExitStack) -> None:
 
 
 def _has_our_job(path: Path) -> bool:
+    job = _read_job(path)
+    return isinstance(job, dict) and job.get("format") == _FORMAT
+
+
+def _read_job(path: Path) -> Any:
+    """What the file of the job says; None if there is none that can be read."""
     try:
-        text = json.loads((path / JOB).read_text(encoding="utf-8"))
-        return isinstance(text, dict) and text.get("format") == _FORMAT
-    except (OSError, ValueError):
-        return False
+        return read_json(path / JOB, _MOST_JOB_BYTES)
+    except (ItemError, ValueError):
+        return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 from tai_engine.calibration.calibration import Calibration
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, SparseScoreBatch, require_same_space
+from tai_engine.json_documents import parse_json
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.arrow_columns import number_column, text_column
@@ -271,7 +272,7 @@ class TagJob:
             found = pq.read_metadata(file)
             facts = {key.decode(): value.decode() for key, value in (found.metadata or {}).items()}
             part = TagPart(group, int(facts["items"]), int(facts["rows"]))
-            json.loads(facts[UNTAGGED])
+            _ids(facts)
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"it is not a whole file of tags ({type(error).__name__}: {error})") from error
         if facts.get("job") != self.digest:
@@ -283,6 +284,23 @@ class TagJob:
         if not found.schema.to_arrow_schema().remove_metadata().equals(TAG_SCHEMA):
             raise ValueError("its columns are other ones")
         return part
+
+    def untagged_of(self, file: Path) -> list[str]:
+        """The items of a part that were scored and have no tag.
+
+        Raises:
+            ValueError: if it does not list them.
+            OSError: if it cannot be read.
+        """
+        found = pq.read_metadata(file).metadata or {}
+        return _ids({key.decode(): value.decode() for key, value in found.items()})
+
+
+def _ids(facts: Mapping[str, str]) -> list[str]:
+    ids = parse_json(facts[UNTAGGED])
+    if not isinstance(ids, list) or not all(isinstance(item_id, str) for item_id in ids):
+        raise ValueError("its items without a tag are no list of ids")
+    return ids
 
 
 def require_fit(

@@ -167,7 +167,7 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any], sizes: RunSizes) 
             )
         old = parse_json(content["identity"])
         # What JSON makes of tuples and the like is what was saved.
-        changed = differences(old, json.loads(json.dumps(dict(identity))))
+        changed = differences(old, parse_json(json.dumps(dict(identity))))
         state = None if changed else _checked_state(content, sizes)
     except _DAMAGE as error:
         raise UserError(f"The checkpoint {path} is damaged ({reason_of(error)}); {advice}.") from error

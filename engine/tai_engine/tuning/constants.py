@@ -16,7 +16,7 @@ from typing import Any
 
 from tai_engine.errors import ItemError, UserError
 from tai_engine.files import write_atomically
-from tai_engine.json_documents import read_json
+from tai_engine.json_documents import parse_json, read_json
 from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.loop import DivergedError, Tuner
 from tai_engine.tuning.task import TuningTask
@@ -131,7 +131,7 @@ def find_constants(
         raise UserError(
             "Finding constants goes by held-out sentences, but there are none: hold some out, or give more sentences."
         )
-    identity = json.loads(json.dumps({**task.identity(config), "grid": asdict(grid)}))
+    identity = parse_json(json.dumps({**task.identity(config), "grid": asdict(grid)}))
     if folder is not None and (kept := _load(folder / NAME, identity)) is not None:
         return kept
     trials = []

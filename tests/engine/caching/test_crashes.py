@@ -9,8 +9,17 @@ import time
 import pytest
 import torch
 
-from tai_benchmarks import kill_loop
-from tai_benchmarks.kill_loop import INTERRUPTED, USAGE, content_of, fill, kill_self, run_forked
+from tai_benchmarks.kill_loop import kill_loop, sleep_loop
+from tai_benchmarks.stoppable_fill import (
+    AIMED,
+    INTERRUPTED,
+    USAGE,
+    content_of,
+    draw_collections,
+    fill,
+    kill_self,
+    run_forked,
+)
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore
 
@@ -28,7 +37,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def collections(tmp_path_factory):
-    return kill_loop.draw_collections(tmp_path_factory.mktemp("collections") / "of-pictures")
+    return draw_collections(tmp_path_factory.mktemp("collections") / "of-pictures")
 
 
 @pytest.fixture
@@ -41,18 +50,18 @@ def exit_code(pid):
 
 
 def test_killed_runs_are_resumed_to_the_same_bytes(tmp_path, capsys):
-    tally = kill_loop.kill_loop(tmp_path, kills=52, seed=5)
+    tally = kill_loop(tmp_path, kills=52, seed=5)
     with capsys.disabled():
         print("\n" + tally.describe())
     assert tally.differing == []
     assert tally.killed.total() == 52
-    for stage in kill_loop.AIMED:
+    for stage in AIMED:
         assert tally.killed[stage] >= 10
     assert tally.finished <= 20
 
 
 def test_writers_that_sleep_while_another_one_takes_over_lose_and_double_nothing(tmp_path, capsys):
-    tally = kill_loop.sleep_loop(tmp_path, sleeps=8, seed=3)
+    tally = sleep_loop(tmp_path, sleeps=8, seed=3)
     with capsys.disabled():
         print("\n" + tally.describe("sleep", "taken over", ""))
     assert tally.differing == []

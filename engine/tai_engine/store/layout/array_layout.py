@@ -149,10 +149,12 @@ def open_array(files: StoreFiles, group: zarr.Group, name: str, layout: ArrayLay
         DamagedDescriptionError: if its description is missing, damaged or of another layout.
         UserError: if it cannot be read.
     """
+    file = f"{name}/{METADATA}"
+    if files.is_local:
+        _require_bytes(files, file)  # zarr would wait for the writer of a pipe
     try:
         return _open_array(group, name, layout)
     except Exception as error:  # zarr raises whatever its parsing of JSON raises
-        file = f"{name}/{METADATA}"
         _require_bytes(files, file)
         what = f"{type(error).__name__}: {error}"
         raise DamagedDescriptionError(f"{files}/{file} is missing or damaged ({what}).", file, what) from error

@@ -22,6 +22,7 @@ import numpy as np
 import zarr
 
 from tai_engine.errors import UserError
+from tai_engine.json_documents import parse_json
 from tai_engine.store.layout.array_layout import ARRAY_CONFIG, ROW_ARRAYS, SEPARATOR, array_layouts, open_array
 from tai_engine.store.layout.commits import record_groups
 from tai_engine.store.layout.plain_reads import DamagedChunkError, PlainChunks, share_out
@@ -198,7 +199,7 @@ class StoreArrays:
 
     def _lengthen(self, name: str, length: int) -> None:
         # Not by zarr's resize: it is not durable, and it goes through all chunks in search of some to delete.
-        metadata = json.loads(self._files.read(f"{name}/{METADATA}"))
+        metadata = parse_json(self._files.read(f"{name}/{METADATA}"))
         metadata["shape"][0] = length
         self._files.write(f"{name}/{METADATA}", json.dumps(metadata, indent=2))
         try:

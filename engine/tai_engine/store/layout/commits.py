@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tai_engine.errors import UserError
+from tai_engine.json_documents import parse_json
 from tai_engine.store.layout.spec import StoreSpec
 from tai_engine.store.places.abstract_files import METADATA, StoreFiles
 from tai_engine.store.places.damage import DamagedDescriptionError, DamagedRecordError, unreadable
@@ -114,8 +115,8 @@ def read_record(store: StoreFiles, spec: StoreSpec, group: int) -> CommitRecord:
     except OSError as error:
         raise unreadable(store, name, error) from error
     try:
-        record = _parsed(json.loads(data.decode("utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        record = _parsed(parse_json(data))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DamagedRecordError(store, name, f"{type(error).__name__}: {error}") from error
     wrong = next(_contradictions(record, spec, group), None)
     if wrong is not None:
@@ -193,9 +194,9 @@ def read_hidden(store: StoreFiles) -> range:
     except OSError as error:
         raise unreadable(store, HIDDEN, error) from error
     try:
-        values = json.loads(data)
+        values = parse_json(data)
         return range(int(values["first"]), int(values["stop"]))
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         message = f"The file {store}/{HIDDEN} is damaged ({error}); run `tai verify {store} --repair` to be without it."
         raise DamagedDescriptionError(message, HIDDEN, str(error)) from error
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tai_engine.errors import UserError
+from tai_engine.json_documents import parse_json
 from tai_engine.store.layout.commits import (
     RECORDS,
     CommitRecord,
@@ -99,12 +100,12 @@ def _read_deletions(store: StoreFiles, name: str, items: int) -> dict[int, str |
     except OSError as error:
         raise unreadable(store, name, error) from error
     try:
-        found = {int(slot): digest for slot, digest in json.loads(data)["deleted"].items()}
+        found = {int(slot): digest for slot, digest in parse_json(data)["deleted"].items()}
         if not all(0 <= slot < items for slot in found):
             raise ValueError("a slot lies outside the group")
         if not all(digest is None or re.fullmatch(r"[0-9a-f]{32}", digest) for digest in found.values()):
             raise ValueError("a digest is not one")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedRecordError(store, name, f"{type(error).__name__}: {error}") from error
     return found
 

@@ -114,7 +114,7 @@ class PlainChunks:
         scratch: list[memoryview] = []
         for number, pieces in chunks:
             try:
-                descriptor = os.open(self._path_of(number), os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(self._path_of(number), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     if number < len(self._tested) and self._tested[number]:
                         for place, size, target in pieces:

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from tai_engine.errors import UserError
+from tai_engine.json_documents import parse_json
 from tai_engine.store.places.abstract_files import StoreFiles
 
 RENEW_SECONDS = 10.0
@@ -70,8 +71,8 @@ class Holder:
     def from_json(cls, data: bytes) -> Holder | None:
         """The same from a file; None if it holds nothing that makes sense (yet)."""
         try:
-            values = json.loads(data)
-            return cls(
+            values = parse_json(data)
+            found = cls(
                 pid=int(values["pid"]),
                 host=str(values["host"]),
                 since=float(values["since"]),
@@ -80,7 +81,9 @@ class Holder:
                 first_group=int(values["first_group"]),
                 ended=str(values["ended"]),
             )
-        except (ValueError, KeyError, TypeError, OverflowError):
+            time.localtime(found.since)  # a date that there is
+            return found
+        except (ValueError, KeyError, TypeError, OverflowError, OSError):
             return None
 
     def to_json(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tai_engine.errors import UserError, unknown_choice
+from tai_engine.json_documents import parse_json
 from tai_engine.sources.ids import picture_path
 from tai_engine.tagging.exporters.tag_table import conform
 
@@ -100,7 +101,9 @@ def class_names_of(provenance: Mapping[str, str]) -> list[str]:
         UserError: when they do not name the classes.
     """
     try:
-        names = json.loads(provenance["class_names"])
+        names = parse_json(provenance["class_names"])
+        if not isinstance(names, list):
+            raise ValueError("its classes are no list")
     except (KeyError, ValueError) as error:
         raise UserError("The tags do not say which words there were: make them again with `tai tag`.") from error
     return [str(name) for name in names]

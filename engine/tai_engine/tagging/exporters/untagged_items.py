@@ -20,6 +20,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
+from tai_engine.json_documents import parse_json
+
 METADATA_KEY = "tai_engine.untagged"
 MAX_ID_BYTES = 2**16
 _BLOCK_BYTES = 2**18
@@ -62,7 +64,7 @@ def read_listing(file: IO[bytes], place: str) -> Iterator[str]:
     Raises:
         ValueError: if they are not there as the metadata says, as when another program wrote the file anew.
     """
-    said = json.loads(place)
+    said = parse_json(place)
     offset, left, items = (int(said[key]) for key in ("offset", "bytes", "items"))
     digest, unpacker = hashlib.sha256(), zlib.decompressobj()
     file.seek(offset)
@@ -80,6 +82,6 @@ def read_listing(file: IO[bytes], place: str) -> Iterator[str]:
             found += len(lines)
             if len(rest) > MAX_ID_BYTES or found > items:
                 raise ValueError("the list of items without a tag is not what the metadata says")
-            yield from (str(json.loads(line)) for line in lines)
+            yield from (str(parse_json(line)) for line in lines)
     if rest or found != items or digest.hexdigest() != said["sha256"]:
         raise ValueError("the list of items without a tag is not what the metadata says")
