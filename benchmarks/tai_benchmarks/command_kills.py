@@ -200,10 +200,8 @@ def run_here(arguments: Sequence[str], folder: Path, log: Path, watch: _Changes 
         os.chdir(folder)
         if watch is not None:
             sys.addaudithook(watch)
-        from tai_engine.cli.main import main as tai
-
         sys.argv = ["tai", *arguments]
-        tai()
+        importlib.import_module("tai_engine.cli.main").main()  # as an installed `tai` does
         status = 0
     except SystemExit as error:
         status = error.code or 0

@@ -116,7 +116,7 @@ class FeatureStore(StoreReader):
         """Hold the store's lock for the time of the body, which all changes of the store need; may be nested.
 
         What another process has changed since this store was opened is looked at again, and what a compaction that was
-        cut off has left is removed.
+        cut off has left, or a killed writer under temporary names, is removed.
 
         Raises:
             UserError: at once, if another process is writing, for a store that was replaced, and when the file system
@@ -142,7 +142,7 @@ class FeatureStore(StoreReader):
                 if lock.must_skip_groups:
                     lock.keep_out_of(max(self._arrays.groups_begun(), *(group + 1 for group in (-1, *self._records))))
                 self._restore_lengths(lock)
-                self._remove_hidden()
+                self._remove_leftovers(lock)
                 yield self
                 self._restore_lengths(lock)
         finally:
@@ -367,10 +367,13 @@ class FeatureStore(StoreReader):
             self._arrays.refresh()
             self._arrays.reserve(max(self._records, default=-1) + 1)
 
-    def _remove_hidden(self) -> None:
+    def _remove_leftovers(self, lock: StoreLock) -> None:
+        """Remove what a compaction that was cut off left, and, of a killed writer, files of temporary names."""
         try:
             if self._files.exists(HIDDEN):
                 self._chunk_files.remove_hidden()
+            if lock.follows_dead:
+                self._chunk_files.remove_temporaries()
         except OSError as error:
             raise write_error(self.path, error) from error
 

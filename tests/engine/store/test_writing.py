@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,11 @@ import zarr
 
 from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
+from tai_engine.files import FOLDER_SUFFIX
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, content_of
 from tai_engine.store.layout.commits import CommitRecord
 from tai_engine.store.layout.labels import contents_digest
-from tai_engine.store.places import lease
+from tai_engine.store.places import lease, lock
 
 
 @pytest.fixture
@@ -278,3 +280,44 @@ def test_records_count_what_is_left():
     assert (record.live_done, record.live_failed) == (2, 1)
     assert (record.summary().live_done, record.summary().live_failed) == (2, 1)
     assert replace(record, deleted=()).summary().live_failed == 2
+
+
+def test_what_a_killed_writer_left_under_temporary_names_goes_with_the_next_one(path):
+    three_groups(path)
+    left = [path / "fine" / "c.9.0.0123456789abcdef.partial", path / "commits" / ".0123456789abcdef.tmp"]
+
+    def leave(holder):
+        for file in left:
+            file.write_bytes(b"half")
+        (path / ".lock").write_bytes(holder)
+
+    leave(lease.Holder.this_process().to_json().encode())
+    with FeatureStore.open(path).writing():
+        assert not any(file.exists() for file in left)
+    assert not (path / ".lock").exists()
+    leave(b"")  # an empty lock is of nobody who wrote, and none means that the last one ended well
+    with FeatureStore.open(path).writing():
+        assert all(file.exists() for file in left)
+
+
+def test_a_killed_holder_of_a_lease_leaves_nothing_either(path, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
+    three_groups(path)
+    left = path / "fine" / "c.9.0.0123456789abcdef.partial"
+    left.write_bytes(b"half")
+    with FeatureStore.open(path).writing():
+        assert left.exists()  # the one before ended well
+    (path / "lease.000007.json").write_text(lease.Holder(1, "elsewhere", 1.0, "it", 1.0).to_json())
+    with FeatureStore.open(path).writing():
+        assert not left.exists()
+
+
+def test_what_a_killed_process_left_of_a_new_store_goes_with_the_next_one(tmp_path):
+    old, fresh = (tmp_path / f".{digit * 16}{FOLDER_SUFFIX}" for digit in "ab")
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "zarr.json").write_text("{}")
+    os.utime(old, (1e9, 1e9))
+    FeatureStore.create(tmp_path / "store", small_spec())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, "store"]

@@ -35,6 +35,8 @@ from tai_engine.store.places.damage import DamagedDescriptionError, unreadable
 ARRAY_CONFIG: Any = {"write_empty_chunks": True}
 SEPARATOR = "."
 _CHUNK = re.compile(r"c\.(\d+)(\.0)*")
+# Ours, and those that zarr writes chunks to.
+_TEMPORARY = re.compile(r"\..*\.tmp|.*\.partial")
 ROW_ARRAYS = ("fine", "fine_scale")
 """Arrays with an entry per fine row; all others have one per slot."""
 
@@ -250,6 +252,28 @@ class ChunkFiles:
             match = _CHUNK.fullmatch(name)
             if match is not None:
                 yield (f"{array}/{name}", *divmod(int(match.group(1)), per_group))
+
+    def temporaries(self) -> list[str]:
+        """Names of the files of temporary names, which a writer is at work on or a killed one has left.
+
+        Raises:
+            OSError: if a folder cannot be read.
+        """
+        return [
+            f"{folder}/{name}" if folder else name
+            for folder in ("", RECORDS, *self.arrays)
+            for name in self._files.names(folder)
+            if _TEMPORARY.fullmatch(name)
+        ]
+
+    def remove_temporaries(self) -> None:
+        """Remove them, where whoever wrote them is gone.
+
+        Raises:
+            OSError: if the place refuses.
+        """
+        for name in self.temporaries():
+            self._files.remove(name)
 
     def total_bytes(self, record: CommitRecord) -> int:
         """Bytes of the chunks that a group must have.

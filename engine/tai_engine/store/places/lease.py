@@ -108,6 +108,7 @@ class StoreLock(ABC):
         must_skip_groups: whether the last holder may not have ended: its groups are to be kept out of use
             (`keep_out_of`) before anything is written.
         can_replace: whether no other process can be about to write to a file that is there already.
+        follows_dead: whether the last holder may have been killed, so that files of temporary names may be left.
     """
 
     def __init__(self, files: StoreFiles) -> None:
@@ -116,6 +117,7 @@ class StoreLock(ABC):
         self.first_group = 0
         self.must_skip_groups = False
         self.can_replace = True
+        self.follows_dead = False
 
     def check(self) -> None:
         """Make sure that the right is still there; to be called right before and after every commit.
@@ -182,7 +184,7 @@ class Lease(StoreLock):
         if before is not None:
             known = before.holder
             self.first_group = 0 if known is None else known.first_group
-            self.must_skip_groups = known is None or known.ended != "well"
+            self.must_skip_groups = self.follows_dead = known is None or known.ended != "well"
         self._take()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._keep_renewing, name="store lease", daemon=True)

@@ -113,6 +113,7 @@ class _FileLock(StoreLock):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Who releases the lock removes the file: what was locked here may be a file that is gone.
                 if _is_at(descriptor, self._path):
+                    self.follows_dead = os.fstat(descriptor).st_size > 0
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, Holder.this_process().to_json().encode(), 0)
                     return descriptor

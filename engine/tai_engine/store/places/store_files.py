@@ -19,7 +19,16 @@ from zarr.storage import FsspecStore, LocalStore
 
 from tai_engine.addresses import file_system_options, is_address, is_http, local_path, open_file_system
 from tai_engine.errors import UserError
-from tai_engine.files import create_atomically, sync_directory, sync_file, write_atomically, write_error
+from tai_engine.files import (
+    FOLDER_SUFFIX,
+    alive,
+    clear_dead,
+    create_atomically,
+    sync_directory,
+    sync_file,
+    write_atomically,
+    write_error,
+)
 from tai_engine.store.places.abstract_files import METADATA, StoreFiles
 
 _BEGUN = ".new-store.tmp"
@@ -116,15 +125,18 @@ class LocalFiles(StoreFiles):
     @contextlib.contextmanager
     def new_store(self) -> Iterator[Path]:
         """See `StoreFiles.new_store`: a sibling of the store that is renamed, all of it durable before."""
-        temporary = self._path.with_name(f".{secrets.token_hex(8)}.tmp")
+        temporary = self._path.with_name(f".{secrets.token_hex(8)}{FOLDER_SUFFIX}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            for folder, _, files in os.walk(temporary):
-                for name in files:
-                    sync_file(Path(folder, name))
-                sync_directory(Path(folder))
-            temporary.rename(self._path)
+            clear_dead(self._path.parent)
+            temporary.mkdir()
+            with alive(temporary):
+                yield temporary
+                for folder, _, files in os.walk(temporary):
+                    for name in files:
+                        sync_file(Path(folder, name))
+                    sync_directory(Path(folder))
+                temporary.rename(self._path)
             sync_directory(self._path.parent)
         except OSError as error:
             raise write_error(self._path, error) from error

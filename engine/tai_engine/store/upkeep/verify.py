@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,7 +34,6 @@ ProgressCallback = Callable[[int, int], None]
 """Gets how many groups were checked, and how many there are."""
 
 DESCRIPTION = "damaged description"
-_TEMPORARY = re.compile(r"\..*\.tmp|.*\.partial")
 
 
 @dataclass(frozen=True)
@@ -258,9 +256,7 @@ class Examination:
         for number, deletions in self._deletions.items():
             if number not in self.records and number not in self.damaged:
                 self.leftovers += deletions
-        for folder in ("", RECORDS, *self._chunks.arrays):
-            names = (name for name in self._files.names(folder) if _TEMPORARY.fullmatch(name))
-            self.leftovers += [f"{folder}/{name}" if folder else name for name in names]
+        self.leftovers += self._chunks.temporaries()
         for array in self._chunks.arrays:
             used = {number: len(self._chunks.of_group(array, record)) for number, record in self.records.items()}
             for name, number, place in self._chunks.found(array):
