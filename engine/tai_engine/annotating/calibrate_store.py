@@ -20,9 +20,12 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.review.decisions import PictureDecision
+from tai_engine.review.respelt_decisions import respelt
+from tai_engine.sources.ids import spelt_as_known
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.scoring import ScoringConfig, in_effect, score
 from tai_engine.tagging.tag_job import vectors_digest
+from tai_engine.vocabulary.spelling import comparable_name
 
 Progress = Callable[[int, int], None]
 
@@ -49,6 +52,7 @@ class Labelled:
     @classmethod
     def of_decisions(cls, decisions: Mapping[str, PictureDecision], class_names: Sequence[str]) -> Labelled:
         """What people decided in a review; words outside of the classes do not count."""
+        decisions = respelt(decisions, lambda _: True, class_names)
         value = {True: 1, False: -1, None: 0}
         rows = [[value[decision.verdict(name)] for name in class_names] for decision in decisions.values()]
         return cls(tuple(decisions), np.array(rows, dtype=np.int8).reshape(len(rows), len(class_names)))
@@ -102,14 +106,15 @@ def calibrate_by_labels(
         UserError: when no labelled picture is in the store, or labels are of one kind only.
     """
     inventory = store.inventory()
-    rows = [n for n, name in enumerate(labelled.ids) if (item := inventory.find(name)) and item.status == "done"]
+    names = spelt_as_known(labelled.ids, lambda name: inventory.find(name) is not None)
+    rows = [n for n, name in enumerate(names) if (item := inventory.find(name)) and item.status == "done"]
     if not rows:
         example = labelled.ids[0] if labelled.ids else "none"
         raise UserError(
             f"None of the {len(labelled.ids):,} labelled pictures (first {example!r}) is in the store '{store.path}': "
             "ids are paths relative to the folder that was cached."
         )
-    ids, labels = [labelled.ids[n] for n in rows], labelled.labels[rows]
+    ids, labels = [names[n] for n in rows], labelled.labels[rows]
 
     def slices() -> Iterator[FeatureBatch]:
         for start in range(0, len(ids), _SLICE_ITEMS):
@@ -138,7 +143,8 @@ def calibrate_by_rates(
     Raises:
         UserError: for a class without a rate, a rate out of range, or too few pictures.
     """
-    missing = [name for name in prompts.class_names if name not in rates]
+    known = {comparable_name(name): rate for name, rate in rates.items()}
+    missing = [name for name in prompts.class_names if comparable_name(name) not in known]
     if missing:
         raise UserError(f"There is no rate for {missing[0]!r} ({len(missing):,} words lack one): every word needs one.")
     most = min(store.counts()["done"], MOST_UNLABELLED)
@@ -154,7 +160,9 @@ def calibrate_by_rates(
                 return
 
     scores = _scores(slices(), prompts, scoring)
-    fit = fit_rates(scores, np.array([rates[name] for name in prompts.class_names]), prompts.class_names)
+    fit = fit_rates(
+        scores, np.array([known[comparable_name(name)] for name in prompts.class_names]), prompts.class_names
+    )
     return CalibrationResult(_calibration(fit, prompts, scoring, "rates", len(scores)), 0, None, None)
 
 

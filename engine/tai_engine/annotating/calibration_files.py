@@ -11,6 +11,7 @@ from tai_engine.calibration.calibration_report import CalibrationOutcome, draw_r
 from tai_engine.errors import UserError
 from tai_engine.files import write_atomically
 from tai_engine.tables import Table
+from tai_engine.vocabulary.spelling import comparable_name
 
 PLOT, PER_TAG = "reliability.png", "per_tag.csv"
 
@@ -19,10 +20,12 @@ def read_rates(path: Path) -> dict[str, float]:
     """Shares of pictures by tag, from a table with the columns ``tag`` and ``rate``.
 
     Raises:
-        UserError: for a file that cannot be read, a rate that is no number, or a tag that comes twice.
+        UserError: for a file that cannot be read, a rate that is no number, or a tag that comes twice (whatever its
+            case, underscores and blanks).
     """
     table = Table(path, ("tag", "rate"), kind="rates")
     rates: dict[str, float] = {}
+    seen: set[str] = set()
     for row in table.rows(("tag", "rate")):
         name = str(row.values.get("tag", ""))
         try:
@@ -32,8 +35,9 @@ def read_rates(path: Path) -> dict[str, float]:
                 f"In {row.place} of '{path}' the rate of {name!r} is no number: "
                 "give the share of pictures that have it, such as 0.05."
             ) from error
-        if name in rates:
+        if comparable_name(name) in seen:
             raise UserError(f"The tag {name!r} comes twice in '{path}': remove one of its rows.")
+        seen.add(comparable_name(name))
         rates[name] = rate
     return rates
 

@@ -20,7 +20,7 @@ from tai_engine.cli.options import (
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, prompts_of, results_at, store_at
 from tai_engine.cli.runners import Devices, Processes, RayAddress, Runner, check_tag_output, tag_elsewhere, workplaces
-from tai_engine.errors import UserError
+from tai_engine.errors import MANY, UserError
 
 if TYPE_CHECKING:
     from tai_engine.prompts.prompt_set import PromptSet
@@ -100,6 +100,7 @@ def tag(
     from tai_engine.store import FeatureStore
     from tai_engine.tables.text_files import read_words
     from tai_engine.tagging.batch_loop import tag_store
+    from tai_engine.tagging.choosing import without_effect
     from tai_engine.tagging.normalisation import why_not
     from tai_engine.tagging.tag_job import Selection
 
@@ -134,6 +135,10 @@ def tag(
     reason = why_not(scoring.normalise, len(prompt_set.class_names))
     if reason:
         remarks.print(reason)
+    if strange := without_effect(unwanted, prompt_set.class_names):
+        more = f" and {len(strange) - MANY:,} more" if len(strange) > MANY else ""
+        shown = ", ".join(map(repr, strange[:MANY]))
+        remarks.print(f"Words of --never that are no tag here: {shown}{more}.", highlight=False, markup=False)
     where = places.device if places.device == "auto" else str(_resolve_device(places.device))
     with progress_bar("Tagging") as bar:
         if places.are_elsewhere:

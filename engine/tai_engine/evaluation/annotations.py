@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,19 +11,19 @@ from tai_engine.errors import UserError
 from tai_engine.evaluation.label_matrix import LabelMatrix
 from tai_engine.regular_files import printable
 from tai_engine.sources.ids import id_from_path
-from tai_engine.tables import JsonArrays, open_bytes, short_repr
+from tai_engine.tables import Table, open_bytes, short_repr
 
 MAX_XML_BYTES = 16 * 2**20
 VOC_FOLDER = "Annotations"
 
 
-def read_coco(path: Path, matrix: LabelMatrix) -> bool:
+def read_coco(table: Table, matrix: LabelMatrix) -> bool:
     """Read COCO's instances: every picture in ``images`` by its ``file_name``, its labels from ``annotations``.
 
     Memory: a number and a name per picture, and one annotation.
 
     Args:
-        path: of the JSON file, plain or gzipped.
+        table: the JSON file.
         matrix: takes the labels.
 
     Returns:
@@ -33,10 +32,10 @@ def read_coco(path: Path, matrix: LabelMatrix) -> bool:
     Raises:
         UserError: for damaged JSON, or entries without their names and numbers.
     """
-    what = f"truth '{printable(path)}'"
+    what = table.what
     names: dict[Any, str] = {}
     files: dict[Any, str] = {}
-    for number, (key, entry) in enumerate(_entries(path, what, frozenset({"categories", "images"})), 1):
+    for number, (key, entry) in enumerate(table.elements(frozenset({"categories", "images"})), 1):
         name_key, known = ("name", names) if key == "categories" else ("file_name", files)
         name, index = _field(entry, name_key, f"{key}, entry {number} of the {what}"), _field(entry, "id", what)
         if not isinstance(name, str) or not name:
@@ -47,7 +46,7 @@ def read_coco(path: Path, matrix: LabelMatrix) -> bool:
     for index, name in files.items():
         files[index] = id_from_path(name)
         matrix.row(files[index])
-    for number, (_, entry) in enumerate(_entries(path, what, frozenset({"annotations"})), 1):
+    for number, (_, entry) in enumerate(table.elements(frozenset({"annotations"})), 1):
         where = f"in annotation {number} of the {what}"
         image, category = (_field(entry, name, where) for name in ("image_id", "category_id"))
         for index, known, place in ((image, files, "images"), (category, names, "categories")):
@@ -55,11 +54,6 @@ def read_coco(path: Path, matrix: LabelMatrix) -> bool:
                 raise UserError(f"{where.capitalize()} {short_repr(index)} is none of its {place}: mend or remove it.")
         matrix.mark(files[image], names[category], 1, where)
     return True
-
-
-def _entries(path: Path, what: str, keys: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    with open_bytes(path, what) as file:
-        yield from JsonArrays(file, what).elements(keys)
 
 
 def _field(entry: Any, name: str, where: str) -> Any:

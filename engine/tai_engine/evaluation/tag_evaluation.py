@@ -17,6 +17,7 @@ from tai_engine.evaluation.truth import Truth, TruthOptions, load_truth
 from tai_engine.json_documents import parse_json
 from tai_engine.regular_files import printable
 from tai_engine.sentences.built_in import BUILT_IN, captioned_pictures
+from tai_engine.sources.ids import spelt_as_known
 from tai_engine.tagging.tag_file import TagFile, read_tag_file
 
 Scores = NDArray[np.float32]
@@ -152,7 +153,8 @@ def common_rows(
     Raises:
         UserError: if there are none, and as `require_untaught`.
     """
-    row_of = {name: row for row, name in enumerate(known.ids)}
+    scored = frozenset(file.scores.ids)
+    row_of = {name: row for row, name in enumerate(spelt_as_known(known.ids, scored.__contains__))}
     common = [(n, row_of[name]) for n, name in enumerate(file.scores.ids) if name in row_of]
     if not file.scores.ids:
         raise UserError(f"The file of tags '{printable(tags)}' has no picture at all: tag a store that holds some.")

@@ -106,7 +106,7 @@ def load_truth(path: str | Path, class_names: Sequence[str], options: TruthOptio
         known = (ID_COLUMN, *PICTURE_COLUMNS, *LABELS_COLUMNS, *LABEL_COLUMNS)
         named = [column for column in (options.picture_column, options.label_column) if column is not None]
         table = Table(path, (*known, *named), options.table, kind="truth")
-        if table.shape.format != "json" or not read_coco(path, matrix):
+        if table.shape.format != "json" or not read_coco(table, matrix):
             _read_table(table, matrix, options)
     if not len(matrix):
         raise UserError(f"The {what} has no rows: put one picture with its labels on each.")

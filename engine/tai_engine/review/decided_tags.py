@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from tai_engine.review.decisions import Decisions
+from tai_engine.review.decisions import Decisions, PictureDecision
 from tai_engine.review.journal import default_journal, read_decisions
 from tai_engine.review.merging import merge
+from tai_engine.review.respelt_decisions import respelt
 from tai_engine.tagging.tag_rows import iter_tag_rows, read_class_names, read_provenance, read_untagged
 
 
@@ -36,8 +37,8 @@ def decided_rows(
     rows = iter_tag_rows(tags)
     if journal is None:
         return rows, provenance, None
-    decided = read_decisions(journal)
     names = read_class_names(tags, provenance)
+    decided = _as_spelt(read_decisions(journal), tags, names)
     own = sorted(_words_of(decided) - set(names))
     return merge(rows, decided), {**provenance, "class_names": json.dumps([*names, *own])}, journal
 
@@ -63,5 +64,15 @@ def untagged_items(tags: Path, decisions: Path | None = None) -> list[str]:
     return [item_id for item_id in dict.fromkeys((*suggested, *untagged)) if item_id not in tagged]
 
 
-def _words_of(decided: Decisions) -> set[str]:
+def _as_spelt(decided: Decisions, tags: Path, names: Sequence[str]) -> Mapping[str, PictureDecision]:
+    """The decisions by the ids and tags of the file; memory: the ids of the file that are not plain ASCII."""
+    if all(item_id.isascii() for item_id in decided) and all(map(str.isascii, _words_of(decided))):
+        return decided
+    batches = iter_tag_rows(tags, ("id",))
+    ids = {item_id for batch in batches for item_id in batch.column("id").unique().to_pylist() if not item_id.isascii()}
+    ids |= {item_id for item_id in read_untagged(tags) if not item_id.isascii()}
+    return respelt(decided, ids.__contains__, names)
+
+
+def _words_of(decided: Mapping[str, PictureDecision]) -> set[str]:
     return {tag for decision in decided.values() for tag in decision.present}

@@ -7,6 +7,7 @@ order of look-ups, which there changes between runs.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -82,11 +83,13 @@ class CorpusOptions:
 
 
 def image_key(image_id: str) -> str:
-    """The form in which image ids are compared: no folder, ending, number of a caption, COCO prefix or leading zeros.
+    """The form in which image ids are compared: no folder, ending, number of a caption, COCO prefix or leading zeros;
+    accents are composed.
 
     So ``42``, ``000000000042``, ``42.jpg#0`` and ``val2014/COCO_val2014_000000000042.jpg`` are one image.
     """
-    name = PurePosixPath(_CAPTION_NUMBER.sub("", image_id.strip().replace("\\", "/"))).name
+    composed = unicodedata.normalize("NFC", image_id.strip().replace("\\", "/"))
+    name = PurePosixPath(_CAPTION_NUMBER.sub("", composed)).name
     stem, dot, ending = name.rpartition(".")
     if dot and ending.lower() in {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}:
         name = stem

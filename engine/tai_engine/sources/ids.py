@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tai_engine.addresses import is_address
@@ -53,6 +54,27 @@ def path_from_id(item_id: str) -> str:
     if is_address(item_id):
         return item_id
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), item_id.encode("utf-8")))
+
+
+def spelt_as_known(ids: Iterable[str], is_known: Callable[[str], bool]) -> list[str]:
+    """Ids in the spelling of those who know them: systems compose accents (é is one letter), or do not.
+
+    An id stays as it is where it is known so, or in neither form, or where its other form is among the ids itself.
+
+    Args:
+        ids: as somebody else writes them.
+        is_known: whether there is an id of exactly this spelling.
+    """
+    given = list(ids)
+    own = frozenset(given)
+
+    def spelt(item_id: str) -> str:
+        if item_id.isascii() or is_known(item_id):
+            return item_id
+        forms = (unicodedata.normalize(form, item_id) for form in ("NFC", "NFD"))
+        return next((form for form in forms if form not in own and is_known(form)), item_id)
+
+    return [spelt(item_id) for item_id in given]
 
 
 def picture_path(folder: Path, item_id: str) -> Path:

@@ -34,7 +34,10 @@ class ListSource(Source):
     before the first item comes. Sizes and times are those of local files alone: asking a server for each would take as
     long as reading the pictures. A list behind an address may name what lies in its own place (see `Allowed`).
 
-    Memory: 8 bytes a row while checking, then one row. A list behind an address is copied to a temporary file.
+    A picture on several rows, as where each has one label or one caption, is taken once.
+
+    Memory: 8 bytes a row while checking, then one row, and 300 bytes for each picture on several rows. A list
+    behind an address is copied to a temporary file.
 
     Args:
         place: path or address of the list.
@@ -42,7 +45,7 @@ class ListSource(Source):
 
     Raises:
         UserError: for a list that cannot be read or has no rows, a row without a path, an address that is not allowed
-            or of a kind that cannot be read here, or an id that occurs twice (names both rows).
+            or of a kind that cannot be read here, or an id of two pictures (names both rows).
     """
 
     def __init__(self, place: str | Path, options: SourceOptions | None = None) -> None:
@@ -63,11 +66,20 @@ class ListSource(Source):
             _copy_to(self._address, self._path)
         self._table = Table(self._path, LOCATION_COLUMNS, options.table, kind="list", name=self._name)
         self._columns = PictureColumns(self._table, options.column)
+        self._repeated: frozenset[int] = frozenset()
         self._count = self._check()
 
     def __iter__(self) -> Iterator[SourceItem]:
         self.notes = WalkNotes()
+        if self._repeated:
+            self.notes.warn("the list '%s' has %s pictures on several rows: each is taken once", self._name,
+                            f"{len(self._repeated):,}")  # fmt: skip
+        seen: set[int] = set()
         for _, item_id, location in self._rows():
+            if self._repeated and (found := _hash(item_id)) in self._repeated:
+                if found in seen:
+                    continue
+                seen.add(found)
             if self._exclusion.excludes_any(item_id):
                 self.notes.exclude()
                 continue
@@ -137,16 +149,18 @@ class ListSource(Source):
             raise UserError(f"The list '{self._name}' has no rows: put one picture on each.")
         ordered = np.sort(np.frombuffer(hashes, dtype=np.uint64))
         suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-        places: dict[str, str] = {}
-        for place, item_id, _ in self._rows() if suspects else ():
+        first: dict[str, tuple[str, str]] = {}
+        for place, item_id, location in self._rows() if suspects else ():
             if _hash(item_id) in suspects:
-                if item_id in places:
+                file = location if is_address(location) else os.path.normpath(location)
+                known, same = first.setdefault(item_id, (place, file))
+                if file != same:
                     raise UserError(
-                        f"The id {item_id!r} occurs in {places[item_id]} and in {place} of '{self._name}': "
-                        "remove one of the rows, or tell them apart with a column 'id'."
+                        f"The id {item_id!r} occurs in {known} and in {place} of '{self._name}', for two pictures: "
+                        "remove one of the rows, or give them different ids."
                     )
-                places[item_id] = place
-        return len(hashes)
+        self._repeated = frozenset(map(_hash, first))
+        return len(np.unique(ordered))
 
     def _try_protocol(self, place: str, address: str) -> None:
         """A package that is missing is missing for all rows: better said before the run."""

@@ -165,6 +165,15 @@ class Table:
         else:
             yield from self._delimited_rows((line for _, line in lines), columns)
 
+    def elements(self, keys: frozenset[str]) -> Iterator[tuple[str, Any]]:
+        """Key and element of every array under one of these keys of a file in JSON, in its order; memory: one element.
+
+        Raises:
+            UserError: for a file that cannot be read, is no JSON, or has values that are too large or too deep.
+        """
+        with open_bytes(self.path, self.what) as file:
+            yield from JsonArrays(in_utf8(file, self._encoding), self.what).elements(keys)
+
     def _json_rows(self, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Row]:
         arrays = JsonArrays(in_utf8(file, self._encoding), self.what)
         for number, (_, value) in enumerate(arrays.elements(_JSON_ARRAYS), 1):

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tai_engine.calibration.calibration import Calibration
 from tai_engine.tagging.arrow_columns import number_column, text_column
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
+from tai_engine.vocabulary.spelling import comparable_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +62,19 @@ class TagRules:
         top_k: int | None = None,
         calibration: Calibration | None = None,
     ) -> TagRules:
-        """Rules from what a user asks for; words of ``never`` that are no class do not matter.
+        """Rules from what a user asks for; case, underscores, blanks and how accents are composed do not
+        matter in words of ``never``, and those that are no class have no effect.
 
         Raises:
             UserError: for a precision that the calibration does not promise.
         """
+        unwanted = frozenset(map(comparable_name, never))
         least = np.full(len(class_names), -np.inf if threshold is None else threshold)
         if min_precision is not None and calibration is not None:
             least = np.maximum(least, calibration.promise("precision", min_precision).least_scores)
         return cls(
             class_names,
-            ~np.isin(np.array(class_names, dtype=object), list(never)),
+            np.array([comparable_name(name) not in unwanted for name in class_names], dtype=bool),
             least,
             threshold is not None or min_precision is not None,
             always_top,
@@ -116,3 +119,9 @@ class TagRules:
             },
             schema=TAG_SCHEMA,
         )
+
+
+def without_effect(never: Iterable[str], class_names: Iterable[str]) -> list[str]:
+    """The words of ``never`` that are no class, whatever their case, underscores, blanks and accents."""
+    known = frozenset(map(comparable_name, class_names))
+    return [word for word in never if comparable_name(word) not in known]

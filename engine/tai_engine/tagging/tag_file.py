@@ -22,6 +22,7 @@ from tai_engine.tagging.tag_rows import (
     read_class_names,
     read_provenance,
     read_untagged,
+    require_scored,
 )
 
 MAX_SCORES = 2**31
@@ -57,9 +58,10 @@ def read_tag_file(path: str | Path) -> TagFile:
 
     Raises:
         UserError: if the file is missing, damaged or none of ours; for a tag that is no class or occurs twice for a
-            picture; if it does not say which pictures were scored.
+            picture; if it does not say which pictures were scored, or holds what people decided.
     """
     path = Path(path)
+    require_scored(path)
     provenance = read_provenance(path)
     class_names = read_class_names(path, provenance)
     untagged = read_untagged(path)

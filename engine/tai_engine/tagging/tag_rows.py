@@ -84,6 +84,25 @@ def read_untagged(path: Path) -> tuple[str, ...]:
         return tuple(untagged)
 
 
+def require_scored(path: Path) -> None:
+    """Refuse tags that were exported with people's decisions: what they rejected is missing, what they added unscored.
+
+    Raises:
+        UserError: for such a file.
+    """
+    with damage_as_user_error(path):
+        if _is_parquet(path):
+            names = pq.read_schema(path).names
+        else:
+            table = Table(path, TAG_SCHEMA.names, TableOptions("jsonl"), kind="file of tags")
+            names = next((list(values) for _, values in table.rows((*TAG_SCHEMA.names, "decision"))), [])
+    if "decision" in names:
+        raise UserError(
+            f"The file of tags '{printable(path)}' holds what people decided, and not every score: evaluate the file "
+            "that `tai tag` wrote; this one can be its --truth."
+        )
+
+
 def iter_tag_rows(path: Path, columns: Sequence[str] = tuple(TAG_SCHEMA.names)) -> Iterator[pa.RecordBatch]:
     """The rows of a file of tags, in its order; memory: a batch of `BATCH_ROWS` rows.
 
@@ -182,6 +201,8 @@ def _check_columns(names: Iterable[str], schema: pa.Schema, where: str = "") -> 
 def _check(batch: pa.RecordBatch) -> None:
     for name in batch.schema.names:
         if batch.column(name).null_count and not TAG_SCHEMA.field(name).nullable:
+            if name == "score":
+                raise ValueError("it holds tags without a score, as people add them in a review")
             raise ValueError(f"a row without {name!r}")
     if "score" in batch.schema.names:
         scores = batch.column("score").to_numpy(zero_copy_only=False)

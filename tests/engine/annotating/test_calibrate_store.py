@@ -118,3 +118,17 @@ def test_the_report_has_both_parts(collection, tmp_path):
     assert rows[0].startswith("part,tag,positives,brier")
     assert [row.split(",")[:2] for row in rows[1:]] == [[part, n] for part in ("fitted", "held out") for n in NAMES]
     assert (tmp_path / "report" / PLOT).stat().st_size > 5_000
+
+
+def test_rates_and_labels_are_found_however_they_are_spelt(collection, tmp_path):
+    store, prompts, _ = collection
+    (tmp_path / "rates.csv").write_text("tag,rate\nCat,0.5\n_dog,0.5\nbird ,0.5\n", encoding="utf-8")
+    assert calibrate_by_rates(store, prompts, SCORING, read_rates(tmp_path / "rates.csv")).calibration.examples == ITEMS
+    (tmp_path / "twice.csv").write_text("tag,rate\ncaf\u00e9,0.5\ncafe\u0301,0.5\n", encoding="utf-8")
+    with pytest.raises(UserError, match="comes twice"):
+        read_rates(tmp_path / "twice.csv")
+
+
+def test_decisions_on_a_class_hold_however_its_accents_are_composed():
+    decided = {"a.jpg": PictureDecision({"cafe\u0301": "accept"}), "b.jpg": PictureDecision({"caf\u00e9": "reject"})}
+    assert Labelled.of_decisions(decided, ["caf\u00e9", "dog"]).labels.tolist() == [[1, 0], [-1, 0]]

@@ -9,9 +9,11 @@ import pytest
 from tai_engine.errors import UserError
 from tai_engine.evaluation.class_splits import ClassSplits
 from tai_engine.evaluation.tag_evaluation import EvaluationRules, evaluate_tags
+from tai_engine.evaluation.truth import TruthOptions
+from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters import parquet
 from tai_engine.tagging.exporters.item_tags import ExportOptions
-from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
+from tai_engine.tagging.exporters.tag_table import DECIDED_SCHEMA, TAG_SCHEMA
 
 NAMES = ("bed", "dog", "cat", "car")
 TRUTH = {"p0": ["bed"], "p1": ["dog", "cat"], "p2": ["car"], "p3": ["dog"], "p4": ["cat", "car"], "p5": ["dog"]}
@@ -156,3 +158,31 @@ def test_rules_that_do_not_fit(tmp_path, truth):
         evaluate_tags(tags, truth, splits=ClassSplits("mine", {"pets": ("dogg",)}))
     with pytest.raises(UserError, match=r"the score of 'bed' of 'p0' is nan"):
         evaluate_tags(tag_file(tmp_path / "n.parquet", [("p0", "bed", float("nan"))]), truth)
+
+
+def test_accents_may_be_composed_otherwise_in_the_truth(tmp_path):
+    scored = ("caf\u00e9.jpg", "a\u0308.jpg", "plain.jpg")
+    rows = [(item, "dog", score) for item, score in zip(scored, (3.0, 2.0, 1.0), strict=True)]
+    truth = tmp_path / "truth.csv"
+    truth.write_text("id,labels\ncafe\u0301.jpg,dog\n\u00e4.jpg,\nplain.jpg,dog\n", encoding="utf-8")
+    found = evaluate_tags(tag_file(tmp_path / "t.parquet", rows, scored), truth)
+    assert found.precisions.items == 3
+    # The positives stand first and third: (1/1 + 2/3) / 2.
+    assert dict(zip(NAMES, found.precisions.values.tolist(), strict=True))["dog"] == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_tags_with_decisions_are_no_ranking(tmp_path, truth, suffix):
+    rows = [
+        {"id": "p0", "tag": "bed", "score": 5.0, "probability": None, "threshold": None, "decision": "accept"},
+        {"id": "p1", "tag": "sun", "score": None, "probability": None, "threshold": None, "decision": "add"},
+    ]
+    path = tmp_path / f"decided.{suffix}"
+    batches = pa.Table.from_pylist(rows, schema=DECIDED_SCHEMA).to_batches()
+    exporters.get(path).export(batches, path, {"class_names": json.dumps([*NAMES, "sun"])})
+    with pytest.raises(
+        UserError, match=r"holds what people decided.*that `tai tag` wrote; this one can be its --truth"
+    ):
+        evaluate_tags(path, truth)
+    tags = tag_file(tmp_path / "t.parquet", [("p0", "bed", 5.0)])
+    assert evaluate_tags(tags, path, options=TruthOptions("ignore")).precisions.items == 2

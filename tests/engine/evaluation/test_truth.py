@@ -233,3 +233,17 @@ def test_the_bound_on_labels(tmp_path, monkeypatch):
     path.write_text("id,labels\na,TV\nb,TV\n")
     with pytest.raises(UserError, match=r"more than 5 labels .*the most that tai-engine reads"):
         load_truth(path, NAMES)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_coco_with_a_byte_order_mark(tmp_path, encoding):
+    document = {
+        "images": [{"id": 1, "file_name": "caf\u00e9.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": 7}],
+        "categories": [{"id": 7, "name": "dog"}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_bytes(json.dumps(document, ensure_ascii=False).encode(encoding))
+    found = load_truth(path, ["cat", "dog"])
+    assert found.ids == ("caf\u00e9.jpg", "b.jpg")
+    assert found.labels.tolist() == [[-1, 1], [-1, -1]]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tai_engine.review import decided_tags
-from tai_engine.review.decided_tags import untagged_items
+from tai_engine.review.decided_tags import decided_rows, untagged_items
 from tai_engine.review.decisions import PictureDecision
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters.item_tags import ExportOptions
@@ -35,3 +35,23 @@ def test_pictures_without_a_tag_after_all_decisions(tmp_path, monkeypatch, suffi
     }
     monkeypatch.setattr(decided_tags, "read_decisions", lambda _: decisions)
     assert untagged_items(tags, Path("journal")) == ["b", "c", "e"]
+
+
+def test_decisions_hold_however_accents_are_composed(tmp_path, monkeypatch):
+    tags = tmp_path / "t.parquet"
+    rows = [
+        {"id": "caf\u00e9.jpg", "tag": "cr\u00e8me", "score": 1.0},
+        {"id": "b.jpg", "tag": "cr\u00e8me", "score": 1.0},
+    ]
+    table = pa.Table.from_pylist(rows, schema=TAG_SCHEMA)
+    provenance = {"class_names": json.dumps(["cr\u00e8me", "dog"])}
+    exporters.get(tags).export(table.to_batches(), tags, provenance, ExportOptions(untagged=()))
+    decisions = {
+        "cafe\u0301.jpg": PictureDecision({"cre\u0300me": "reject", "dog": "add"}),
+        "b.jpg": PictureDecision({"cre\u0300me": "accept"}),
+    }
+    monkeypatch.setattr(decided_tags, "read_decisions", lambda _: decisions)
+    batches, found, _ = decided_rows(tags, Path("journal"))
+    rows = [(row["id"], row["tag"], row["decision"]) for batch in batches for row in batch.to_pylist()]
+    assert rows == [("caf\u00e9.jpg", "dog", "add"), ("b.jpg", "cr\u00e8me", "accept")]
+    assert json.loads(found["class_names"]) == ["cr\u00e8me", "dog"]

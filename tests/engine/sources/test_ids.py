@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tai_engine.addresses import is_address
 from tai_engine.errors import UserError
-from tai_engine.sources.ids import PictureColumns, id_from_path, path_from_id, picture_path
+from tai_engine.sources.ids import PictureColumns, id_from_path, path_from_id, picture_path, spelt_as_known
 from tai_engine.tables import Row, Table
 
 # Bytes that make escapes, look like escapes or are half of a UTF-8 character are drawn more often than chance would.
@@ -110,3 +110,13 @@ def test_ids_that_lead_out_of_the_folder_are_refused(tmp_path, item_id):
     (folder / "out").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="the id"):
         picture_path(folder, item_id)
+
+
+def test_ids_are_respelt_only_where_that_finds_them():
+    composed, apart = "caf\u00e9.jpg", "cafe\u0301.jpg"
+    assert spelt_as_known([composed, "a.jpg"], {apart, "a.jpg"}.__contains__) == [apart, "a.jpg"]
+    assert spelt_as_known([apart], {composed}.__contains__) == [composed]
+    assert spelt_as_known([apart], {composed, apart}.__contains__) == [apart]
+    assert spelt_as_known([composed], {"other.jpg"}.__contains__) == [composed]
+    assert spelt_as_known([apart, composed], {composed}.__contains__) == [apart, composed]  # two names stay two
+    assert spelt_as_known([], {composed}.__contains__) == []

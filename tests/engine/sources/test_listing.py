@@ -47,7 +47,7 @@ def test_list_paths_are_relative_to_the_list_wherever_one_stands(tmp_path, monke
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (['{"path": "a.jpg"}', '{"path": "b.jpg"}', '{"path": "./a.jpg"}'], "'a.jpg' occurs in line 1 and in line 3"),
+        (['{"path": "a.jpg"}', '{"path": "b.jpg", "id": "a.jpg"}'], "'a.jpg' occurs in line 1 and in line 2.*two pict"),
         (['{"path": "a.jpg", "id": 1}', '{"path": "b.jpg", "id": "1"}'], "'1' occurs in line 1 and in line 2"),
         (['{"path": "a.jpg"}', '{"url": "b.jpg"}'], "In line 2 of .* no column names the picture.*path, file_name"),
         (['{"path": {"bytes": "x"}}'], "The path in line 1 .* must be a path as text"),
@@ -55,7 +55,6 @@ def test_list_paths_are_relative_to_the_list_wherever_one_stands(tmp_path, monke
             ['{"path": "a.jpg"}', '{"path": "nowhere-at-all://a.jpg"}'],
             "In line 2 of .*: Unknown kind of address 'nowhere-at",
         ),
-        (['{"path": "memory://a.jpg"}'] * 2, "'memory://a.jpg' occurs in line 1 and in line 2"),
         (["", " "], "has no rows"),
     ],
 )
@@ -64,6 +63,19 @@ def test_lists_with_mistakes_are_refused_before_the_first_item(tmp_path, lines, 
     path.write_text("\n".join(lines))
     with pytest.raises(UserError, match=message):
         open_source(path)
+
+
+def test_a_picture_on_several_rows_is_taken_once(tmp_path, caplog):
+    """As in tables with a caption or a label a row."""
+    touch(tmp_path, "a.jpg", "b.jpg")
+    path = tmp_path / "l.csv"
+    path.write_text(
+        "path;caption\na.jpg;a, b\n./b.jpg;c\na.jpg;d\nb.jpg;e\na.jpg;f\ngone.jpg;g\nmemory://x;\nmemory://x;"
+    )
+    source = open_source(path)
+    assert source.estimate_count() == 4
+    assert [item.id for item in source] == ["a.jpg", "b.jpg", "gone.jpg", "memory://x"] == [item.id for item in source]
+    assert "has 3 pictures on several rows: each is taken once" in caplog.text
 
 
 def test_a_path_that_no_file_system_encodes_is_an_item_without_a_file(tmp_path):

@@ -7,7 +7,7 @@ from tai_engine.calibration.calibration import Calibration, Promise
 from tai_engine.calibration.logistic import LogisticCurves
 from tai_engine.calibration.thresholds import Target, Threshold
 from tai_engine.errors import UserError
-from tai_engine.tagging.choosing import TagRules
+from tai_engine.tagging.choosing import TagRules, without_effect
 
 NAMES = ("cat", "dog", "bird", "boat")
 SCORES = np.array([[3.0, 2.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]], dtype=np.float32)
@@ -83,3 +83,10 @@ def test_columns_say_probability_and_threshold():
 
 def test_no_picture_at_all():
     assert TagRules.of(NAMES, threshold=1.0).table((), SCORES[:0]).num_rows == 0
+
+
+def test_words_that_are_never_wanted_may_be_spelt_otherwise():
+    names = ("traffic_light", "caf\u00e9", "dog")
+    rules = TagRules.of(names, never=["Traffic light", "cafe\u0301", "owl"])
+    assert rules.allowed.tolist() == [False, False, True]
+    assert without_effect(["Traffic light", "cafe\u0301", "owl"], names) == ["owl"]

@@ -268,6 +268,7 @@ class AddressFiles(StoreFiles):
         self._check_place()
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, "store")
+            folder.mkdir()
             yield folder
             self.write(_BEGUN, "")
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):

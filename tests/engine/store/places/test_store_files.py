@@ -94,7 +94,6 @@ def test_a_new_store_is_there_whole_or_not_at_all(place):
 
     def fail_half_way():
         with found.new_store() as folder:
-            folder.mkdir()
             (folder / "zarr.json").write_text("{}")
             raise KeyError
 
