@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from tai_engine.distributed.work import Workplace
 from tai_engine.errors import UserError
@@ -49,6 +50,14 @@ class SquareWorker:
             while (folder / f"hang-{number}").exists():
                 time.sleep(0.05)
             yield number, number * number, os.getpid(), self.place.device
+
+
+class HeavyNumber(int):
+    """A task that carries eight bytes with it."""
+
+    @property
+    def items(self):
+        return (SimpleNamespace(data=b"8 bytes."),)
 
 
 @dataclass(frozen=True)

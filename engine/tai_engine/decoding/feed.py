@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-MAX_CARRIED_BYTES = 128 * 2**20
+MAX_CARRIED_BYTES = 64 * 2**20
 """Of files that items carry with them while they wait for something, at most; a single one may be larger."""
 
 

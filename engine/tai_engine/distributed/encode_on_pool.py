@@ -29,9 +29,9 @@ from tai_engine.store.layout.commits import CommitRecord, read_record, record_na
 from tai_engine.store.places.abstract_files import StoreFiles
 from tai_engine.store.places.store_files import open_files
 
-MAX_TASK_BYTES = 64 * 2**20
-"""Of files that the items of a task carry with them, at most; a single one may be larger. Five tasks for each worker
-are held at a time, here and there."""
+MAX_TASK_BYTES = 32 * 2**20
+"""Of files that the items of a task carry with them, and one file more. A task is a group of the store: smaller ones
+would make small groups, which `tai compact` fills."""
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,15 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Generic, Self
 
+from tai_engine.decoding.feed import carried_bytes
 from tai_engine.distributed.child import Said, work
 from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Workplace, died_over
 from tai_engine.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+MAX_HELD_BYTES = 64 * 2**20
+"""Of files that the items of all tasks carry which processes hold, beside the first one of each."""
 _PATIENCE = 10.0  # seconds that a process may take to end
 
 
@@ -28,6 +31,7 @@ class _Held(Generic[Task]):
     """A task that is under way or waits to be given again."""
 
     task: Task
+    bytes: int
     attempts: int = 0
 
 
@@ -50,7 +54,8 @@ class ProcessPool(Generic[Task, Result]):
     tasks are given again; a task over which three have died ends the run, a device on which three in succession gave
     nothing is left out.
 
-    Memory, beside the workers: ``window`` tasks per process, twice.
+    Memory, beside the workers: ``window`` tasks per process, twice; of tasks whose items carry files, one per process
+    and more only while all that are held carry less than `MAX_HELD_BYTES`.
 
     Args:
         recipe: makes the worker of each process; it is pickled.
@@ -118,7 +123,9 @@ class ProcessPool(Generic[Task, Result]):
             for seat in self._seats:
                 if not seat.is_ready or len(seat.held) >= depth:
                     continue
-                held = self._waiting.popleft() if self._waiting else next(map(_Held, source), None)
+                if seat.held and sum(held.bytes for seat in self._seats for held in seat.held) >= MAX_HELD_BYTES:
+                    return
+                held = self._waiting.popleft() if self._waiting else next(map(_held, source), None)
                 if held is None:
                     return
                 seat.held.append(held)
@@ -221,6 +228,11 @@ class ProcessPool(Generic[Task, Result]):
                 insist()
                 seat.process.join(_PATIENCE)
         seat.connection.close()
+
+
+def _held(task: Task) -> _Held[Task]:
+    items = getattr(task, "items", ())
+    return _Held(task, sum(map(carried_bytes, items)) if isinstance(items, tuple) else 0)
 
 
 def _name(task: object) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import pool_recipes
-from pool_recipes import Squares
+from pool_recipes import HeavyNumber, Squares
+from tai_engine.distributed import processes
 from tai_engine.distributed.processes import ProcessPool
 from tai_engine.distributed.work import MAX_ATTEMPTS
 from tai_engine.errors import UserError
@@ -57,6 +58,18 @@ def test_tasks_are_taken_only_as_fast_as_they_are_done(tmp_path: Path):
             ahead.append(len(taken) - count)
     assert max(ahead) <= 3  # two under way, and the one whose result is being looked at
     assert len(taken) == 12
+
+
+def test_tasks_that_carry_files_are_held_by_their_bytes(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(processes, "MAX_HELD_BYTES", 8)
+    taken = []
+    with ProcessPool(Squares(tmp_path), ["left", "right"], window=4) as pool:
+        ahead, results = [], []
+        for count, result in enumerate(pool.run(taken.append(n) or HeavyNumber(n) for n in range(12))):
+            ahead.append(len(taken) - count)
+            results.append(result[1])
+    assert max(ahead) <= 2  # one in each process, though four of each might be
+    assert sorted(results) == [n * n for n in range(12)]
 
 
 def test_no_tasks_are_no_results(tmp_path: Path):
