@@ -14,6 +14,7 @@ _REASONS = {
     errno.ENOTDIR: "missing",
     errno.ELOOP: "missing",
     errno.EISDIR: "not-a-file",
+    errno.ENXIO: "not-a-file",  # a socket
     errno.EACCES: "no-permission",
     errno.EPERM: "no-permission",
 }

@@ -29,6 +29,7 @@ from tai_engine.cli import (
     tag,
     tune,
 )
+from tai_engine.cli.finite_numbers import refuse_infinite
 from tai_engine.cli.options import INTERRUPTED, MISTAKE_OF_OURS, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import RemarkHandler, prepare_streams, remarks
 from tai_engine.errors import UserError
@@ -89,7 +90,9 @@ def main() -> None:
 
 def _run(debug: bool) -> int:
     try:
-        status = app(prog_name="tai", standalone_mode=False)
+        command = typer.main.get_command(app)
+        refuse_infinite(command)
+        status = command(prog_name="tai", standalone_mode=False)
     except UserError as error:
         if debug:
             raise

@@ -37,7 +37,8 @@ def read_coco(table: Table, matrix: LabelMatrix) -> bool:
     files: dict[Any, str] = {}
     for number, (key, entry) in enumerate(table.elements(frozenset({"categories", "images"})), 1):
         name_key, known = ("name", names) if key == "categories" else ("file_name", files)
-        name, index = _field(entry, name_key, f"{key}, entry {number} of the {what}"), _field(entry, "id", what)
+        where = f"{key}, entry {number} of the {what}"
+        name, index = _field(entry, name_key, where), _field(entry, "id", where)
         if not isinstance(name, str) or not name:
             raise UserError(f"The {name_key} in {key}, entry {number} of the {what} is {short_repr(name)}, not text.")
         known[index] = name
@@ -59,7 +60,8 @@ def read_coco(table: Table, matrix: LabelMatrix) -> bool:
 def _field(entry: Any, name: str, where: str) -> Any:
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, str | int):
-        raise UserError(f"There is no {name!r} in {where.removeprefix('in ')}: is it COCO's instances JSON?")
+        place = where.removeprefix("in ")
+        raise UserError(f"There is no {name!r} in {place} that is text or a number: is it COCO's instances JSON?")
     return value
 
 

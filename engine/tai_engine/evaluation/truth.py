@@ -147,7 +147,7 @@ def _read_table(table: Table, matrix: LabelMatrix, options: TruthOptions) -> Non
         if is_long and _is(row.values.get(confidence, 1), _NO):
             continue
         hard = row.values.get(difficult, [])
-        if is_long and _is(hard, (*_YES, *_NO)):
+        if _is(hard, (*_YES, *_NO)) and matrix.column(str(hard)) is None:  # 1 or 0, of all labels of the row
             for name in names:
                 matrix.mark(item_id, name, 0 if _is(hard, _YES) else 1, where)
             continue

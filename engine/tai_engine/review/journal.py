@@ -29,9 +29,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 from tai_engine.files import sync_directory, write_error
 from tai_engine.json_documents import parse_json
+from tai_engine.regular_files import open_regular
 from tai_engine.review.decisions import Act, Change, Decisions, parse_favourites
 
 KIND = "tai-engine review"
@@ -70,9 +71,9 @@ def read_journal(path: str | Path) -> JournalContent:
         UserError: if it is missing, none of ours, of a newer version, or damaged before its last line.
     """
     try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115 - closed below
-    except OSError as error:
-        raise UserError(f"The journal '{path}' cannot be read ({error.strerror}): check the path.") from error
+        file = open_regular(path)
+    except ItemError as error:
+        raise UserError(f"The journal '{path}' cannot be read ({error.detail}): check the path.") from error
     decisions, length, cut_bytes = Decisions(), 0, 0
     head = b""
     with file:
@@ -92,6 +93,8 @@ def read_journal(path: str | Path) -> JournalContent:
                     decisions.tags_sha256 = _check_header(path, entry)
                 else:
                     decisions.apply(entry)
+            except UserError:
+                raise
             except ValueError as error:
                 raise _damaged(path, number, error) from error
             length += len(line)

@@ -235,6 +235,12 @@ class Table:
                 values = {name: fields[n] for n, name in wanted if n < len(fields)}
                 yield Row(f"line {reader.line_num}", values)
         except csv.Error as error:
+            if "limit" in str(error):
+                raise UserError(
+                    f"Line {reader.line_num} of the {self.what} has a field of more than {csv.field_size_limit():,} "
+                    "characters, the most that tai-engine reads in CSV: is a quotation mark left open, or the "
+                    "separator another one (--separator)?"
+                ) from None
             raise UserError(f"Line {reader.line_num} of the {self.what} is not valid CSV ({error}): mend it.") from None
 
 

@@ -61,8 +61,8 @@ def read_tag_file(path: str | Path) -> TagFile:
             picture; if it does not say which pictures were scored, or holds what people decided.
     """
     path = Path(path)
-    require_scored(path)
     provenance = read_provenance(path)
+    require_scored(path)
     class_names = read_class_names(path, provenance)
     untagged = read_untagged(path)
     order: dict[str, int] = {}

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tai_engine.errors import ItemError, UserError
+from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.regular_files import open_regular, printable
 from tai_engine.tables import Table, TableOptions, parse_json, read_small, short_repr
 from tai_engine.tagging.exporters.jsonl import provenance_path
@@ -137,7 +137,7 @@ def damage_as_user_error(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ItemError) as error:
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else reason_of(error)
         raise UserError(f"The {what} is not a whole file of tags ({reason}): make it again with `tai tag`.") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +91,11 @@ class Vocabulary:
                 raise UserError(
                     f"Class {number} of the vocabulary {self.name!r} has a name or synonym of {len(word):,} characters "
                     f"({word[:30]!r}...); tai-engine takes at most {MAX_NAME_CHARACTERS:,}: is it the right file?"
+                )
+            if any(unicodedata.category(letter) == "Cc" for letter in word.strip()):
+                raise UserError(
+                    f"Class {number} of the vocabulary {self.name!r} has the word {word!r}, in which a control "
+                    "character stands: remove it."
                 )
             try:
                 word.encode("utf-8")

@@ -41,6 +41,10 @@ from tai_engine.vocabulary.classes import Vocabulary, VocabularyClass, merged
 BUILT_IN_VOCABULARIES = ("coco80", "everyday", "lvis1203", "nuswide81", "voc20")
 MAX_BYTES = 16 * 2**20
 MAX_CLASSES = 1_000_000
+_OTHER_KINDS = {
+    ".yaml": "YAML", ".yml": "YAML", ".xml": "XML", ".html": "HTML", ".htm": "HTML", ".md": "Markdown", ".py": "Python",
+    ".pbtxt": "a label map of TensorFlow", ".ini": "a file of settings", ".cfg": "a file of settings",
+}  # fmt: skip
 # In the order of preference; compared without case.
 NAME_COLUMNS = ("name", "tag", "label", "class", "class_name", "category", "display_name", "tag_name", "keyword")
 SYNONYM_COLUMNS = ("synonyms", "aliases")
@@ -95,6 +99,11 @@ def _load(path: Path, where: str, merge_duplicates: bool, column: str | None, ta
         if path.suffix.lower() == ".toml":
             return _parse_toml(text, path.stem, where, merge_duplicates)
         return _vocabulary(path.stem, _parse_json(text, where), merge_duplicates, where)
+    if table is None and (kind := _OTHER_KINDS.get(path.suffix.lower())):
+        raise UserError(
+            f"The {where} is {kind} by its name, of which lines would be taken for names: save the names one a line as "
+            ".txt, or as JSON."
+        )
     known = (*NAME_COLUMNS, *SYNONYM_COLUMNS, *([column] if column else ()))
     rows = Table(path, known, table, kind="vocabulary file", short_rows=True, default_format="text")
     if rows.shape.format == "json":

@@ -247,3 +247,12 @@ def test_coco_with_a_byte_order_mark(tmp_path, encoding):
     found = load_truth(path, ["cat", "dog"])
     assert found.ids == ("caf\u00e9.jpg", "b.jpg")
     assert found.labels.tolist() == [[-1, 1], [-1, -1]]
+
+
+def test_a_difficult_of_one_or_zero_is_of_all_labels_of_a_row(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,labels,difficult\na,dog;cat,1\nb,dog,0\nc,dog;cat,cat\nd,cat,\n")
+    assert load_truth(path, ["cat", "dog"]).labels.tolist() == [[0, 0], [-1, 1], [0, 1], [1, -1]]
+    # Where a class is called so, it is the class.
+    path.write_text("id,labels,difficult\na,0;1,1\n")
+    assert load_truth(path, ["0", "1"]).labels.tolist() == [[1, 0]]

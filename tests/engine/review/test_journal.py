@@ -230,3 +230,14 @@ def test_nothing_that_was_answered_is_lost_when_the_writer_is_killed(tmp_path):
         kept = read_decisions(path)
         assert answered + 1 <= len(kept) <= answered + 2  # one more may have been written, but not answered
         assert set(kept) == {f"picture-{n}" for n in range(len(kept))}
+
+
+def test_only_regular_files_are_read_and_newer_ones_are_not_damaged(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero", tmp_path / "none"):
+        with pytest.raises(UserError, match=r"The journal '.*' cannot be read \(.*\): check the path\.$"):
+            read_journal(path)
+    newer = tmp_path / "newer"
+    newer.write_text('{"journal": "tai-engine review", "version": 9, "tags_sha256": "x"}\n')
+    with pytest.raises(UserError, match=r"^The journal '.*newer' was made by a newer tai-engine"):
+        read_journal(newer)

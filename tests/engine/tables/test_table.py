@@ -99,3 +99,10 @@ def test_a_parquet_file_cut_in_its_data(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError):
         rows(path)
+
+
+def test_a_field_that_is_too_long_is_told_by_its_limit(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,labels\na," + "dog;" * 40_000)
+    with pytest.raises(UserError, match=r"Line 2 .* more than 131,072 characters, the most that tai-engine re"):
+        list(Table(path, ("id", "labels"), kind="truth").rows(("id", "labels")))

@@ -134,7 +134,7 @@ GOOD = {"id": ["p"], "tag": ["dog"], "score": [1.0]}
         ({**GOOD, "score": [NAN]}, {}, "the score of 'dog' of 'p' is nan, which is no number"),
         ({**GOOD, "score": [float("inf")]}, {}, "'dog' of 'p' is inf, which is no number"),
         ({**GOOD, "score": ["high"]}, {}, "not a whole file of tags"),
-        ({**GOOD, "score": pa.array([None], pa.float32())}, {}, "a row without 'score'"),
+        ({**GOOD, "score": pa.array([None], pa.float32())}, {}, "tags without a score"),
         ({**GOOD, "id": pa.array([None], pa.string())}, {}, "a row without 'id'"),
         ({"id": ["p"], "score": [1.0]}, {}, "it has no 'tag', only 'id', 'score'"),
         ({"picture": ["p"]}, {}, "it has no 'id' and no 'tag' and no 'score', only 'picture'"),
@@ -211,3 +211,9 @@ def test_the_bound_is_looked_at_before_memory_is_taken(tmp_path, monkeypatch):
         UserError, match=r"5 pictures with 2 classes have 10 scores; tai-engine reads at most 9 at once"
     ):
         read_tag_file(path)
+
+
+@pytest.mark.parametrize("said", ["[]", '{"offset": 1e30, "bytes": 1, "items": 1}', '{"offset": -5}', "1"])
+def test_a_place_of_the_untagged_that_makes_no_sense(said):
+    with pytest.raises(ValueError, match="makes no sense"):
+        list(read_listing(io.BytesIO(b"PAR1"), said))

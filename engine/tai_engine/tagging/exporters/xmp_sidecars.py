@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 from tai_engine.files import write_atomically
+from tai_engine.regular_files import check_size, open_regular
 from tai_engine.sources.ids import picture_path
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, items_of
 from tai_engine.tagging.exporters.xmp_packet import NoXmpError, merge_tags
@@ -64,12 +65,15 @@ def _sidecar(folder: Path, item_id: str, naming: str) -> Path:
 
 def _write(sidecar: Path, tags: list[str], *, keep: bool) -> None:
     there: bytes | None = None
-    if sidecar.exists():
-        if not sidecar.is_file() or sidecar.stat().st_size > _MOST_BYTES:
-            raise NoXmpError(f"'{sidecar}' is no file, or larger than {_MOST_BYTES >> 20} MB")
-        there = sidecar.read_bytes()
-    elif not tags:
-        return
+    try:
+        with open_regular(sidecar) as file:
+            there = file.read(_MOST_BYTES + 1)
+        check_size(len(there), _MOST_BYTES)
+    except ItemError as error:
+        if error.reason != "missing":
+            raise NoXmpError(f"'{sidecar}' cannot be read: {error.detail}") from error
+        if not tags:
+            return
     try:
         changed = merge_tags(there, tags, keep=keep)
     except NoXmpError as error:

@@ -158,3 +158,12 @@ def test_ids_that_lead_elsewhere_are_left(tmp_path):
 def test_names_of_sidecars_that_nobody_reads_are_refused():
     with pytest.raises(UserError, match=r"Unknown name for sidecars 'xmp'"):
         ExportOptions(xmp_name="xmp")
+
+
+def test_a_sidecar_that_cannot_be_read_or_have_its_name_does_not_stop_the_others(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg.xmp")
+    long = "x" * 250 + ".jpg"
+    three = ((name, (("dog", 1.0, None),)) for name in ("a.jpg", long, "b.jpg"))
+    with pytest.raises(UserError, match=r"1 sidecars are up to date, and 2 .*a\.jpg .*no regular file.*File name too"):
+        export(tmp_path, tuple(three))
+    assert (tmp_path / "b.jpg.xmp").is_file()
