@@ -139,6 +139,9 @@ class StoreArrays:
         array, group = self._arrays[name], start // self._group_length(name)
         length = array.chunks[0]
         chunks = range(start // length, -(-stop // length))
+        if self._files.is_local:  # zarr would wait for the writer of a pipe
+            for index in chunks:
+                self._require_chunk(name, index, group)
         try:
             values = np.asarray(array[start:stop])
         except MemoryError:
@@ -151,17 +154,18 @@ class StoreArrays:
             what = f"the chunk {', '.join(bad)} is damaged: {error}"
             raise DamagedGroupError(self._files, group, what) from error
         for index in chunks:
-            first = values[max(0, index * length - start)]
-            # Zarr takes a missing chunk for zeros.
-            if not np.any(first) and not self._exists(self._chunk_name(name, index)):
-                raise DamagedGroupError(self._files, group, f"the chunk {self._chunk_name(name, index)} is missing")
+            if not np.any(values[max(0, index * length - start)]):  # zarr takes a missing chunk for zeros
+                self._require_chunk(name, index, group)
         return values
 
-    def _exists(self, chunk: str) -> bool:
+    def _require_chunk(self, name: str, index: int, group: int) -> None:
+        chunk = self._chunk_name(name, index)
         try:
-            return self._files.exists(chunk)
+            is_there = self._files.exists(chunk)
         except OSError as error:
             raise unreadable(self._files, chunk, error) from error
+        if not is_there:
+            raise DamagedGroupError(self._files, group, f"the chunk {chunk} is missing")
 
     def _read_runs_by_zarr(self, name: str, starts: Sequence[int], lengths: Sequence[int], out: np.ndarray) -> None:
         """One read for each run, and one for all short runs that lie in the same chunk."""

@@ -65,7 +65,7 @@ def read_listing(file: IO[bytes], place: str) -> Iterator[str]:
         ValueError: if they are not there as the metadata says, as when another program wrote the file anew.
     """
     said = parse_json(place)
-    numbers = [said.get(key) for key in ("offset", "bytes", "items")] if isinstance(said, dict) else []
+    numbers: list[Any] = [said.get(key) for key in ("offset", "bytes", "items")] if isinstance(said, dict) else []
     if not numbers or not all(type(number) is int and 0 <= number < 2**62 for number in numbers):
         raise ValueError("what it says of the items without a tag makes no sense")
     offset, left, items = numbers

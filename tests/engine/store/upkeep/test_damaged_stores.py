@@ -319,3 +319,26 @@ def test_a_store_below_a_file_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="Cannot write"):
         FeatureStore.create(tmp_path / "file" / "store", small_spec())
+
+
+@pytest.mark.parametrize("name", ["id/c.0", "fine/c.0.0", "coarse/c.0.0", "status/c.0"])
+def test_a_pipe_in_place_of_a_chunk_is_damage_and_stops_nothing(tmp_path, name):
+    store = FeatureStore.create(tmp_path / "s", small_spec())
+    write_group(store, 0, done(*"abc"), [random_batch("abc", [3, 1, 2])])
+    (tmp_path / "s" / name).unlink()
+    os.mkfifo(tmp_path / "s" / name)
+    with pytest.raises(UserError, match=rf"Group 0 of the store .* is damaged \(the chunk {name} is"):
+        found = FeatureStore.open(tmp_path / "s")
+        list(found.ledger())
+        list(found.iter_batches())
+    assert not verify_store(tmp_path / "s").is_sound
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "fine/zarr.json", "commits/00000000.json"])
+def test_a_pipe_in_place_of_a_description_stops_nothing(tmp_path, name):
+    store = FeatureStore.create(tmp_path / "s", small_spec())
+    write_group(store, 0, done(*"abc"), [random_batch("abc", [3, 1, 2])])
+    (tmp_path / "s" / name).unlink()
+    os.mkfifo(tmp_path / "s" / name)
+    with pytest.raises(UserError, match=r"no regular file|it has no zarr\.json"):
+        list(FeatureStore.open(tmp_path / "s").ledger())
