@@ -139,9 +139,10 @@ class StoreArrays:
         array, group = self._arrays[name], start // self._group_length(name)
         length = array.chunks[0]
         chunks = range(start // length, -(-stop // length))
-        if self._files.is_local:  # zarr would wait for the writer of a pipe
-            for index in chunks:
-                self._require_chunk(name, index, group)
+        for index in chunks:
+            place = self._files.local_path(self._chunk_name(name, index))
+            if place is not None and place.exists() and not place.is_file():  # zarr would wait for a pipe's writer
+                raise DamagedGroupError(self._files, group, f"the chunk {self._chunk_name(name, index)} is no file")
         try:
             values = np.asarray(array[start:stop])
         except MemoryError:
