@@ -29,13 +29,14 @@ from tai_engine.datasets.labelled import LabelledPictures
 from tai_engine.datasets.long_tail import long_tail_groups
 from tai_engine.decoding.decode import DecodeOptions
 from tai_engine.encoders import Encoder, cached_weights, load_encoder
-from tai_engine.errors import UserError
+from tai_engine.errors import ItemError, UserError
 from tai_engine.evaluation.bootstrap import bootstrap_map
 from tai_engine.evaluation.class_splits import ClassSplits, load_splits
 from tai_engine.evaluation.draws import Interval
 from tai_engine.evaluation.tag_evaluation import EvaluationRules, GroupEvaluation, evaluate_tags
 from tai_engine.evaluation.truth import load_truth
 from tai_engine.files import write_atomically
+from tai_engine.json_documents import read_json
 from tai_engine.reproducing.picture_sets import TRAINING_LISTS, pictures_of, training_sentences, words_of
 from tai_engine.reproducing.row_protocol import Protocol
 from tai_engine.sources import open_source
@@ -43,6 +44,8 @@ from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import tag_store
 from tai_engine.tagging.tag_file import read_tag_file
 from tai_engine.tuning import StepProgress, TuningTask, tune
+
+_MOST_CLAIM_BYTES = 2**20
 
 INTERVAL_DRAWS = 200
 """Of pictures, for the interval of the first seed: a dataset of 100,000 pictures takes a minute."""
@@ -201,8 +204,8 @@ def _claim(protocol: Protocol, data: Path, out: Path) -> None:
     }
     path = out / "protocol.json"
     found = None
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(ItemError, ValueError):
+        found = read_json(path, _MOST_CLAIM_BYTES)
     if path.exists() and found != mine:
         raise UserError(f"The folder '{out}' holds a run of another protocol, model or data: choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
