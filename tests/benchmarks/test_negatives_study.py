@@ -1,0 +1,60 @@
+"""What hard negatives are: counted by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from tai_benchmarks.negatives_study import LabelledPhotographs, VectorsOnly, false_share, vectors_table
+from tai_engine.errors import UserError
+from tai_engine.tuning.negatives.strategies import MinedNegatives
+
+
+def mined():
+    """Class 0 has sentences 0, 1 and 2, the last one drawn at random; class 1 has sentence 3."""
+    parts = [
+        (np.array([0, 1, 2]), np.array([0.8, 0.6, 0.1], dtype=np.float32), 1),
+        (np.array([3]), np.array([0.4], dtype=np.float32), 0),
+    ]
+    return MinedNegatives.build(parts)
+
+
+def test_false_negatives_are_those_whose_photograph_shows_the_class():
+    truth = LabelledPhotographs({"7": frozenset({0}), "8": frozenset({1}), "9": frozenset({0})})
+    cosine, false, known = false_share(mined(), ["7", "8", "7", "9"], truth)
+    # Pairs (0, photograph 7), (0, 8) and (1, 9): the first is false, the one drawn at random does not count.
+    assert (cosine, false, known) == (pytest.approx(0.6), pytest.approx(1 / 3), 3)
+    # A template has no photograph, and some photographs have no labels.
+    assert false_share(mined(), [None, "5", None, "8"], truth)[1:] == (1.0, 1)
+
+
+def test_labels_of_photographs(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("000000000632 56 58\n\n000000000724\n")
+    found = LabelledPhotographs.read(path).classes
+    assert found == {"632": frozenset({56, 58}), "724": frozenset()}
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(UserError, match=r"empty.txt' have no line"):
+        LabelledPhotographs.read(tmp_path / "empty.txt")
+    with pytest.raises(UserError, match="cannot be read"):
+        LabelledPhotographs.read(tmp_path / "missing.txt")
+
+
+def test_class_vectors_learn_from_sentences(tmp_path):
+    """Names that say nothing, sentences and pictures that lie where their classes are."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(80, 32, generator=generator), dim=1)
+    arrays = {
+        "class_features": torch.randn(80, 32, generator=generator),
+        "sentences": np.array(["a dog", "a cat", "a horse", "nothing"] * 20),
+        "sentence_features": directions[[16, 15, 17, 3] * 20] + 0.02,
+        "image_features": directions[[16, 15, 17] * 4],
+        "caption_labels": np.eye(80, dtype=np.uint8)[[16, 15, 17] * 4],
+    }
+    np.savez(tmp_path / "v.npz", **{name: np.asarray(value) for name, value in arrays.items()})
+    data = VectorsOnly.read(tmp_path / "v.npz")
+    assert data.labels.shape == (60, 80)
+    lines = list(vectors_table(data, seeds=(1,)))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [row[0] for row in rows] == ["none", "random", "hard"]
+    assert [row[2] for row in rows] == ["100.0"] * 3
+    assert rows[0][4] == "+0.0 [0.0, 0.0]"
