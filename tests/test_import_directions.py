@@ -108,6 +108,13 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.tagging",
         "tai_engine.vocabulary.spelling",
     },
+    "tai_engine.label_free": {
+        "tai_engine.features",
+        "tai_engine.prompts",
+        "tai_engine.sentences.corpus",
+        "tai_engine.store",
+        "tai_engine.vocabulary",
+    },
     "tai_engine.datasets": {"tai_engine.tables", "tai_engine.vocabulary"},
     "tai_engine.reproducing": {
         "tai_engine.caching",

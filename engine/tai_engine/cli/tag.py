@@ -51,6 +51,18 @@ def tag(
         list[str] | None,
         typer.Option("--template", help="Zero-shot template with {} for the name; repeat for several; 'imagenet80'."),
     ] = None,
+    compound: Annotated[
+        bool, typer.Option("--compound", help="Zero-shot words also in company: 'a photo of a dog and a cat'.")
+    ] = False,
+    sentences: Annotated[
+        str | None,
+        typer.Option(
+            "--sentences", help="Move words towards the sentences that name them: a store of `tai cache texts`."
+        ),
+    ] = None,
+    patches: Annotated[
+        bool, typer.Option("--patches", help="Learn from the patches of this store, without labels, how words look.")
+    ] = False,
     top_k: Annotated[int | None, typer.Option("--top-k", help="At most so many tags per picture; default all.")] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="The least score of a tag, after --normalise.")
@@ -96,6 +108,9 @@ def tag(
 ) -> None:
     """Tag every picture of a store with your own words, without decoding a single one again."""
     from tai_engine.calibration.calibration import Calibration
+    from tai_engine.label_free.compound import with_compound_prompts
+    from tai_engine.label_free.patch_gaussians import with_patch_gaussians
+    from tai_engine.label_free.sentence_means import with_sentence_means
     from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
     from tai_engine.tables.text_files import read_words
@@ -121,6 +136,7 @@ def tag(
             "--pretrained": pretrained,
             "--vocabulary-column": vocabulary_column,
             "--merge-duplicates": merge_duplicates,
+            "--compound": compound,
         }.items():
             if value:
                 raise UserError(f"{option} is for the words of --vocabulary: leave it out with --prompts.")
@@ -130,7 +146,14 @@ def tag(
     else:
         words = VocabularyChoice(vocabulary, merge_duplicates, vocabulary_column).load()
         encoder = EncoderChoice(model, pretrained, device, precision).of(features)
-        prompt_set = encoder.zero_shot(words, templates_of(templates, words), says_unread=True)
+        wordings = templates_of(templates, words)
+        prompt_set = encoder.zero_shot(words, wordings, says_unread=True)
+        if compound:
+            prompt_set = with_compound_prompts(prompt_set, encoder.encoder, words, wordings[0])
+    if sentences is not None:
+        prompt_set = with_sentence_means(prompt_set, FeatureStore.open(sentences))
+    if patches:
+        prompt_set = with_patch_gaussians(prompt_set, features)
     scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)
     reason = why_not(scoring.normalise, len(prompt_set.class_names))
     if reason:

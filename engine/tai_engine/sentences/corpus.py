@@ -20,6 +20,8 @@ from tai_engine.tables import read_small
 from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary, imagenet_templates
 
 MAX_LIST_BYTES = 256 * 2**20
+TEMPLATE_IDS = "template:"
+"""What the ids of template sentences begin with."""
 _CAPTION_NUMBER = re.compile(r"(?<=\.\w{3})#\d+$|(?<=\.\w{4})#\d+$")
 _COCO_NAME = re.compile(r"COCO_\w+?_(\d+)")
 _WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
@@ -231,7 +233,7 @@ class LabelledCorpus:
                 text = template.replace("{}", name)
                 # A template may name a class itself: a toy dog is a toy where the vocabulary has toys.
                 classes = {index, *self.filter.classes_in(text)}
-                yield LabelledSentence(f"template:{index}:{number}", text, tuple(sorted(classes)))
+                yield LabelledSentence(f"{TEMPLATE_IDS}{index}:{number}", text, tuple(sorted(classes)))
 
 
 def _first_words(text: str, count: int) -> str:

@@ -164,6 +164,9 @@ def tag_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.cli.options.EncoderChoice.open", ENCODER)
     recorder.replace("tai_engine.distributed.ray_cluster.require_ray")
     recorder.replace("tai_engine.prompts.prompt_set.zero_shot_prompts", PROMPTS)
+    recorder.replace("tai_engine.label_free.compound.compound_prompts", PROMPTS)
+    recorder.replace("tai_engine.label_free.sentence_means.with_sentence_means", PROMPTS)
+    recorder.replace("tai_engine.label_free.patch_gaussians.with_patch_gaussians", PROMPTS)
     recorder.replace("tai_engine.prompts.prompt_set.PromptSet.load", PROMPTS, "read")
     recorder.replace("tai_engine.calibration.calibration.Calibration.load", "calibration", "load_calibration")
     recorder.replace("tai_engine.tables.text_files.read_words", ("cat",))
@@ -490,6 +493,9 @@ TAG = {
     "out": one("--out PLACE/other.parquet", {f"{TAGGING}.out": "PLACE/other.parquet"}),
     "prompts": one("--prompts PLACE/p", {"read.path": "PLACE/p"}, without="--vocabulary voc20"),
     "templates": one("--template", {"zero_shot_prompts.templates": ("my {}",)}, last="my {}"),
+    "compound": one("--compound", {"compound_prompts.": ..., "zero_shot_prompts.": ...}),
+    "sentences": one("--sentences STORE2", {"with_sentence_means.": ...}),
+    "patches": one("--patches", {"with_patch_gaussians.": ...}),
     "top_k": one("--top-k 2", {f"{TAGGING}.selection.top_k": 2}),
     "threshold": one("--threshold 3", {f"{TAGGING}.selection.threshold": 3.0}),
     "calibration": one("--calibration PLACE/c", {"load_calibration.path": "PLACE/c", f"{TAGGING}.calibration": ...}),
