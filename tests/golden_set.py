@@ -134,3 +134,27 @@ def write_golden_model(folder: Path) -> str:
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     return f"local-dir:{folder}"
+
+
+def golden_dual_vectors(golden_model: str) -> tuple[Tensor, Tensor]:
+    """[C, D] unit rows of presence and of absence, from the golden contexts."""
+    from tai_engine.encoders import load_encoder
+    from tai_engine.prompts.tokens import PromptTokens
+    from tai_engine.prompts.tower import PromptTower
+
+    golden = golden_set()
+    rows, ends = golden["prompt_tokens"], golden["prompt_tokens"].argmax(dim=1).tolist()
+    tokens = PromptTokens(
+        start=(int(rows[0, 0]),),
+        names=tuple(tuple(row[1 + golden.n_ctx : end - 1].tolist()) for row, end in zip(rows, ends, strict=True)),
+        ends=tuple(tuple(row[end - 1 : end + 1].tolist()) for row, end in zip(rows, ends, strict=True)),
+        placeholder=int(rows[0, 1]),
+        padding=int(rows[0, -1]),
+        context_length=rows.shape[1],
+        labels=tuple(f"class {c}" for c in range(len(rows))),
+    )
+    contexts = [golden["dual_ctx_positive"], golden["dual_ctx_negative"]]
+    model = load_encoder(golden_model, device="cpu", precision="fp32").model
+    tower = PromptTower(model, tokens, n_contexts=contexts[0].shape[-2], class_specific=contexts[0].ndim == 3)
+    positive, negative = (normalize(tower(c), dim=1) for c in contexts)
+    return positive, negative

@@ -150,6 +150,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.vocabulary",
         "tai_engine.faiss_library",
         "tai_engine.evaluation.measures",
+        "tai_engine.evaluation.truth",
         "tai_engine.prompts",
         "tai_engine.store",
         "tai_engine.tagging.normalisation",

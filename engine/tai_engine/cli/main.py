@@ -18,6 +18,7 @@ from tai_engine.cli import (
     compare,
     demo,
     doctor,
+    ensemble,
     evaluate,
     explain,
     export,
@@ -47,6 +48,7 @@ app.command("annotate")(annotate.annotate)
 app.add_typer(cache.app, name="cache")
 app.command("tune")(tune.tune)
 app.command("tag")(tag.tag)
+app.command("ensemble")(ensemble.ensemble)
 app.command("search")(search.search)
 app.command("explain")(explain.explain)
 app.command("evaluate")(evaluate.evaluate)

@@ -17,6 +17,7 @@ from tai_engine.cli.options import (
     Device,
     EncoderChoice,
     MergeDuplicates,
+    UnknownLabels,
     VocabularyChoice,
     VocabularyColumn,
     say_unread,
@@ -39,7 +40,8 @@ def tune(
     vocabulary: Annotated[str, typer.Option("--vocabulary", help="The vocabulary that labelled the sentences.")],
     out: Annotated[Path, typer.Option("--out", help="The prompt set, a .safetensors file for `tai tag --prompts`.")],
     store: Annotated[
-        str | None, typer.Argument(help="A store of labelled sentences, see `tai cache texts --vocabulary`.")
+        str | None,
+        typer.Argument(help="Labelled sentences (`tai cache texts --vocabulary`), or pictures with --labels."),
     ] = None,
     sentences: Annotated[
         Path | None,
@@ -55,6 +57,23 @@ def tune(
     ] = None,
     vocabulary_column: VocabularyColumn = None,
     merge_duplicates: MergeDuplicates = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="STORE holds pictures: their labels, in any form that `tai evaluate` reads."),
+    ] = None,
+    unknown_labels: UnknownLabels = "error",
+    system: Annotated[
+        str,
+        typer.Option(
+            "--system", help="tai-dpt (from sentences), coop (few pictures) or dualcoop (partly labelled ones)."
+        ),
+    ] = "tai-dpt",
+    known: Annotated[
+        float | None, typer.Option("--known", help="Share of the --labels that are known, drawn by --seed; default 1.")
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option("--shots", help="Labelled pictures of each class to train on; default all.")
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -133,7 +152,7 @@ def tune(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tune prompts on sentences, without a single picture; run it again after an interruption to go on."""
+    """Tune prompts on sentences, or on labelled pictures; run it again after an interruption to go on."""
     from tai_engine.tuning import NegativeConfig, TuningConfig
 
     if recipe not in RECIPES:
@@ -164,8 +183,10 @@ def tune(
         "noise": noise,
         "start_share": start_share,
         "normalise": normalise,
+        "known": known,
+        "shots": shots,
     }
-    config = TuningConfig(negatives=NegativeConfig(**_given(mining)), **_given(said))
+    config = TuningConfig.of_system(system, negatives=NegativeConfig(**_given(mining)), **_given(said))
     if config.negatives.strategy == "none" and (negative_share is not None or refresh):
         option = "--refresh says when" if negative_share is None else "--negative-share says how many"
         raise UserError(f"{option} sentences are mined, but none are: add --negatives hard.")
@@ -185,6 +206,8 @@ def tune(
         find_constants=find_constants,
         cuda_graphs=cuda_graphs,
         as_json=as_json,
+        labels=labels,
+        unknown_labels=unknown_labels,
     )
     run_job(job)
 
@@ -207,6 +230,8 @@ class TuneJob:
         find_constants: whether learning rate and temperature are looked for first.
         cuda_graphs: whether the text tower's work is recorded.
         as_json: JSON in place of tables.
+        labels: of pictures; None for a store of sentences.
+        unknown_labels: what becomes of labels that are no class, see `TruthOptions`.
     """
 
     store: str | None
@@ -222,6 +247,8 @@ class TuneJob:
     find_constants: bool
     cuda_graphs: bool
     as_json: bool
+    labels: Path | None = None
+    unknown_labels: str = "error"
 
 
 def run_job(job: TuneJob) -> None:
@@ -231,6 +258,7 @@ def run_job(job: TuneJob) -> None:
         UserError: as the store, the vocabulary, the encoder and tuning do.
     """
     from tai_engine import tuning
+    from tai_engine.evaluation.truth import TruthOptions, load_truth
     from tai_engine.prompts.prompt_set import PromptSet
     from tai_engine.store import FeatureStore
 
@@ -241,6 +269,12 @@ def run_job(job: TuneJob) -> None:
         store = cache_job_sentences(job.sentences, words, encoder, sentences_place(job.out))
     else:
         store = FeatureStore.open(str(job.store))
+    source: tuning.SentenceStore = store
+    if job.labels is not None:
+        truth = load_truth(job.labels, words.names, TruthOptions(job.unknown_labels))
+        settings = job.config
+        source = tuning.LabelledPictures(store, truth, known=settings.known, shots=settings.shots, seed=settings.seed)
+    elif job.sentences is None:
         tuning.check_store(store, words)
     config, start = settings_for(job, store)
     # A prompt set where a place is named, otherwise words.
@@ -248,7 +282,7 @@ def run_job(job: TuneJob) -> None:
     init = PromptSet.load(start) if start is not None and is_place else start
     encoder = encoder or job.encoder.open(store)
     say_unread(encoder.unread_words(words.prompt_names), words)
-    task = tuning.TuningTask.prepare(store, encoder, words, config, init, cuda_graphs=job.cuda_graphs)
+    task = tuning.TuningTask.prepare(source, encoder, words, config, init, cuda_graphs=job.cuda_graphs)
     if job.find_constants:
         config = _find(task, job, config)
     with progress_bar("Tuning") as bar:
@@ -297,7 +331,8 @@ def settings_for(job: TuneJob, store: FeatureStore) -> tuple[TuningConfig, str |
     from tai_engine.encoders.embedded import constants_of
 
     model = job.encoder.model or str(store.spec.provenance.get("model", ""))
-    constants = constants_of(model) if job.recipe == "auto" else None
+    # A model's own settings are for sentences.
+    constants = constants_of(model) if job.recipe == "auto" and job.config.system == "tai-dpt" else None
     if constants is None:
         return job.config, job.init
     brought = {name: value for name, value in constants.tuning.items() if name not in job.said}
@@ -393,7 +428,7 @@ def _describe(result: TuningResult, config: TuningConfig, out: Path, folder: Pat
         names = ", ".join(f"{row['class']} {100 * float(str(row['ap_merged'])):.0f}" for row in worst)
         results.print(f"Lowest AP % on held-out sentences: {names}")
     results.print(
-        f"{len(result.prompts.class_names)} classes tuned on {result.training_sentences:,} sentences "
+        f"{len(result.prompts.class_names)} classes tuned on {result.training_sentences:,} {result.trained_on} "
         f"({result.held_out_sentences:,} held out), {result.steps:,} steps, contexts of epoch {result.epoch} -> {out}"
     )
     results.print(

@@ -93,6 +93,10 @@ def with_patch_gaussians(prompts: PromptSet, store: FeatureStore) -> PromptSet:
     Raises:
         UserError: for a store of coarse features, without pictures, or of another space.
     """
+    if prompts.negative_vectors is not None:
+        raise UserError(
+            "Dual prompts have learned what a class is not, which would no longer fit: leave --patches out."
+        )
     what = f"The store {store.path}"
     require_same_space(store.spec.space_key, prompts.space_key, what, "the prompt set", (store.spec.dim, prompts.dim))
     if not store.spec.has_fine:

@@ -39,6 +39,10 @@ def with_sentence_means(prompts: PromptSet, sentences: FeatureStore) -> PromptSe
     Raises:
         UserError: for a store without labels or sentences, of other classes or of another space.
     """
+    if prompts.negative_vectors is not None:
+        raise UserError(
+            "Dual prompts have learned what a class is not, which would no longer fit: leave --sentences out."
+        )
     spec, what = sentences.spec, f"The store {sentences.path}"
     if spec.kind != "sentences" or spec.labels is None:
         raise UserError(f"{what} holds no labelled sentences: make one with `tai cache texts --vocabulary`.")

@@ -13,9 +13,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
+from tai_engine.prompts.learner import ClassVectors, ContextLearner
 from tai_engine.prompts.tower import PromptTower
+
+POSITIVE, NEGATIVE = "positive_contexts", "negative_contexts"
+START = 3.0
+"""Of both temperatures, as published."""
 
 
 class DualScores(NamedTuple):
@@ -68,7 +72,7 @@ def dual_scores(
     return DualScores(coarse_NC, scale * sums_NC / totals_NC.clamp(min=torch.finfo(totals_NC.dtype).tiny))
 
 
-class DualPromptLearner(nn.Module):
+class DualPromptLearner(ContextLearner):
     """Positive and negative contexts and the two learned temperatures.
 
     Attributes:
@@ -78,27 +82,21 @@ class DualPromptLearner(nn.Module):
         spatial_temperature: scalar, starts at 3.0.
     """
 
-    def __init__(self, tower: PromptTower, *, seed: int = 1, deviation: float = 0.02) -> None:
-        """Draw the contexts from N(0, deviation²) on the CPU, the same on every device, positive ones first."""
-        super().__init__()
-        self._tower = tower
-        generator = torch.Generator().manual_seed(seed)
-        draw = [torch.randn(tower.context_shape, generator=generator) * deviation for _ in range(2)]
-        self.positive_contexts = nn.Parameter(draw[0].to(tower.device))
-        self.negative_contexts = nn.Parameter(draw[1].to(tower.device))
-        self.temperature = nn.Parameter(torch.tensor(3.0, device=tower.device))
-        self.spatial_temperature = nn.Parameter(torch.tensor(3.0, device=tower.device))
+    context_names = (POSITIVE, NEGATIVE)
+    positive_contexts: nn.Parameter
+    negative_contexts: nn.Parameter
 
-    def class_vectors(self) -> tuple[Tensor, Tensor]:
-        """[C, D] fp32 unit rows each: of presence and of absence."""
-        return (
-            normalize(self._tower(self.positive_contexts), dim=1),
-            normalize(self._tower(self.negative_contexts), dim=1),
+    def __init__(self, tower: PromptTower, *, seed: int = 1, words: Tensor | None = None) -> None:
+        """As `ContextLearner`: positive contexts are drawn first."""
+        super().__init__(tower, seed=seed, words=words)
+        self.temperature = nn.Parameter(torch.tensor(START, device=tower.device))
+        self.spatial_temperature = nn.Parameter(torch.tensor(START, device=tower.device))
+
+    def class_vectors(self) -> ClassVectors:
+        """Vectors of presence, for coarse and for fine vectors the same, vectors of absence, and both temperatures."""
+        positive_CD = self._unit_vectors(POSITIVE)
+        return ClassVectors(
+            positive_CD, positive_CD, self._unit_vectors(NEGATIVE), self.temperature, self.spatial_temperature
         )
 
-    def forward(self, coarse_ND: Tensor, fine_TD: Tensor, offsets: Tensor) -> DualScores:
-        """The logits of items, see `dual_scores`."""
-        positive_CD, negative_CD = self.class_vectors()
-        return dual_scores(
-            coarse_ND, fine_TD, offsets, positive_CD, negative_CD, self.temperature, self.spatial_temperature
-        )
+    forward = class_vectors

@@ -5,8 +5,9 @@ Shape legend: C classes, K contexts per prompt, W width of the text tower, D emb
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +21,37 @@ GLOBAL, LOCAL = "global_contexts", "local_contexts"
 
 
 class ClassVectors(NamedTuple):
-    """Two unit vectors per class, [C, D] fp32 each: scored against coarse and against fine vectors."""
+    """Two unit vectors per class, [C, D] fp32 each: scored against coarse and against fine vectors.
+
+    Dual prompts (`DualPromptLearner`) have a vector of absence too, and the natural logarithms of their two learned
+    factors, scalars; others have None.
+    """
 
     global_vectors: Tensor
     local_vectors: Tensor
+    negative_vectors: Tensor | None = None
+    temperature: Tensor | None = None
+    spatial_temperature: Tensor | None = None
 
 
 DEVIATION = 0.02
 """Of the normal distribution that contexts are drawn from, as published."""
 
 
-class PromptLearner(nn.Module):
-    """Global and local contexts and the class vectors that they make (arXiv 2211.12739, section 3.2).
+class ContextLearner(nn.Module):
+    """Two sets of contexts through one frozen text tower; what they mean is for the subclass to say.
 
-    Only the two contexts are parameters; the tower is frozen and no part of this module's state. Memory: the contexts,
-    and what `PromptTower` holds for one of the two sets at a time without a gradient, for both with one.
+    The tower is no part of this module's state. Memory: the contexts, and what `PromptTower` holds for one of the two
+    sets at a time without a gradient, for both with one.
 
     Attributes:
-        global_contexts: [K, W], or [C, K, W] for class-specific ones; fp32.
-        local_contexts: the same.
+        context_names: of the two, which are parameters [K, W], or [C, K, W] for class-specific ones; fp32.
     """
 
+    context_names: ClassVar[tuple[str, str]]
+
     def __init__(self, tower: PromptTower, *, seed: int = 1, words: Tensor | None = None) -> None:
-        """Draw the contexts from N(0, 0.02²) on the CPU, the same on every device, global ones first.
+        """Draw the contexts from N(0, 0.02²) on the CPU, the same on every device, in the order of their names.
 
         Args:
             tower: from contexts to class vectors.
@@ -55,32 +64,28 @@ class PromptLearner(nn.Module):
         """
         super().__init__()
         self._tower = tower
-        self._ways: dict[str, ContextsToVectors] = {GLOBAL: tower, LOCAL: tower}
+        self._ways: dict[str, ContextsToVectors] = dict.fromkeys(self.context_names, tower)
         generator = torch.Generator().manual_seed(seed)
         device = tower.device
         start = 0 if words is None else _place_of_words(tower, len(words))
-        for name in (GLOBAL, LOCAL):
+        for name in self.context_names:
             contexts = torch.randn(tower.context_shape, generator=generator) * DEVIATION
             if words is not None:
                 contexts[..., start : start + len(words), :] = words.float().cpu()
             setattr(self, name, nn.Parameter(contexts.to(device)))
-
-    global_contexts: nn.Parameter
-    local_contexts: nn.Parameter
 
     @property
     def tower(self) -> PromptTower:
         """The frozen text tower."""
         return self._tower
 
+    @abstractmethod
     def class_vectors(self) -> ClassVectors:
         """The class vectors of the present contexts, differentiable unless gradients are off."""
-        return ClassVectors(
-            normalize(self._ways[GLOBAL](self.global_contexts), dim=1),
-            normalize(self._ways[LOCAL](self.local_contexts), dim=1),
-        )
 
-    forward = class_vectors
+    def _unit_vectors(self, name: str) -> Tensor:
+        """[C, D] fp32 unit rows of one of the sets."""
+        return normalize(self._ways[name](getattr(self, name)), dim=1)
 
     def record_graphs(self) -> None:
         """Replay CUDA graphs from now on (`record_graphs`): the same vectors and gradients with less waiting.
@@ -88,22 +93,23 @@ class PromptLearner(nn.Module):
         Raises:
             UserError: on another device than a CUDA GPU, or for more classes than are computed in one piece.
         """
-        self._ways = {name: record_graphs(self._tower, getattr(self, name)) for name in (GLOBAL, LOCAL)}
+        self._ways = {name: record_graphs(self._tower, getattr(self, name)) for name in self.context_names}
 
     def contexts(self) -> dict[str, Tensor]:
-        """Copies of both contexts on the CPU, to be saved."""
-        return {name: getattr(self, name).detach().cpu().clone() for name in (GLOBAL, LOCAL)}
+        """Copies of everything that learns on the CPU, to be saved."""
+        return {name: values.detach().cpu().clone() for name, values in self.named_parameters()}
 
     def load_contexts(self, contexts: Mapping[str, Tensor]) -> None:
         """Start from contexts of another run over the same text tower, of this or another vocabulary.
 
-        Shared contexts [K, W] may start class-specific ones: every class then gets the same.
+        Shared contexts [K, W] may start class-specific ones: every class then gets the same. What else learns stays as
+        it is where it is not given.
 
         Raises:
             UserError: if one is missing or has another shape; nothing is changed then.
         """
         wanted = self._tower.context_shape
-        for name in (GLOBAL, LOCAL):
+        for name in self.context_names:
             if name not in contexts:
                 raise UserError(
                     f"The saved prompts hold no {name}: only prompts tuned by this engine can be a start for others."
@@ -115,8 +121,28 @@ class PromptLearner(nn.Module):
                     "model and the same number of contexts."
                 )
         with torch.no_grad():
-            for name in (GLOBAL, LOCAL):
-                getattr(self, name).copy_(contexts[name].expand(wanted))
+            for name, values in self.named_parameters():
+                if name in contexts:
+                    values.copy_(contexts[name].expand(values.shape))
+
+
+class PromptLearner(ContextLearner):
+    """Global and local contexts and the class vectors that they make (arXiv 2211.12739, section 3.2).
+
+    Attributes:
+        global_contexts: [K, W], or [C, K, W] for class-specific ones; fp32.
+        local_contexts: the same.
+    """
+
+    context_names = (GLOBAL, LOCAL)
+    global_contexts: nn.Parameter
+    local_contexts: nn.Parameter
+
+    def class_vectors(self) -> ClassVectors:
+        """The class vectors of the present contexts, differentiable unless gradients are off."""
+        return ClassVectors(self._unit_vectors(GLOBAL), self._unit_vectors(LOCAL))
+
+    forward = class_vectors
 
 
 def _place_of_words(tower: PromptTower, count: int) -> int:

@@ -27,7 +27,9 @@ from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
 
 FORMAT = "tai-engine prompt set 1"
 CONTEXTS = ("global_contexts", "local_contexts")
-TENSORS = ("global_vectors", "local_vectors", *CONTEXTS)
+DUAL_CONTEXTS = ("positive_contexts", "negative_contexts")
+NEGATIVE_VECTORS = "negative_vectors"
+TENSORS = ("global_vectors", "local_vectors", NEGATIVE_VECTORS, *CONTEXTS, *DUAL_CONTEXTS)
 METHODS = ("zero-shot", "tuned")
 _MOST_DIMENSIONS = 1 << 16
 _MOST_OF_A_PROMPT = 1 << 24
@@ -86,9 +88,11 @@ class PromptSet:
         method: ``"zero-shot"`` for hand-written templates, ``"tuned"`` for learned contexts.
         metadata: provenance, plain text. That of tuned prompts has the vocabulary and its fingerprint, the data's
             fingerprint, the seed, the recipe, and the number, position and kind of the contexts.
-        contexts: ``global_contexts`` and ``local_contexts`` of tuned prompts, [K, W] or, where every class has its own,
-            [C, K, W], fp32; empty for others.
+        contexts: ``global_contexts`` and ``local_contexts`` of tuned prompts (of dual ones ``positive_contexts`` and
+            ``negative_contexts``), [K, W] or, where every class has its own, [C, K, W], fp32; empty for others.
         constants: what tuned prompts are scored with; None for others.
+        negative_vectors: [C, D] fp32 unit rows of the classes' absence, of dual prompts (`dual_scores`), whose other
+            two matrices are those of presence; None for others.
 
     Raises:
         ValueError: for no classes, a name that is no text or occurs twice, shapes that do not fit, rows that are not of
@@ -104,20 +108,25 @@ class PromptSet:
     metadata: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, Tensor] = field(default_factory=dict)
     constants: ScoringConstants | None = None
+    negative_vectors: Tensor | None = None
 
     def __post_init__(self) -> None:
-        names, vectors = self.class_names, (self.global_vectors, self.local_vectors)
+        names, vectors = self.class_names, [self.global_vectors, self.local_vectors]
+        if self.negative_vectors is not None:
+            vectors.append(self.negative_vectors)
         if not names or not all(isinstance(name, str) and name for name in names):
             raise ValueError("class_names are none, or hold something else than text")
         if len(set(names)) < len(names):
             raise ValueError("a class name occurs twice")
-        for name, rows in zip(("global_vectors", "local_vectors"), vectors, strict=True):
+        for name, rows in zip(("global_vectors", "local_vectors", NEGATIVE_VECTORS), vectors, strict=False):
             if rows.ndim != 2 or len(rows) != len(names) or rows.dtype != torch.float32 or not rows.shape[1]:
                 raise ValueError(f"{name} are {rows.dtype} {tuple(rows.shape)}, expected float32 [{len(names)}, D]")
             if len(wrong_lengths(rows)):
                 raise ValueError(f"{name} are not of unit length")
-        if self.global_vectors.shape != self.local_vectors.shape:
-            raise ValueError("global_vectors and local_vectors differ in shape")
+        if len({rows.shape for rows in vectors}) > 1:
+            raise ValueError("global_vectors and local_vectors (or negative_vectors) differ in shape")
+        if self.negative_vectors is not None and self.constants is None:
+            raise ValueError("dual prompts come without the constants that they were tuned to")
         if self.method not in METHODS:
             raise ValueError(f"the method is {self.method!r}, expected one of {METHODS}")
         if not 0 < self.logit_scale < math.inf:
@@ -131,8 +140,9 @@ class PromptSet:
     def _check_contexts(self) -> None:
         if not self.contexts:
             return
-        if set(self.contexts) != set(CONTEXTS):
-            raise ValueError(f"contexts are {sorted(self.contexts)}, expected {CONTEXTS} or none")
+        expected = CONTEXTS if self.negative_vectors is None else DUAL_CONTEXTS
+        if set(self.contexts) != set(expected):
+            raise ValueError(f"contexts are {sorted(self.contexts)}, expected {expected} or none")
         for name, rows in self.contexts.items():
             shape = tuple(rows.shape)
             own = len(shape) == 3 and shape[0] != len(self.class_names)
@@ -163,6 +173,8 @@ class PromptSet:
         if self.constants is not None:
             header["constants"] = json.dumps(asdict(self.constants))
         tensors = {"global_vectors": self.global_vectors, "local_vectors": self.local_vectors, **self.contexts}
+        if self.negative_vectors is not None:
+            tensors[NEGATIVE_VECTORS] = self.negative_vectors
         # Copies, for safetensors refuses tensors that share memory, as the two matrices of zero-shot prompts do.
         write_atomically(path, save({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, header))
 
@@ -191,6 +203,7 @@ class PromptSet:
                     class_names=tuple(names),
                     global_vectors=tensors.pop("global_vectors"),
                     local_vectors=tensors.pop("local_vectors"),
+                    negative_vectors=tensors.pop(NEGATIVE_VECTORS, None),
                     space_key=header["space_key"],
                     logit_scale=float(header["logit_scale"]),
                     method=header["method"],
@@ -209,7 +222,7 @@ class PromptSet:
 def _fitting(file: Any, name: str, classes: int) -> Tensor:
     """A tensor of a file, of which the shape is looked at before any memory is taken."""
     shape = file.get_slice(name).get_shape()
-    most = _MOST_OF_A_PROMPT if name in CONTEXTS else _MOST_DIMENSIONS
+    most = _MOST_OF_A_PROMPT if name in (*CONTEXTS, *DUAL_CONTEXTS) else _MOST_DIMENSIONS
     if math.prod(shape) > classes * most:
         raise ValueError(f"its {name} are of the shape {shape}, too large for {classes} classes")
     return cast("Tensor", file.get_tensor(name))

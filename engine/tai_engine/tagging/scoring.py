@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch, offsets_from_counts, require_same_space
+from tai_engine.prompts.dual import dual_scores
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.tagging import normalisation
 from tai_engine.tagging.normalisation import NORMALISATIONS, normalise
@@ -145,7 +147,8 @@ def score_tags(
     ready = _Ready.of(batch, prompts, config, device)
     classes = len(prompts.class_names)
     k = classes if top_k is None else min(top_k, classes)
-    if ready.config.normalise == "none" and ready.config.which != "coarse" and (k < classes or threshold is not None):
+    is_plain = ready.config.normalise == "none" and ready.class_negative is None
+    if is_plain and ready.config.which != "coarse" and (k < classes or threshold is not None):
         kept = ready.kept_by_kernel(k, threshold)
     else:
         step = max(1, SLICE_BYTES // (4 * classes))
@@ -184,6 +187,7 @@ class _Ready:
     batch: FeatureBatch
     class_global: Tensor
     class_local: Tensor
+    class_negative: Tensor | None
     config: ScoringConfig
 
     @staticmethod
@@ -200,17 +204,54 @@ class _Ready:
             )
         if device == "auto":
             device = default_device() if batch.coarse.device.type == "cpu" else batch.coarse.device
-        return _Ready(batch.to(device), prompts.global_vectors.to(device), prompts.local_vectors.to(device), config)
+        negative = prompts.negative_vectors
+        if negative is not None and config.pooling != "softmax" and config.which != "coarse":
+            raise UserError(
+                f"Dual prompts choose patches by a softmax, and were tuned so: leave --pooling {config.pooling} out."
+            )
+        return _Ready(
+            batch.to(device),
+            prompts.global_vectors.to(device),
+            prompts.local_vectors.to(device),
+            None if negative is None else negative.to(device),
+            config,
+        )
 
     def scores(self, batch: FeatureBatch) -> Tensor:
         """All scores of this batch or a part of it: [N, C] fp32 on the device."""
         config = self.config
-        if config.which == "coarse":
+        if self.class_negative is not None:
+            scores_NC = self._dual_scores(batch, self.class_negative)
+        elif config.which == "coarse":
             scores_NC = ops.score_coarse(self._coarse(batch), self.class_global, scale=config.scale)
         else:
             found = ops.score(*self._operands(batch), **self._settings(batch, config.mix))
             scores_NC = found.fine if config.which == "fine" else found.merged
         return normalise(scores_NC, config.normalise, config.scale)
+
+    def _dual_scores(self, batch: FeatureBatch, negative_CD: Tensor) -> Tensor:
+        """[N, C]: presence over absence.
+
+        Rows are weighed by one vector and measured by two, which no fused kernel does. So items are taken a few at a
+        time, and their [T, C] similarities stay within `SLICE_BYTES`.
+        """
+        config = self.config
+        coarse_NC = ops.score_coarse(self._coarse(batch), self.class_global - negative_CD, scale=config.scale)
+        if config.which == "coarse":
+            return coarse_NC
+        factors = math.log(config.scale), math.log(config.temperature)
+        most = max(1, SLICE_BYTES // (4 * len(negative_CD)))
+        step = max(1, most // max(1, int(batch.counts.max()) if len(batch) else 1))
+        fine = []
+        for start in range(0, max(len(batch), 1), step):
+            part = batch[start : start + step].dequantised()
+            rows = part.coarse.float(), part.fine.float()
+            found = dual_scores(*rows, part.offsets, self.class_local, negative_CD, *factors)
+            # As with other prompts: an item without rows has its coarse score.
+            empty_N1 = (part.counts == 0).to(coarse_NC.device)[:, None]
+            fine.append(torch.where(empty_N1, found.coarse, found.fine))
+        fine_NC = torch.cat(fine)
+        return fine_NC if config.which == "fine" else config.mix * coarse_NC + (1 - config.mix) * fine_NC
 
     def kept_by_kernel(self, k: int, threshold: float | None) -> _Kept:
         """What is kept of fine or merged scores that are not normalised; the kernels hold a slice of them at a time."""

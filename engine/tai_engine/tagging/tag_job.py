@@ -231,8 +231,13 @@ class TagJob:
         untagged: list[str] = []
         with_fine = self.scoring.which != "coarse"
         where = default_device() if device == "auto" else device
-        vectors = (self.prompts.global_vectors.to(where), self.prompts.local_vectors.to(where))
-        prompts = replace(self.prompts, global_vectors=vectors[0], local_vectors=vectors[1])
+        negative = self.prompts.negative_vectors
+        prompts = replace(
+            self.prompts,
+            global_vectors=self.prompts.global_vectors.to(where),
+            local_vectors=self.prompts.local_vectors.to(where),
+            negative_vectors=None if negative is None else negative.to(where),
+        )
         for batch in self.store.iter_batches(slice_items, with_fine=with_fine, groups=[group]):
             for rows, without in self._tables(batch, prompts, where):
                 tables.append(rows)
@@ -324,7 +329,8 @@ def require_fit(
 
 def vectors_digest(prompts: PromptSet) -> str:
     """The SHA-256 of class vectors: what tags and calibrations know prompts by."""
-    data = prompts.global_vectors.cpu().numpy().tobytes() + prompts.local_vectors.cpu().numpy().tobytes()
+    matrices = (prompts.global_vectors, prompts.local_vectors, prompts.negative_vectors)
+    data = b"".join(rows.cpu().numpy().tobytes() for rows in matrices if rows is not None)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -4,7 +4,9 @@ from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.constants import ConstantsGrid, FoundConstants, Trial, find_constants
 from tai_engine.tuning.job import TuningResult, tune
+from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
+from tai_engine.tuning.sentence_table import SentenceStore
 from tai_engine.tuning.task import TextModel, TuningTask, check_store
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "DivergedError",
     "EpochMetrics",
     "FoundConstants",
+    "LabelledPictures",
     "NegativeConfig",
+    "SentenceStore",
     "StepProgress",
     "TextModel",
     "Trial",

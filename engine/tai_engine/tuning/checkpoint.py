@@ -18,7 +18,6 @@ from torch import Tensor
 from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.files import write_atomically
 from tai_engine.json_documents import parse_json
-from tai_engine.prompts.prompt_set import CONTEXTS
 from tai_engine.regular_files import check_size, open_regular
 from tai_engine.tuning.config import differences
 from tai_engine.tuning.negatives.strategies import MinedNegatives
@@ -66,7 +65,7 @@ class RunState:
     """Where a run stands.
 
     Attributes:
-        contexts: by name, as `PromptLearner.contexts` gives them.
+        contexts: by name, as `ContextLearner.contexts` gives them.
         optimizer: its state dict; of one that was loaded only the momentum.
         step: steps done since the beginning.
         loss_sum: of the steps of the present epoch.
@@ -125,13 +124,13 @@ class RunSizes:
     """What the tensors of a run's state have to fit.
 
     Attributes:
-        context_shape: of each of the two contexts.
+        shapes: of everything that learns, by name, in the order of the optimizer.
         n_classes: C.
         n_sentences: those that train.
         per_class: negatives that are mined for a class at most.
     """
 
-    context_shape: tuple[int, ...]
+    shapes: Mapping[str, tuple[int, ...]]
     n_classes: int
     n_sentences: int
     per_class: int
@@ -139,7 +138,11 @@ class RunSizes:
     @property
     def most_bytes(self) -> int:
         """Of a checkpoint: contexts, the best ones and their momentum in fp32, what is mined, and the figures."""
-        return 6 * 4 * math.prod(self.context_shape) + self.n_classes * (12 * self.per_class + 32) + _OTHER_BYTES
+        return (
+            3 * 4 * sum(map(math.prod, self.shapes.values()))
+            + self.n_classes * (12 * self.per_class + 32)
+            + _OTHER_BYTES
+        )
 
 
 def load_checkpoint(folder: Path, identity: Mapping[str, Any], sizes: RunSizes) -> RunState | None:
@@ -197,15 +200,19 @@ def _checked_state(content: dict[str, Any], sizes: RunSizes) -> RunState:
     if not isinstance(content["finished"], bool):
         raise ValueError("it does not say whether the run is finished")
     momentum = content["optimizer"]["state"]
-    if not set(momentum) <= {0, 1} or any(set(entry) - {"momentum_buffer"} for entry in momentum.values()):
+    names = list(sizes.shapes)
+    if not set(momentum) <= set(range(len(names))) or any(
+        set(entry) - {"momentum_buffer"} for entry in momentum.values()
+    ):
         raise ValueError("its momentum is of another optimizer")
-    buffers = {index: rows for index, entry in momentum.items() for rows in entry.values() if rows is not None}
+    buffers = {names[index]: rows for index, entry in momentum.items() for rows in entry.values() if rows is not None}
     contexts, best_contexts = content["contexts"], content["best_contexts"]
-    if set(contexts) != set(CONTEXTS) or set(best_contexts) != (set(CONTEXTS) if best_epoch else set()):
-        raise ValueError(f"its contexts are not {' and '.join(CONTEXTS)}")
+    if set(contexts) != set(names) or set(best_contexts) != (set(names) if best_epoch else set()):
+        raise ValueError(f"its contexts are not {' and '.join(names)}")
     for name, rows in (*contexts.items(), *best_contexts.items(), *buffers.items()):
-        if not isinstance(rows, Tensor) or rows.dtype != torch.float32 or tuple(rows.shape) != sizes.context_shape:
-            raise ValueError(f"its tensor {name!r} is not of the shape {sizes.context_shape} in fp32")
+        shape = sizes.shapes[name]
+        if not isinstance(rows, Tensor) or rows.dtype != torch.float32 or tuple(rows.shape) != shape:
+            raise ValueError(f"its tensor {name!r} is not of the shape {shape} in fp32")
         if not bool(rows.isfinite().all()):
             raise ValueError(f"its tensor {name!r} holds something that is no number")
     return RunState(

@@ -13,8 +13,30 @@ from tai_engine.tagging.normalisation import NORMALISATIONS
 
 SCHEDULES = ("cosine", "constant")
 KEEPS = ("last", "best")
-# Partly labelled images are what the other one is for: every sentence is labelled in full.
-TUNING_LOSSES = tuple(name for name in LOSSES if name != "asl_partial")
+PARTIAL_LOSS = "asl_partial"
+"""The one that passes over unknown labels."""
+SYSTEMS: Mapping[str, Mapping[str, Any]] = {
+    "tai-dpt": {},
+    "coop": {
+        "learning_rate": 2e-3,
+        "epochs": 50,
+        "batch_size": 32,
+        "held_out": 0.0,
+        "text_temperature": 40.0,
+        "image_temperature": 40.0,
+    },
+    "dualcoop": {
+        "learning_rate": 2e-3,
+        "epochs": 50,
+        "batch_size": 64,
+        "held_out": 0.0,
+        "class_specific": True,
+        "loss": PARTIAL_LOSS,
+    },
+}
+"""What is learned, with its own defaults. ``tai-dpt``: Guo et al., arXiv 2211.12739. ``coop``: the same two sets of
+contexts with the rates of Zhou et al. (arXiv 2109.01134) for few labelled pictures, and tau of pictures. ``dualcoop``:
+Sun et al., arXiv 2206.09541, for partly labelled pictures."""
 # Published pairs are 50 for sentences and 40 for the pictures of VOC and COCO.
 IMAGE_TO_TEXT_TEMPERATURE = 0.8
 
@@ -79,7 +101,7 @@ class TuningConfig:
         n_contexts: learned vectors per prompt.
         class_specific: contexts for every class of its own, instead of shared ones.
         position: of the class name among the contexts: end, middle or front.
-        loss: one of ``TUNING_LOSSES``; it is taken of the coarse and of the fine scores and summed.
+        loss: one of ``LOSSES``; it is taken of the coarse and of the fine scores and summed.
         scale: k, the factor on every cosine.
         text_temperature: tau of the softmax over the rows of a sentence.
         image_temperature: tau that goes with the prompts for pictures; None is 0.8 of ``text_temperature``, the
@@ -105,6 +127,9 @@ class TuningConfig:
             `NORMALISATIONS`. Sentences cannot tell it.
         negatives: how negatives are found.
         window_groups: commit groups of the store that are shuffled together; memory is theirs.
+        system: one of ``SYSTEMS``; `of_system` takes its defaults.
+        known: share of the labels of pictures that are known, drawn by ``seed``; below 1 it takes ``PARTIAL_LOSS``.
+        shots: labelled pictures of each class that are trained on, drawn by ``seed``; None for all.
 
     Raises:
         UserError: for an unknown name or a number out of range.
@@ -134,10 +159,14 @@ class TuningConfig:
     normalise: str = "none"
     negatives: NegativeConfig = field(default_factory=lambda: NegativeConfig(strategy="none"))
     window_groups: int = 8
+    system: str = "tai-dpt"
+    known: float = 1.0
+    shots: int | None = None
 
     def __post_init__(self) -> None:
         for what, given, choices in (
-            ("loss", self.loss, TUNING_LOSSES),
+            ("system", self.system, tuple(SYSTEMS)),
+            ("loss", self.loss, tuple(LOSSES)),
             ("schedule", self.schedule, SCHEDULES),
             ("choice of what to keep", self.keep, KEEPS),
             ("normalisation", self.normalise, NORMALISATIONS),
@@ -155,6 +184,9 @@ class TuningConfig:
         limits["momentum"] = 0 <= self.momentum < 1, "a number from 0 and below 1"
         limits["start_share"] = 0 <= self.start_share < 1, "a share from 0 and below 1"
         limits["held_out"] = 0 <= self.held_out <= 0.5, "a share from 0 to 0.5"
+        limits["known"] = 0 < self.known <= 1, "a share above 0, at most 1"
+        if self.shots is not None:
+            limits["shots"] = self.shots >= 1, at_least_one
         limits["seed"] = 0 <= self.seed < 2**63, "a whole number from 0"
         if self.image_temperature is not None:
             limits["image_temperature"] = 0 < self.image_temperature < math.inf, above
@@ -163,11 +195,27 @@ class TuningConfig:
         for name, (holds, allowed) in limits.items():
             if not holds:
                 raise UserError(f"The setting {name} of tuning is {getattr(self, name)}; it has to be {allowed}.")
+        if self.known < 1 and self.loss != PARTIAL_LOSS:
+            raise UserError(
+                f"Of the labels {self.known:g} are known, but the loss {self.loss!r} takes unknown ones for absent: "
+                f"take --system dualcoop, or --loss {PARTIAL_LOSS}."
+            )
         if not self.held_out and (self.patience is not None or self.keep == "best"):
             raise UserError(
                 "Stopping early and keeping the best epoch go by held-out sentences, but held_out is 0; hold some out, "
                 "or keep the last epoch."
             )
+
+    @classmethod
+    def of_system(cls, system: str, **said: Any) -> TuningConfig:
+        """The defaults of a system, changed where something is said.
+
+        Raises:
+            UserError: for an unknown system, and as the class.
+        """
+        if system not in SYSTEMS:
+            raise unknown_choice("system", system, tuple(SYSTEMS))
+        return cls(**{**SYSTEMS[system], **said, "system": system})
 
     @property
     def temperature_for_images(self) -> float:

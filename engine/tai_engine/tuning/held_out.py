@@ -13,9 +13,10 @@ from torch import Tensor
 
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
 from tai_engine.features import FeatureBatch
+from tai_engine.prompts.dual import dual_scores
 from tai_engine.prompts.learner import ClassVectors
 from tai_engine.prompts.losses import LOSSES
-from tai_engine.tuning.config import TuningConfig
+from tai_engine.tuning.config import PARTIAL_LOSS, TuningConfig
 from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable
 from tai_kernels.scoring import ops
 
@@ -51,6 +52,12 @@ def score_sentences(batch: FeatureBatch, vectors: ClassVectors, config: TuningCo
     device = vectors.global_vectors.device
     batch = batch.dequantised()
     coarse = batch.coarse.to(device, non_blocking=True)
+    if vectors.negative_vectors is not None:
+        assert vectors.temperature is not None
+        assert vectors.spatial_temperature is not None
+        fine = batch.fine.to(device, non_blocking=True).float()
+        found = dual_scores(coarse.float(), fine, batch.offsets, vectors.global_vectors, *vectors[2:])
+        return SentenceScores(found.coarse, found.fine if len(fine) else found.coarse)
     if not len(batch.fine):
         scores = ops.score_coarse(coarse, vectors.global_vectors, scale=config.scale)
         return SentenceScores(scores, scores)
@@ -69,8 +76,18 @@ def score_sentences(batch: FeatureBatch, vectors: ClassVectors, config: TuningCo
 
 
 def tuning_loss(scores: SentenceScores, labels_BC: Tensor, config: TuningConfig) -> Tensor:
-    """The loss of the coarse scores plus that of the fine ones; of the coarse ones alone where there are no others."""
+    """The loss of the coarse scores plus that of the fine ones; of the coarse ones alone where there are no others.
+
+    Args:
+        scores: of a batch.
+        labels_BC: [B, C] bool, or int8 of 1 (there), -1 (not there) and 0 (unknown).
+        config: of which the loss counts.
+    """
     loss = LOSSES[config.loss]
+    if config.loss != PARTIAL_LOSS:
+        labels_BC = labels_BC == 1
+    elif labels_BC.dtype == torch.bool:
+        labels_BC = 2 * labels_BC.to(torch.int8) - 1
     labels_BC = labels_BC.to(scores.coarse.device, non_blocking=True)
     if scores.fine is scores.coarse:
         return loss(scores.coarse, labels_BC)

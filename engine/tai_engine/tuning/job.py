@@ -16,6 +16,7 @@ from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
 from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut
+from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
 from tai_engine.tuning.run_folder import RunFolder
 from tai_engine.tuning.sentence_table import Split
@@ -39,6 +40,7 @@ class TuningResult:
         held_out_sentences: how many.
         seconds: wall time of this call.
         remarks: what the user should know, a sentence each.
+        trained_on: ``"sentences"`` or ``"pictures"``, which the counts above are of.
     """
 
     prompts: PromptSet
@@ -51,6 +53,7 @@ class TuningResult:
     held_out_sentences: int
     seconds: float
     remarks: tuple[str, ...]
+    trained_on: str = "sentences"
 
 
 def tune(
@@ -82,7 +85,7 @@ def tune(
     except DivergedError as error:
         with torch.no_grad():
             vectors = tuner.learner.class_vectors()
-        if folder is None or not all(bool(rows.isfinite().all()) for rows in vectors):
+        if folder is None or not all(bool(rows.isfinite().all()) for rows in vectors if rows is not None):
             raise
         path = folder.write_last_good(_prompt_set(task, config, tuner, vectors, epoch=len(tuner.state.history)))
         raise DivergedError(f"{error} The prompts of the step before are in {path}.") from error
@@ -103,6 +106,7 @@ def tune(
         held_out_sentences=len(task.split.held_out),
         seconds=time.perf_counter() - begun,
         remarks=tuple(_remarks(task)),
+        trained_on="pictures" if isinstance(task.store, LabelledPictures) else "sentences",
     )
 
 
@@ -116,7 +120,16 @@ def _prompt_set(
 ) -> PromptSet:
     """The learner's prompts with everything that they come from."""
     store, vocabulary = task.store, task.vocabulary
+    contexts = tuner.learner.contexts()
+    constants, negative_CD = ScoringConstants(config.scale, config.temperature_for_images), None
+    if vectors.negative_vectors is not None:
+        assert vectors.temperature is not None
+        assert vectors.spatial_temperature is not None
+        # The two factors are learned as logarithms, and kept as every prompt set keeps its own.
+        constants = ScoringConstants(float(vectors.temperature.exp()), float(vectors.spatial_temperature.exp()))
+        negative_CD = vectors.negative_vectors.float().cpu()
     metadata = {
+        "system": config.system,
         "vocabulary": vocabulary.name,
         "vocabulary_fingerprint": vocabulary.fingerprint,
         "data_fingerprint": store.data_fingerprint,
@@ -151,8 +164,9 @@ def _prompt_set(
         logit_scale=task.text_model.logit_scale,
         method="tuned",
         metadata=metadata,
-        contexts=tuner.learner.contexts(),
-        constants=ScoringConstants(config.scale, config.temperature_for_images),
+        contexts={name: contexts[name] for name in tuner.learner.context_names},
+        constants=constants,
+        negative_vectors=negative_CD,
     )
 
 
@@ -161,14 +175,21 @@ def _remarks(task: TuningTask) -> list[str]:
     missing = [name for name, count in zip(task.vocabulary.names, counts.tolist(), strict=True) if not count]
     lines = []
     if missing:
+        is_pictures = isinstance(task.store, LabelledPictures)
+        advice = (
+            "label more pictures."
+            if is_pictures
+            else "add sentences or synonyms, or let `tai cache texts` add templates."
+        )
         shown = ", ".join(map(repr, missing[:_SHOWN_CLASSES]))
         more = f" and {len(missing) - _SHOWN_CLASSES} more" if len(missing) > _SHOWN_CLASSES else ""
         lines.append(
-            f"No training sentence names {len(missing)} of {len(counts)} classes ({shown}{more}): their prompts have "
-            "learned from other classes only; add sentences or synonyms, or let `tai cache texts` add templates."
+            f"No training {'picture shows' if is_pictures else 'sentence names'} {len(missing)} of {len(counts)} "
+            f"classes ({shown}{more}): their prompts have learned from other classes only; {advice}"
         )
     if not task.store.spec.has_fine:
-        lines.append("The sentences have no token vectors, so the fine prompts are copies of the coarse ones.")
+        what = "pictures have no patch" if isinstance(task.store, LabelledPictures) else "sentences have no token"
+        lines.append(f"The {what} vectors, so the fine prompts are copies of the coarse ones.")
     return lines
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.prompts.learner import ClassVectors, PromptLearner
+from tai_engine.prompts.learner import ClassVectors, ContextLearner
 from tai_engine.tuning.checkpoint import EpochMetrics, RunSizes, RunState, load_checkpoint, save_checkpoint
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut, evaluate, score_sentences, tuning_loss
@@ -28,6 +28,7 @@ from tai_engine.tuning.run_folder import RunFolder
 from tai_engine.tuning.sentence_table import SentenceStore, Split
 
 CHECKPOINT_SECONDS = 60.0
+VECTORS = ("global_vectors", "local_vectors")
 
 
 class DivergedError(UserError):
@@ -74,7 +75,7 @@ class Tuner:
         self,
         store: SentenceStore,
         split: Split,
-        learner: PromptLearner,
+        learner: ContextLearner,
         config: TuningConfig,
         *,
         folder: RunFolder | None = None,
@@ -130,8 +131,8 @@ class Tuner:
                 self._start = learner.class_vectors()
         self.state = RunState()
         if folder:
-            shape, n_classes = learner.tower.context_shape, learner.tower.n_classes
-            sizes = RunSizes(shape, n_classes, len(split.training), config.negatives.per_class)
+            shapes = {name: tuple(values.shape) for name, values in learner.named_parameters()}
+            sizes = RunSizes(shapes, learner.tower.n_classes, len(split.training), config.negatives.per_class)
             self.state = load_checkpoint(folder.path, folder.identity, sizes) or self.state
         if self.state.contexts:
             learner.load_contexts(self.state.contexts)
@@ -196,13 +197,19 @@ class Tuner:
         """
         with torch.no_grad():
             vectors = self.learner.class_vectors()
-        if not all(bool(rows.isfinite().all()) for rows in vectors):
+        if not all(bool(rows.isfinite().all()) for rows in vectors if rows is not None):
             raise self._diverged(min(len(self.state.history), self._config.epochs - 1))
         if self._start is None:
             return vectors
         share = self._config.start_share
-        pairs = zip(self._start, vectors, strict=True)
-        return ClassVectors(*(normalize(share * old_CD + (1 - share) * new_CD, dim=1) for old_CD, new_CD in pairs))
+
+        def mixed(old_CD: Tensor, new_CD: Tensor) -> Tensor:
+            return normalize(share * old_CD + (1 - share) * new_CD, dim=1)
+
+        changes = {name: mixed(getattr(self._start, name), getattr(vectors, name)) for name in VECTORS}
+        if vectors.negative_vectors is not None and self._start.negative_vectors is not None:
+            changes["negative_vectors"] = mixed(self._start.negative_vectors, vectors.negative_vectors)
+        return vectors._replace(**changes)
 
     def evaluate(self) -> HeldOut | None:
         """Figures of the present contexts over the held-out sentences; None without any."""
@@ -223,7 +230,7 @@ class Tuner:
             group["lr"] = config.learning_rate_of(epoch)
         self._optimizer.zero_grad(set_to_none=True)
         scores = score_sentences(batch, self.learner.class_vectors(), config)
-        loss = tuning_loss(scores, self._split.training.labels(indices_B), config)
+        loss = tuning_loss(scores, self._split.training.targets(indices_B), config)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._diverged(epoch)
@@ -252,7 +259,7 @@ class Tuner:
 
     def _mine(self, miner: NegativeMiner, refresh: int) -> MinedNegatives:
         with torch.no_grad():
-            queries_CD = normalize(self.learner.tower(self.learner.global_contexts), dim=1)
+            queries_CD = self.learner.class_vectors().global_vectors
         mined = miner.mine(queries_CD, refresh)
         if self._folder and (lines := miner.describe(mined)):
             strategy = self._config.negatives.strategy

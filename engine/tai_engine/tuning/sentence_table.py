@@ -1,4 +1,4 @@
-"""Which sentences of a store are trained on and which are held out, with their labels.
+"""Which sentences (or labelled pictures) of a store are trained on and which are held out, with their labels.
 
 Shape legend: M sentences, B sentences of a batch, C classes, D embedding size.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
+from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.negatives.holders import Holders
 
 _HELD_OUT_SCORES = 20_000_000
@@ -80,6 +81,7 @@ class SentenceTable:
         label_offsets: [M + 1] int64.
         label_classes: int64; sentence m holds ``label_classes[label_offsets[m]:label_offsets[m + 1]]``.
         n_classes: C.
+        known: [M, C] bool, which labels are known; None where all are.
     """
 
     positions: Tensor
@@ -87,6 +89,7 @@ class SentenceTable:
     label_offsets: Tensor
     label_classes: Tensor
     n_classes: int
+    known: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -100,6 +103,13 @@ class SentenceTable:
         labels_BC = torch.zeros(len(indices_B), self.n_classes, dtype=torch.bool)
         labels_BC[torch.repeat_interleave(torch.arange(len(indices_B)), counts_B), classes] = True
         return labels_BC
+
+    def targets(self, indices_B: Tensor) -> Tensor:
+        """The labels as a loss takes them: [B, C] bool, or int8 of 1, -1 and 0 (unknown) where some are unknown."""
+        labels_BC = self.labels(indices_B)
+        if self.known is None:
+            return labels_BC
+        return (2 * labels_BC.to(torch.int8) - 1) * self.known[indices_B]
 
     def class_counts(self) -> Tensor:
         """[C] int64: how many sentences hold each class."""
@@ -118,6 +128,7 @@ class SentenceTable:
             label_offsets=offsets_from_counts(counts_M[chosen_M]),
             label_classes=self.label_classes[torch.repeat_interleave(chosen_M, counts_M)],
             n_classes=self.n_classes,
+            known=None if self.known is None else self.known[chosen_M],
         )
 
 
@@ -145,6 +156,11 @@ def split_sentences(store: SentenceStore, held_out: float) -> Split:
         ceiling = int(np.partition(hashes_M, limit)[limit])
     is_held = torch.from_numpy(hashes_M < ceiling)
     if bool(is_held.all()):
+        if isinstance(store, LabelledPictures):
+            raise UserError(
+                f"All {len(table)} labelled pictures of the store {store.path} are held out: label more, or hold out "
+                "less."
+            )
         raise UserError(
             f"The store {store.path} has no labelled sentence to train on ({len(table)} are held out); give "
             "`tai cache texts` more sentences that name a class of the vocabulary."
@@ -155,12 +171,17 @@ def split_sentences(store: SentenceStore, held_out: float) -> Split:
 def _read_table(store: SentenceStore) -> tuple[SentenceTable, np.ndarray]:
     """All labelled sentences, and [M] uint64 hashes of their texts; group by group."""
     positions, places, counts, classes, hashes = (array(kind) for kind in "qqqqQ")
+    pictures = store if isinstance(store, LabelledPictures) else None
+    known_rows: list[np.ndarray] = []
     for group in sorted(store.groups()):
         place = 0
         for slot, item in enumerate(store.items(group)):
             if item.status != "done":
                 continue
-            if item.labels:
+            # A picture without any class teaches what is not there; such a sentence teaches nothing.
+            if item.labels or (pictures is not None and item.labels is not None):
+                if pictures is not None and pictures.is_partial:
+                    known_rows.append(pictures.known(item.id))
                 positions.append(group * int(store.spec.group_items) + slot)
                 places.append(place)
                 counts.append(len(item.labels))
@@ -177,6 +198,7 @@ def _read_table(store: SentenceStore) -> tuple[SentenceTable, np.ndarray]:
         label_offsets=offsets_from_counts(counts_M),
         label_classes=label_classes,
         n_classes=len(store.class_names),
+        known=torch.from_numpy(np.stack(known_rows)) if known_rows else None,
     )
     return table, np.array(hashes, dtype=np.uint64)
 

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
-from tai_engine.prompts.learner import PromptLearner
+from tai_engine.prompts.dual import DualPromptLearner
+from tai_engine.prompts.learner import ContextLearner, PromptLearner
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.prompts.tokens import tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
 from tai_engine.tuning.config import TuningConfig
+from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.sentence_table import SentenceStore, Split, split_sentences
 from tai_engine.vocabulary import Vocabulary, comparable_name
 
@@ -52,6 +54,7 @@ class TuningTask:
         start: what the last two are, in words, for the record.
         source: whose sentences teach, where the store or the prompts to start from name it ("builtin"); else None.
         cuda_graphs: record the way through the text tower once and replay it; for GPUs and few classes.
+        system: what learns, see `TuningConfig`.
     """
 
     store: SentenceStore
@@ -64,6 +67,7 @@ class TuningTask:
     start: str
     source: str | None = None
     cuda_graphs: bool = False
+    system: str = "tai-dpt"
 
     @classmethod
     def prepare(
@@ -79,7 +83,7 @@ class TuningTask:
         """Check that all fit, and read which sentences there are.
 
         Args:
-            store: sentences with labels of ``vocabulary``.
+            store: sentences with labels of ``vocabulary``, or `LabelledPictures`.
             text_model: the encoder whose features they are.
             vocabulary: what to tag.
             config: of which the shape of the contexts and the held-out share count here.
@@ -91,7 +95,11 @@ class TuningTask:
             UserError: for a store of pictures, without labels, of another vocabulary or space, or without a sentence to
                 train on; for prompts of another space to start from; and as `PromptTower`.
         """
-        check_store(store, vocabulary)
+        if not isinstance(store, LabelledPictures):
+            check_store(store, vocabulary)
+            if config.known < 1 or config.shots is not None:
+                option = "known" if config.known < 1 else "shots"
+                raise UserError(f"--{option} is for pictures, but {store.path} holds sentences: leave it out.")
         keys, dims = (store.spec.space_key, text_model.space_key), (store.spec.dim, text_model.dim)
         require_same_space(*keys, f"The store {store.path}", "the text tower", dims)
         tokens = tokenize_prompts(text_model.tokenize, vocabulary.names, text_model.context_length)
@@ -103,7 +111,8 @@ class TuningTask:
             position=config.position,
         )
         words, contexts, start = None, None, "random"
-        source = _text_or_none(store.spec.labels.corpus.get("source"))
+        labels = store.spec.labels  # pictures have theirs beside them
+        source = None if labels is None else _text_or_none(labels.corpus.get("source"))
         if isinstance(init, str):
             words, start = tower.embed_words(word_ids(text_model.tokenize, tokens, init)), f"words: {init}"
         elif init is not None:
@@ -114,15 +123,28 @@ class TuningTask:
             sums = {name: f"{float(tensor.double().sum()):.12g}" for name, tensor in sorted(init.items())}
             contexts, start = dict(init), f"contexts with the sums {json.dumps(sums)}"
         split = split_sentences(store, config.held_out)
-        return cls(store, text_model, vocabulary, split, tower, words, contexts, start, source, cuda_graphs)
+        return cls(
+            store,
+            text_model,
+            vocabulary,
+            split,
+            tower,
+            words,
+            contexts,
+            start,
+            source=source,
+            cuda_graphs=cuda_graphs,
+            system=config.system,
+        )
 
-    def learner(self, seed: int) -> PromptLearner:
+    def learner(self, seed: int) -> ContextLearner:
         """Contexts at their start.
 
         Raises:
-            UserError: as `PromptLearner`, its `load_contexts` and its `record_graphs`.
+            UserError: as `ContextLearner`, its `load_contexts` and its `record_graphs`.
         """
-        learner = PromptLearner(self.tower, seed=seed, words=self.words)
+        kind = DualPromptLearner if self.system == "dualcoop" else PromptLearner
+        learner = kind(self.tower, seed=seed, words=self.words)
         if self.contexts is not None:
             learner.load_contexts(self.contexts)
         if self.cuda_graphs:
@@ -153,8 +175,8 @@ def check_store(store: SentenceStore, vocabulary: Vocabulary) -> None:
     """
     if store.spec.kind != "sentences":
         raise UserError(
-            f"The store {store.path} holds {store.spec.kind}, but prompts are tuned on sentences; make a store of them "
-            "with `tai cache texts FILE STORE --vocabulary V`."
+            f"The store {store.path} holds {store.spec.kind}: give their labels with --labels, or a store of "
+            "sentences, made with `tai cache texts FILE STORE --vocabulary V`."
         )
     labels = store.spec.labels
     if labels is None:

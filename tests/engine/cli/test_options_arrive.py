@@ -174,6 +174,10 @@ def tag_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.cli.tag.tag_elsewhere", BegunError)
 
 
+def ensemble_stops(recorder: Recorder) -> None:
+    recorder.replace("tai_engine.tagging.ensemble.ensemble", BegunError)
+
+
 def calibrate_stops(recorder: Recorder) -> None:
     truth = SimpleNamespace(ids=("0.png",), labels=np.zeros((1, 1), dtype=np.int8))
     calibration = SimpleNamespace(save=None, made_from="labels", examples=1, promises=())
@@ -361,6 +365,11 @@ TUNE = {
     "out": one("--out PLACE/q", {f"{JOB}.out": "PLACE/q", f"{JOB}.folder": "PLACE/q.run"}),
     "run": one("--run PLACE/r", {f"{JOB}.folder": "PLACE/r"}),
     "recipe": one("--recipe published", {f"{JOB}.recipe": "published"}),
+    "labels": one("--labels PLACE/l", {f"{JOB}.labels": "PLACE/l"}),
+    "unknown_labels": one("--unknown-labels ignore", {f"{JOB}.unknown_labels": "ignore"}),
+    "system": one("--system coop", {f"{RECIPE}.": ...}),
+    "known": one("--known 0.5", {f"{RECIPE}.known": 0.5}, beside="--loss asl_partial"),
+    "shots": one("--shots 4", {f"{RECIPE}.shots": 4}),
     "epochs": one("--epochs 7", {f"{RECIPE}.epochs": 7}),
     "learning_rate": one("--lr 0.5", {f"{RECIPE}.learning_rate": 0.5}),
     "batch_size": one("--batch-size 9", {f"{RECIPE}.batch_size": 9}),
@@ -517,6 +526,13 @@ TAG = {
     "ray_address": one("--ray-address x:1", {f"{TAG_PLACES}.ray_address": "x:1"}, FOLDER + " --runner ray"),
     "precision": one("--precision bf16", {"open.self.precision": "bf16"}),
     **vocabulary_cases("load.self"),
+}
+
+ENSEMBLE = {
+    "first": one("", {"ensemble.first": "other"}, argument=1),
+    "second": one("", {"ensemble.second": "other"}, argument=2),
+    "out": one("--out PLACE/other.parquet", {"ensemble.out": "PLACE/other.parquet"}),
+    "ratio": one("--ratio 0.9", {"ensemble.ratio": 0.9}),
 }
 
 CALIBRATE = {
@@ -727,6 +743,7 @@ COMMANDS = {
     "annotate": Command("annotate SOURCE --out PLACE/r --vocabulary voc20", annotate_stops, ANNOTATE),
     "cache texts": Command("cache texts FILE PLACE/s.zarr", cache_texts_stops, CACHE_TEXTS),
     "tag": Command("tag STORE --vocabulary voc20 --out PLACE/t.parquet", tag_stops, TAG),
+    "ensemble": Command("ensemble A.parquet B.parquet --out PLACE/e.parquet", ensemble_stops, ENSEMBLE),
     "calibrate": Command(
         "calibrate STORE --out PLACE/c --truth PLACE/t --vocabulary voc20", calibrate_stops, CALIBRATE
     ),

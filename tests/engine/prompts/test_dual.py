@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import open_clip
 import pytest
@@ -9,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from golden_set import TOLERANCE, golden_set
+from golden_set import TOLERANCE, golden_dual_vectors, golden_set
 from tai_engine.features import offsets_from_counts
 from tai_engine.prompts.dual import DualPromptLearner, DualScores, dual_scores
-from tai_engine.prompts.tokens import PromptTokens, tokenize_prompts
+from tai_engine.prompts.tokens import tokenize_prompts
 from tai_engine.prompts.tower import PromptTower
 from tiny_models import build_tiny_model, tiny_config
 
@@ -93,35 +92,19 @@ def test_learner_starts_as_published_and_everything_learns():
     }
     assert learner.temperature.item() == learner.spatial_temperature.item() == 3.0
     assert not torch.equal(learner.positive_contexts, learner.negative_contexts)
-    positive, negative = learner.class_vectors()
-    torch.testing.assert_close(positive, normalize(tower(learner.positive_contexts), dim=1))
+    vectors = learner.class_vectors()
+    torch.testing.assert_close(vectors.global_vectors, normalize(tower(learner.positive_contexts), dim=1))
+    assert vectors.local_vectors is vectors.global_vectors
     coarse, rows, offsets = unit(2, 24).float(), unit(6, 24, seed=1).float(), torch.tensor([0, 3, 6])
-    scores = learner(coarse, rows, offsets)
-    expected = dual_scores(coarse, rows, offsets, positive, negative, 3.0, 3.0)
-    torch.testing.assert_close(scores.fine, expected.fine)
+    scores = dual_scores(coarse, rows, offsets, vectors.global_vectors, *vectors[2:])
     (scores.coarse.square().sum() + scores.fine.square().sum()).backward()
     assert all(p.grad is not None and bool((p.grad != 0).any()) for p in learner.parameters())
 
 
 @pytest.mark.golden
 def test_golden_dual_logits(golden_model: str):
-    from tai_engine.encoders import load_encoder
-
     golden = golden_set()
-    rows, ends = golden["prompt_tokens"], golden["prompt_tokens"].argmax(dim=1).tolist()
-    tokens = PromptTokens(
-        start=(int(rows[0, 0]),),
-        names=tuple(tuple(row[1 + golden.n_ctx : end - 1].tolist()) for row, end in zip(rows, ends, strict=True)),
-        ends=tuple(tuple(row[end - 1 : end + 1].tolist()) for row, end in zip(rows, ends, strict=True)),
-        placeholder=int(rows[0, 1]),
-        padding=int(rows[0, -1]),
-        context_length=rows.shape[1],
-        labels=tuple(f"class {c}" for c in range(len(rows))),
-    )
-    contexts: Any = [golden["dual_ctx_positive"], golden["dual_ctx_negative"]]
-    model = load_encoder(golden_model, device="cpu", precision="fp32").model
-    tower = PromptTower(model, tokens, n_contexts=contexts[0].shape[-2], class_specific=contexts[0].ndim == 3)
-    positive, negative = (normalize(tower(c), dim=1) for c in contexts)
+    positive, negative = golden_dual_vectors(golden_model)
     patches = golden["image_patches"]
     scores = dual_scores(
         normalize(golden["image_global_no_pos"], dim=1),
