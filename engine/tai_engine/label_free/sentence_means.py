@@ -71,12 +71,15 @@ def with_sentence_means(prompts: PromptSet, sentences: FeatureStore) -> PromptSe
             centred_CD = vectors_CD.double()
         return normalize(normalize(centred_CD, dim=1) + towards_CD, dim=1).float()
 
+    metadata = {**prompts.metadata, "sentence_means": sentences.data_fingerprint}
+    if isinstance(source := spec.labels.corpus.get("source"), str):
+        metadata["sentences"] = source  # as tuned prompts say it: pictures that these describe are no test
     # The contexts of tuned prompts do not lead to these vectors.
     return replace(
         prompts,
         global_vectors=moved(prompts.global_vectors),
         local_vectors=moved(prompts.local_vectors),
-        metadata={**prompts.metadata, "sentence_means": sentences.data_fingerprint},
+        metadata=metadata,
         contexts={},
     )
 

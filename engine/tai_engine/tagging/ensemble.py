@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 
 from tai_engine.errors import UserError
 from tai_engine.regular_files import printable
+from tai_engine.tables import parse_json
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters.item_tags import ItemTags, items_of
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
@@ -54,6 +56,11 @@ class _Member:
         if low > high:
             raise UserError(f"'{printable(path)}' holds no tag at all: there is nothing to combine.")
         return _Member(path, read_class_names(path, provenance), provenance, low, (high - low) or 1.0)
+
+    def said(self, name: str) -> dict[str, Any]:
+        """A table of its provenance; empty if it has none of that name."""
+        found = parse_json(self.provenance.get(name, "{}"))
+        return found if isinstance(found, dict) else {}
 
     def items(self) -> Iterator[ItemTags]:
         """Its pictures, in the order of the file."""
@@ -91,12 +98,15 @@ def ensemble(first: str | Path, second: str | Path, out: str | Path, ratio: floa
             f"'{printable(one.path)}' and '{printable(two.path)}' differ in their words ({odd!r} is in one alone): "
             "tag both with the same vocabulary."
         )
-    members = [{"prompts": m.provenance.get("prompts"), "scoring": m.provenance.get("scoring")} for m in (one, two)]
+    members = [{name: m.said(name) for name in ("prompts", "scoring")} for m in (one, two)]
+    prompts: dict[str, Any] = {"members": members, "ratio": ratio}
+    if taught := [member["prompts"]["sentences"] for member in members if "sentences" in member["prompts"]]:
+        prompts["sentences"] = taught[0]  # what one has learned from, both have
     digests = "".join(m.provenance.get("prompts_sha256", "") for m in (one, two))
     provenance = {
         **one.provenance,
         "prompts_method": "ensemble",
-        "prompts": json.dumps({"members": members, "ratio": ratio}, sort_keys=True),
+        "prompts": json.dumps(prompts, sort_keys=True),
         "prompts_sha256": hashlib.sha256(f"{digests}{ratio!r}".encode()).hexdigest(),
         "scoring": json.dumps({"which": "ensemble", "ratio": ratio}),
     }

@@ -29,7 +29,9 @@ def tags(path, scores, names=NAMES, ids=("a", "b"), complete="true", **provenanc
 
 def test_by_hand(tmp_path):
     # 0, 2, 3, 4 of a range of 4; 10 to 50 of a range of 40, where the order of words is another one.
-    first = tags(tmp_path / "1.parquet", [[0.0, 2.0], [3.0, 4.0]], prompts_sha256="x")
+    first = tags(
+        tmp_path / "1.parquet", [[0.0, 2.0], [3.0, 4.0]], prompts_sha256="x", prompts='{"sentences": "builtin"}'
+    )
     second = tags(tmp_path / "2.parquet", [[10.0, 50.0], [20.0, 30.0]], names=["cat", "dog"])
     assert ensemble(first, second, tmp_path / "e.parquet", 0.25) == 4
     found = read_tag_file(tmp_path / "e.parquet")
@@ -41,6 +43,8 @@ def test_by_hand(tmp_path):
     assert found.provenance["prompts_method"] == "ensemble"
     assert json.loads(found.provenance["scoring"]) == {"which": "ensemble", "ratio": 0.25}
     assert found.provenance["space_key"] == "rn50:1"
+    # What either has learned from is learned from by both.
+    assert json.loads(found.provenance["prompts"])["sentences"] == "builtin"
     assert found.provenance["prompts_sha256"] not in ("x", "")
     rows = pq.read_table(tmp_path / "e.parquet").to_pylist()
     assert [row["tag"] for row in rows] == ["cat", "dog", "cat", "dog"]
