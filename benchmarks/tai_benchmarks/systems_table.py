@@ -49,7 +49,7 @@ from tai_engine.sentences.nouns import NounFilter
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.normalisation import normalise
 from tai_engine.tagging.scoring import SCORES, default_scoring, score
-from tai_engine.tuning import LabelledPictures, TuningConfig, TuningTask, tune
+from tai_engine.tuning import TrainingPictures, TuningConfig, TuningTask, tune
 from tai_engine.vocabulary import Vocabulary, imagenet_templates, load_vocabulary
 
 Scores = NDArray[np.float32]
@@ -207,7 +207,7 @@ def few_labels(photographs: Photographs, seeds: Sequence[int], remark: Callable[
         for name, system, drawn, ratio in cases:
             remark(f"{name}, split {seed}")
             config = TuningConfig.of_system(system, seed=seed, **drawn)
-            source = LabelledPictures(photographs.store, part, seed=seed, **drawn)
+            source = TrainingPictures(photographs.store, part, seed=seed, **drawn)
             slug = f"{system}-{'-'.join(f'{k}{v}' for k, v in drawn.items())}-{seed}"
             prompts = photographs.tuned(slug, source, config, "a photo of a")
             alone = photographs.scores(prompts, "merged")[test]

@@ -273,7 +273,7 @@ def run_job(job: TuneJob) -> None:
     if job.labels is not None:
         truth = load_truth(job.labels, words.names, TruthOptions(job.unknown_labels))
         settings = job.config
-        source = tuning.LabelledPictures(store, truth, known=settings.known, shots=settings.shots, seed=settings.seed)
+        source = tuning.TrainingPictures(store, truth, known=settings.known, shots=settings.shots, seed=settings.seed)
     elif job.sentences is None:
         tuning.check_store(store, words)
     config, start = settings_for(job, store)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tai_engine.prompts.learner import ClassVectors, ContextLearner
+from tai_engine.prompts.learner import ContextLearner, DualVectors
 from tai_engine.prompts.tower import PromptTower
 
 POSITIVE, NEGATIVE = "positive_contexts", "negative_contexts"
@@ -92,10 +92,10 @@ class DualPromptLearner(ContextLearner):
         self.temperature = nn.Parameter(torch.tensor(START, device=tower.device))
         self.spatial_temperature = nn.Parameter(torch.tensor(START, device=tower.device))
 
-    def class_vectors(self) -> ClassVectors:
+    def class_vectors(self) -> DualVectors:
         """Vectors of presence, for coarse and for fine vectors the same, vectors of absence, and both temperatures."""
         positive_CD = self._unit_vectors(POSITIVE)
-        return ClassVectors(
+        return DualVectors(
             positive_CD, positive_CD, self._unit_vectors(NEGATIVE), self.temperature, self.spatial_temperature
         )
 

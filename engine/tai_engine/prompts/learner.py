@@ -21,17 +21,23 @@ GLOBAL, LOCAL = "global_contexts", "local_contexts"
 
 
 class ClassVectors(NamedTuple):
-    """Two unit vectors per class, [C, D] fp32 each: scored against coarse and against fine vectors.
+    """Two unit vectors per class, [C, D] fp32 each: scored against coarse and against fine vectors."""
 
-    Dual prompts (`DualPromptLearner`) have a vector of absence too, and the natural logarithms of their two learned
-    factors, scalars; others have None.
+    global_vectors: Tensor
+    local_vectors: Tensor
+
+
+class DualVectors(NamedTuple):
+    """Unit vectors per class, [C, D] fp32: of presence, for coarse and for fine vectors, and of absence.
+
+    The temperatures are natural logarithms of the learned factors, scalars; see `dual_scores`.
     """
 
     global_vectors: Tensor
     local_vectors: Tensor
-    negative_vectors: Tensor | None = None
-    temperature: Tensor | None = None
-    spatial_temperature: Tensor | None = None
+    negative_vectors: Tensor
+    temperature: Tensor
+    spatial_temperature: Tensor
 
 
 DEVIATION = 0.02
@@ -80,7 +86,7 @@ class ContextLearner(nn.Module):
         return self._tower
 
     @abstractmethod
-    def class_vectors(self) -> ClassVectors:
+    def class_vectors(self) -> ClassVectors | DualVectors:
         """The class vectors of the present contexts, differentiable unless gradients are off."""
 
     def _unit_vectors(self, name: str) -> Tensor:

@@ -1,24 +1,24 @@
-"""Prompts learned from sentences alone; reads stores, never pictures."""
+"""Prompts learned from sentences, or from labelled pictures; reads stores, decodes nothing."""
 
 from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.constants import ConstantsGrid, FoundConstants, Trial, find_constants
 from tai_engine.tuning.job import TuningResult, tune
-from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
 from tai_engine.tuning.sentence_table import SentenceStore
 from tai_engine.tuning.task import TextModel, TuningTask, check_store
+from tai_engine.tuning.training_pictures import TrainingPictures
 
 __all__ = [
     "ConstantsGrid",
     "DivergedError",
     "EpochMetrics",
     "FoundConstants",
-    "LabelledPictures",
     "NegativeConfig",
     "SentenceStore",
     "StepProgress",
     "TextModel",
+    "TrainingPictures",
     "Trial",
     "Tuner",
     "TuningConfig",

@@ -14,7 +14,7 @@ from torch import Tensor
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
 from tai_engine.features import FeatureBatch
 from tai_engine.prompts.dual import dual_scores
-from tai_engine.prompts.learner import ClassVectors
+from tai_engine.prompts.learner import ClassVectors, DualVectors
 from tai_engine.prompts.losses import LOSSES
 from tai_engine.tuning.config import PARTIAL_LOSS, TuningConfig
 from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable
@@ -47,14 +47,12 @@ class HeldOut:
     merged: AveragePrecisions
 
 
-def score_sentences(batch: FeatureBatch, vectors: ClassVectors, config: TuningConfig) -> SentenceScores:
+def score_sentences(batch: FeatureBatch, vectors: ClassVectors | DualVectors, config: TuningConfig) -> SentenceScores:
     """Scores as tuning sees them, differentiable w.r.t. the class vectors, on their device."""
     device = vectors.global_vectors.device
     batch = batch.dequantised()
     coarse = batch.coarse.to(device, non_blocking=True)
-    if vectors.negative_vectors is not None:
-        assert vectors.temperature is not None
-        assert vectors.spatial_temperature is not None
+    if isinstance(vectors, DualVectors):
         fine = batch.fine.to(device, non_blocking=True).float()
         found = dual_scores(coarse.float(), fine, batch.offsets, vectors.global_vectors, *vectors[2:])
         return SentenceScores(found.coarse, found.fine if len(fine) else found.coarse)
@@ -94,7 +92,9 @@ def tuning_loss(scores: SentenceScores, labels_BC: Tensor, config: TuningConfig)
     return loss(scores.coarse, labels_BC) + loss(scores.fine, labels_BC)
 
 
-def evaluate(store: SentenceStore, table: SentenceTable, vectors: ClassVectors, config: TuningConfig) -> HeldOut:
+def evaluate(
+    store: SentenceStore, table: SentenceTable, vectors: ClassVectors | DualVectors, config: TuningConfig
+) -> HeldOut:
     """Figures over the sentences of ``table``, of which there is at least one.
 
     Memory: four fp32 [H, C] and the rows of 512 sentences.

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from tai_engine.prompts.learner import ClassVectors
+from tai_engine.prompts.learner import ClassVectors, DualVectors
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
 from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut
-from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
 from tai_engine.tuning.run_folder import RunFolder
 from tai_engine.tuning.sentence_table import Split
 from tai_engine.tuning.task import TuningTask
+from tai_engine.tuning.training_pictures import TrainingPictures
 
 _SHOWN_CLASSES = 10
 
@@ -85,7 +85,7 @@ def tune(
     except DivergedError as error:
         with torch.no_grad():
             vectors = tuner.learner.class_vectors()
-        if folder is None or not all(bool(rows.isfinite().all()) for rows in vectors if rows is not None):
+        if folder is None or not all(bool(rows.isfinite().all()) for rows in vectors):
             raise
         path = folder.write_last_good(_prompt_set(task, config, tuner, vectors, epoch=len(tuner.state.history)))
         raise DivergedError(f"{error} The prompts of the step before are in {path}.") from error
@@ -106,7 +106,7 @@ def tune(
         held_out_sentences=len(task.split.held_out),
         seconds=time.perf_counter() - begun,
         remarks=tuple(_remarks(task)),
-        trained_on="pictures" if isinstance(task.store, LabelledPictures) else "sentences",
+        trained_on="pictures" if isinstance(task.store, TrainingPictures) else "sentences",
     )
 
 
@@ -114,7 +114,7 @@ def _prompt_set(
     task: TuningTask,
     config: TuningConfig,
     tuner: Tuner,
-    vectors: ClassVectors,
+    vectors: ClassVectors | DualVectors,
     epoch: int,
     found: HeldOut | None = None,
 ) -> PromptSet:
@@ -122,9 +122,7 @@ def _prompt_set(
     store, vocabulary = task.store, task.vocabulary
     contexts = tuner.learner.contexts()
     constants, negative_CD = ScoringConstants(config.scale, config.temperature_for_images), None
-    if vectors.negative_vectors is not None:
-        assert vectors.temperature is not None
-        assert vectors.spatial_temperature is not None
+    if isinstance(vectors, DualVectors):
         # The two factors are learned as logarithms, and kept as every prompt set keeps its own.
         constants = ScoringConstants(float(vectors.temperature.exp()), float(vectors.spatial_temperature.exp()))
         negative_CD = vectors.negative_vectors.float().cpu()
@@ -175,7 +173,7 @@ def _remarks(task: TuningTask) -> list[str]:
     missing = [name for name, count in zip(task.vocabulary.names, counts.tolist(), strict=True) if not count]
     lines = []
     if missing:
-        is_pictures = isinstance(task.store, LabelledPictures)
+        is_pictures = isinstance(task.store, TrainingPictures)
         advice = (
             "label more pictures."
             if is_pictures
@@ -188,7 +186,7 @@ def _remarks(task: TuningTask) -> list[str]:
             f"classes ({shown}{more}): their prompts have learned from other classes only; {advice}"
         )
     if not task.store.spec.has_fine:
-        what = "pictures have no patch" if isinstance(task.store, LabelledPictures) else "sentences have no token"
+        what = "pictures have no patch" if isinstance(task.store, TrainingPictures) else "sentences have no token"
         lines.append(f"The {what} vectors, so the fine prompts are copies of the coarse ones.")
     return lines
 

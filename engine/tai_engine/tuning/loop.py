@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
-from tai_engine.prompts.learner import ClassVectors, ContextLearner
+from tai_engine.prompts.learner import ClassVectors, ContextLearner, DualVectors
 from tai_engine.tuning.checkpoint import EpochMetrics, RunSizes, RunState, load_checkpoint, save_checkpoint
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.held_out import HeldOut, evaluate, score_sentences, tuning_loss
@@ -28,7 +28,6 @@ from tai_engine.tuning.run_folder import RunFolder
 from tai_engine.tuning.sentence_table import SentenceStore, Split
 
 CHECKPOINT_SECONDS = 60.0
-VECTORS = ("global_vectors", "local_vectors")
 
 
 class DivergedError(UserError):
@@ -125,7 +124,7 @@ class Tuner:
             self._miner = NegativeMiner(store, split.training, config.negatives, device=device)
         self._updating = False
         self._saved_at = time.monotonic()
-        self._start: ClassVectors | None = None
+        self._start: ClassVectors | DualVectors | None = None
         if config.start_share:
             with torch.no_grad():
                 self._start = learner.class_vectors()
@@ -189,7 +188,7 @@ class Tuner:
                 begun = time.perf_counter()
             self._finish_epoch(epoch)
 
-    def class_vectors(self) -> ClassVectors:
+    def class_vectors(self) -> ClassVectors | DualVectors:
         """Of the present contexts, without a gradient, and with their share of those of the start.
 
         Raises:
@@ -197,19 +196,17 @@ class Tuner:
         """
         with torch.no_grad():
             vectors = self.learner.class_vectors()
-        if not all(bool(rows.isfinite().all()) for rows in vectors if rows is not None):
+        if not all(bool(rows.isfinite().all()) for rows in vectors):
             raise self._diverged(min(len(self.state.history), self._config.epochs - 1))
         if self._start is None:
             return vectors
         share = self._config.start_share
-
-        def mixed(old_CD: Tensor, new_CD: Tensor) -> Tensor:
-            return normalize(share * old_CD + (1 - share) * new_CD, dim=1)
-
-        changes = {name: mixed(getattr(self._start, name), getattr(vectors, name)) for name in VECTORS}
-        if vectors.negative_vectors is not None and self._start.negative_vectors is not None:
-            changes["negative_vectors"] = mixed(self._start.negative_vectors, vectors.negative_vectors)
-        return vectors._replace(**changes)
+        mixed = {
+            name: normalize(share * old + (1 - share) * getattr(vectors, name), dim=1)
+            for name, old in self._start._asdict().items()
+            if old.ndim == 2  # the temperatures of dual prompts stay what was learned
+        }
+        return vectors._replace(**mixed)
 
     def evaluate(self) -> HeldOut | None:
         """Figures of the present contexts over the held-out sentences; None without any."""

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
-from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.negatives.holders import Holders
+from tai_engine.tuning.training_pictures import TrainingPictures
 
 _HELD_OUT_SCORES = 20_000_000
 _HELD_OUT_SENTENCES = 10_000
@@ -156,7 +156,7 @@ def split_sentences(store: SentenceStore, held_out: float) -> Split:
         ceiling = int(np.partition(hashes_M, limit)[limit])
     is_held = torch.from_numpy(hashes_M < ceiling)
     if bool(is_held.all()):
-        if isinstance(store, LabelledPictures):
+        if isinstance(store, TrainingPictures):
             raise UserError(
                 f"All {len(table)} labelled pictures of the store {store.path} are held out: label more, or hold out "
                 "less."
@@ -171,7 +171,7 @@ def split_sentences(store: SentenceStore, held_out: float) -> Split:
 def _read_table(store: SentenceStore) -> tuple[SentenceTable, np.ndarray]:
     """All labelled sentences, and [M] uint64 hashes of their texts; group by group."""
     positions, places, counts, classes, hashes = (array(kind) for kind in "qqqqQ")
-    pictures = store if isinstance(store, LabelledPictures) else None
+    pictures = store if isinstance(store, TrainingPictures) else None
     known_rows: list[np.ndarray] = []
     for group in sorted(store.groups()):
         place = 0

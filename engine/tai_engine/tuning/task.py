@@ -17,8 +17,8 @@ from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.prompts.tokens import tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
 from tai_engine.tuning.config import TuningConfig
-from tai_engine.tuning.labelled_pictures import LabelledPictures
 from tai_engine.tuning.sentence_table import SentenceStore, Split, split_sentences
+from tai_engine.tuning.training_pictures import TrainingPictures
 from tai_engine.vocabulary import Vocabulary, comparable_name
 
 Init: TypeAlias = str | PromptSet | Mapping[str, Tensor] | None
@@ -83,7 +83,7 @@ class TuningTask:
         """Check that all fit, and read which sentences there are.
 
         Args:
-            store: sentences with labels of ``vocabulary``, or `LabelledPictures`.
+            store: sentences with labels of ``vocabulary``, or `TrainingPictures`.
             text_model: the encoder whose features they are.
             vocabulary: what to tag.
             config: of which the shape of the contexts and the held-out share count here.
@@ -95,7 +95,7 @@ class TuningTask:
             UserError: for a store of pictures, without labels, of another vocabulary or space, or without a sentence to
                 train on; for prompts of another space to start from; and as `PromptTower`.
         """
-        if not isinstance(store, LabelledPictures):
+        if not isinstance(store, TrainingPictures):
             check_store(store, vocabulary)
             if config.known < 1 or config.shots is not None:
                 option = "known" if config.known < 1 else "shots"

@@ -65,7 +65,10 @@ def instead(**changes):
         (instead(optimizer={}), "damaged"),
         (instead(optimizer={"state": {7: {"momentum_buffer": None}}}), "of another optimizer"),
         (instead(optimizer={"state": {0: {"exp_avg": NAN}}}), "of another optimizer"),
-        (instead(optimizer={"state": {0: {"momentum_buffer": torch.zeros(2)}}}), "tensor 0 is not of the shape"),
+        (
+            instead(optimizer={"state": {0: {"momentum_buffer": torch.zeros(2)}}}),
+            "'global_contexts' is not of the shape",
+        ),
         (instead(step=-1), "do not fit its history"),
         (instead(step=1.5), "do not fit its history"),
         (instead(step="3"), "counters are no numbers"),

@@ -36,7 +36,6 @@ def test_a_temperature_for_images_of_ones_own():
     ("changes", "message"),
     [
         ({"loss": "rank"}, "Unknown loss 'rank'; did you mean 'ranking'"),
-        ({"loss": "asl_partial"}, "Unknown loss 'asl_partial'"),
         ({"schedule": "linear"}, "Unknown schedule 'linear'"),
         ({"keep": "first"}, "Unknown choice of what to keep 'first'"),
         ({"epochs": 0}, "epochs of tuning is 0; it has to be a whole number from 1"),

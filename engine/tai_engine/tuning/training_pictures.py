@@ -22,7 +22,7 @@ from tai_engine.store import FeatureStore, StoredItem
 _SHOTS, _KNOWN = 1, 2
 
 
-class LabelledPictures:
+class TrainingPictures:
     """Pictures that can be trained on: those with features and labels, and of the labels those that are known.
 
     What is drawn depends on the seed, the ids and the labels alone. Memory: two bytes a picture and class, and the ids.
