@@ -40,7 +40,7 @@ from tai_engine.evaluation.bootstrap import compare
 from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.evaluation.truth import Truth, load_truth
 from tai_engine.files import write_atomically
-from tai_engine.label_free.compound import compound_prompts
+from tai_engine.label_free.compound import with_compound_prompts
 from tai_engine.label_free.patch_gaussians import with_patch_gaussians
 from tai_engine.label_free.sentence_means import with_sentence_means
 from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
@@ -138,7 +138,7 @@ def label_free(photographs: Photographs, seeds: Sequence[int], remark: Callable[
     coarse, holds = sentences_of(photographs.sentences)
     heads = {name: [linear_head(plain.global_vectors, coarse, holds, name, seed) for seed in seeds] for name in RECIPES}
     remark("compound prompts")
-    compound = compound_prompts(encoder, words)
+    compound = with_compound_prompts(plain, encoder, words)
     tuned = []
     for seed in seeds:
         remark(f"tuning on sentences, seed {seed}")

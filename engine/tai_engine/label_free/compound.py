@@ -10,42 +10,45 @@ Shape legend: C classes, P compound prompts of a class, D embedding size.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
-from tai_engine.prompts.prompt_set import PromptSet, TextEncoder, zero_shot_prompts
+from tai_engine.prompts.prompt_set import PromptSet, TextEncoder
 from tai_engine.vocabulary import DEFAULT_TEMPLATE, Vocabulary
 
 PARTNERS = 100
 """Other classes that a class is named with, at most: with fewer than all of some 80, what is gained is lost again."""
 
 
-def compound_prompts(
-    encoder: TextEncoder, vocabulary: Vocabulary, templates: Sequence[str] = (DEFAULT_TEMPLATE,)
+def with_compound_prompts(
+    prompts: PromptSet, encoder: TextEncoder, vocabulary: Vocabulary, template: str = DEFAULT_TEMPLATE
 ) -> PromptSet:
-    """Zero-shot prompts, half of each class vector its mean over compound prompts.
+    """Zero-shot prompts, half of each class vector now its mean over compound prompts.
 
     Every class is named before up to `PARTNERS` others, evenly spread over the vocabulary from its own place on: no
-    label and no picture chooses. Only the first template is used for them. Memory: the class vectors and the prompts of
-    one class.
+    label and no picture chooses. Memory: the class vectors and the prompts of one class.
+
+    Args:
+        prompts: of the vocabulary, zero-shot.
+        encoder: that they come from.
+        vocabulary: whose classes are named together.
+        template: with ``{}`` for both names.
 
     Raises:
-        UserError: for fewer than two classes; and as `zero_shot_prompts`.
+        UserError: for fewer than two classes.
     """
     names = vocabulary.prompt_names
     if len(names) < 2:
         raise UserError("Compound prompts name two classes together, but the vocabulary has one: leave --compound out.")
-    plain = zero_shot_prompts(encoder, vocabulary, templates)
     count = min(PARTNERS, len(names) - 1)
     means = []
     for own, name in enumerate(names):
         partners = [names[(own + 1 + place * (len(names) - 1) // count) % len(names)] for place in range(count)]
-        texts = [templates[0].replace("{}", f"{name} and a {other}") for other in partners]
+        texts = [template.replace("{}", f"{name} and a {other}") for other in partners]
         means.append(normalize(encoder.encode_class_texts(texts), dim=1).mean(dim=0))
-    class_vectors = normalize(plain.global_vectors + normalize(torch.stack(means), dim=1), dim=1)
-    metadata = {**plain.metadata, "compound": json.dumps({"partners": count})}
-    return replace(plain, global_vectors=class_vectors, local_vectors=class_vectors, metadata=metadata)
+    class_vectors = normalize(prompts.global_vectors + normalize(torch.stack(means), dim=1), dim=1)
+    metadata = {**prompts.metadata, "compound": json.dumps({"partners": count})}
+    return replace(prompts, global_vectors=class_vectors, local_vectors=class_vectors, metadata=metadata)

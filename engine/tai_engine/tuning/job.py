@@ -124,7 +124,9 @@ def _prompt_set(
     constants, negative_CD = ScoringConstants(config.scale, config.temperature_for_images), None
     if isinstance(vectors, DualVectors):
         # The two factors are learned as logarithms, and kept as every prompt set keeps its own.
-        constants = ScoringConstants(float(vectors.temperature.exp()), float(vectors.spatial_temperature.exp()))
+        constants = ScoringConstants(
+            *(float(t.detach().exp()) for t in (vectors.temperature, vectors.spatial_temperature))
+        )
         negative_CD = vectors.negative_vectors.float().cpu()
     metadata = {
         "system": config.system,

@@ -164,7 +164,7 @@ def tag_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.cli.options.EncoderChoice.open", ENCODER)
     recorder.replace("tai_engine.distributed.ray_cluster.require_ray")
     recorder.replace("tai_engine.prompts.prompt_set.zero_shot_prompts", PROMPTS)
-    recorder.replace("tai_engine.label_free.compound.compound_prompts", PROMPTS)
+    recorder.replace("tai_engine.label_free.compound.with_compound_prompts", PROMPTS)
     recorder.replace("tai_engine.label_free.sentence_means.with_sentence_means", PROMPTS)
     recorder.replace("tai_engine.label_free.patch_gaussians.with_patch_gaussians", PROMPTS)
     recorder.replace("tai_engine.prompts.prompt_set.PromptSet.load", PROMPTS, "read")
@@ -502,7 +502,7 @@ TAG = {
     "out": one("--out PLACE/other.parquet", {f"{TAGGING}.out": "PLACE/other.parquet"}),
     "prompts": one("--prompts PLACE/p", {"read.path": "PLACE/p"}, without="--vocabulary voc20"),
     "templates": one("--template", {"zero_shot_prompts.templates": ("my {}",)}, last="my {}"),
-    "compound": one("--compound", {"compound_prompts.": ..., "zero_shot_prompts.": ...}),
+    "compound": one("--compound", {"with_compound_prompts.": ...}),
     "sentences": one("--sentences STORE2", {"with_sentence_means.": ...}),
     "patches": one("--patches", {"with_patch_gaussians.": ...}),
     "top_k": one("--top-k 2", {f"{TAGGING}.selection.top_k": 2}),

@@ -8,7 +8,8 @@ from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
 from tai_engine.label_free import compound
-from tai_engine.label_free.compound import compound_prompts
+from tai_engine.label_free.compound import with_compound_prompts
+from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
 from tai_engine.vocabulary import Vocabulary
 
 AXES = {"dog": 0, "cat": 1, "cow": 2, "a": 3}
@@ -29,7 +30,7 @@ VOCABULARY = Vocabulary.from_names(["dog", "cat", "cow"], "animals")
 
 
 def test_half_of_a_vector_is_the_mean_over_all_pairs():
-    prompts = compound_prompts(ENCODER, VOCABULARY, ["a {}."])
+    prompts = with_compound_prompts(zero_shot_prompts(ENCODER, VOCABULARY, ["a {}."]), ENCODER, VOCABULARY, "a {}.")
     alone = torch.tensor([1.0, 0, 0, 1]) / 2**0.5
     pairs = torch.tensor([[1.0, 1, 0, 2], [1, 0, 1, 2]]) / 6**0.5  # "a dog and a cat" without its "and"
     expected = normalize(alone + normalize(pairs.mean(0), dim=0), dim=0)
@@ -49,7 +50,8 @@ def test_partners_are_bounded_distinct_and_never_the_class_itself(monkeypatch):
 
     monkeypatch.setattr(compound, "PARTNERS", 4)
     encoder = SimpleNamespace(space_key="space", logit_scale=1.0, encode_class_texts=note)
-    compound_prompts(encoder, Vocabulary.from_names(names, "numbers"), ["{}"])
+    words = Vocabulary.from_names(names, "numbers")
+    with_compound_prompts(zero_shot_prompts(encoder, words, ["{}"]), encoder, words, "{}")
     pairs = [text.split(" and a ") for texts in asked for text in texts if " and a " in text]
     assert len(pairs) == 44
     assert len({tuple(pair) for pair in pairs}) == 44
@@ -57,5 +59,6 @@ def test_partners_are_bounded_distinct_and_never_the_class_itself(monkeypatch):
 
 
 def test_one_class_has_no_company():
+    one = Vocabulary.from_names(["dog"], "one")
     with pytest.raises(UserError, match="name two classes together, but the vocabulary has one: leave --compound out"):
-        compound_prompts(ENCODER, Vocabulary.from_names(["dog"], "one"))
+        with_compound_prompts(PromptSet(("dog",), *[torch.eye(4)[:1]] * 2, "space", 1.0), ENCODER, one)

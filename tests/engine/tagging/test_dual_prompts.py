@@ -75,7 +75,7 @@ def test_saved_and_loaded(tmp_path):
 
 def test_what_does_not_fit_is_refused():
     prompts = dual_prompts()
-    with pytest.raises(ValueError, match=r"negative_vectors are float32 .2, 8., expected float32 .3, D."):
+    with pytest.raises(ValueError, match=r"negative_vectors are torch.float32 .2, 8., expected float32 .3, D."):
         replace(prompts, negative_vectors=prompts.negative_vectors[:2])
     with pytest.raises(ValueError, match="without the constants"):
         replace(prompts, constants=None)

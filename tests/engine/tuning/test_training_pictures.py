@@ -179,7 +179,7 @@ def test_mistakes(pictures, sentence_store, encoder, vocabulary):
     nothing = Truth(truth.ids, truth.class_names, np.full_like(truth.labels, -1))
     with pytest.raises(UserError, match=r"None of the 23 labelled pictures .* shows a class"):
         TrainingPictures(pictures, nothing)
-    with pytest.raises(UserError, match="holds sentences with labels of their own: leave --labels out"):
+    with pytest.raises(UserError, match="holds sentences, which have labels of their own: leave --labels out"):
         TrainingPictures(sentence_store, truth)
     with pytest.raises(UserError, match="holds images: give their labels with --labels"):
         TuningTask.prepare(pictures, encoder, vocabulary, TuningConfig())
