@@ -27,13 +27,13 @@ def test_a_difference_with_its_interval():
 def test_a_head_learns_what_sentences_say(recipe):
     generator = torch.Generator().manual_seed(0)
     axes = torch.eye(16)[:4]
-    labels = torch.eye(4, dtype=torch.bool).repeat(100, 1)
-    items = normalize(axes.repeat(100, 1) + 0.1 * torch.randn(400, 16, generator=generator), dim=1)
+    labels = torch.eye(4, dtype=torch.bool).repeat(1500, 1)
+    items = normalize(axes.repeat(1500, 1) + 0.1 * torch.randn(6000, 16, generator=generator), dim=1)
     start = normalize(axes + 0.5, dim=1)
     found = linear_head(start, items, labels, recipe, seed=1)
     assert torch.equal(found, linear_head(start, items, labels, recipe, seed=1))
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
-    assert bool(((items @ found.T).argmax(dim=1) == torch.arange(400) % 4).all())
+    assert bool(((items @ found.T).argmax(dim=1) == torch.arange(6000) % 4).all())
     with pytest.raises(ValueError, match="expected one of"):
         linear_head(start, items, labels, "other", seed=1)
 
