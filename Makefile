@@ -10,7 +10,7 @@ SOURCE_ROOTS := $(CURDIR)/engine:$(CURDIR)/kernels:$(CURDIR)/benchmarks
 export TAI_READERS ?= $(abspath $(OTHERS)/readers/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-oldest test-gpu-image test-s3 s3-server gpu lock readers setup python-check
+.PHONY: help demo test docs test-fast test-oldest test-gpu-image test-s3 s3-server gpu lock readers setup python-check
 
 help:
 	@echo "make demo            tag the embedded pictures with the embedded model and show the result"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-gpu-image  kernels and benchmarks with what a CUDA image of PyTorch 2.11 carries"
 	@echo "make test-s3         stores on S3, served by moto on this machine (300 MB)"
 	@echo "make gpu             on a machine with a GPU: its tests and benchmarks, with the Python at hand"
+	@echo "make docs            the documentation as pages in build/docs, warnings being errors"
 	@echo "make readers         the programs that exports are for (1.4 GB), so that tests can ask them"
 	@echo "make lock            test the newest versions, and keep them in constraints.txt"
 
@@ -91,6 +92,11 @@ READERS := label-studio-sdk datumaro pycocotools datasets fiftyone
 readers: python-check
 	$(call fresh,readers,1.4)
 	@$(OTHERS)/readers/bin/python $(PIP_INSTALL) $(READERS)
+
+# Pages are built from the sources alone: neither the engine nor a network is needed but for installing the builder.
+docs: python-check
+	@test -x $(OTHERS)/docs/bin/mkdocs || { $(PYTHON) -m venv $(OTHERS)/docs && $(OTHERS)/docs/bin/python $(PIP_INSTALL) --upgrade "pip>=25.1" && $(OTHERS)/docs/bin/python $(PIP_INSTALL) --group docs; }
+	NO_MKDOCS_2_WARNING=1 $(OTHERS)/docs/bin/mkdocs build --strict --quiet --config-file engine/docs/mkdocs.yml
 
 # moto and s3fs want an older python-dateutil than the rest, so that only the tests of stores on S3 see them.
 s3-server: setup

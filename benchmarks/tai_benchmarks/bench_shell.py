@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from tai_benchmarks.machine import environment
+from tai_benchmarks.photograph_copies import copy_photographs
 from tai_benchmarks.protocol import BenchRow, Candidate, Columns, Timing, measure
 from tai_benchmarks.steps import TAI
-from tai_engine.demo.pictures import draw_pictures
 from tai_engine.errors import UserError, unknown_choice
 
 BENCH = "shell"
@@ -42,7 +42,7 @@ class ShellConfig:
 
     Attributes:
         cases: names out of ``CASES``.
-        pictures: in the store that is tagged; drawn ones.
+        pictures: in the store that is tagged; copies of the embedded photographs.
         rounds: times that each command is run.
 
     Raises:
@@ -100,7 +100,7 @@ def _help(folder: Path) -> dict[str, Callable[[], object]]:
 
 
 def _tag(folder: Path, pictures: int) -> dict[str, Callable[[], object]]:
-    draw_pictures(folder / "pictures", pictures)
+    copy_photographs(folder / "pictures", pictures)
     _run(folder, *TAI, "cache", "images", "pictures", "s.zarr", "--model", _MODEL)
     command = (*TAI, "tag", "s.zarr", "--vocabulary", "coco80", "--top-k", "5", "--out", "tags.parquet")
     return {
