@@ -133,6 +133,21 @@ def test_one_that_fails_takes_no_other_along(tmp_path: Path):
     assert "| score | failed with status 3 |" in (tmp_path / PAGE).read_text(encoding="utf-8")
 
 
+def test_the_whole_is_bounded_whatever_its_parts_take(tmp_path: Path, monkeypatch):
+    now, given = [1000.0], []
+    monkeypatch.setattr("tai_benchmarks.book.time.monotonic", lambda: now[0])
+
+    def run(step):
+        given.append(step.seconds)
+        now[0] += step.seconds + 200  # none of them stops when it is told to
+        return "out of time"
+
+    outcomes = run_all(tmp_path, quick=False, remark=lambda _: None, run=run)
+    assert len(given) < len(outcomes) == 8
+    assert sum(given) + 200 * (len(given) - 1) <= ALL_SECONDS
+    assert outcomes[-1].outcome == "left out: no time was left"
+
+
 @pytest.mark.parametrize("quick", [False, True])
 def test_steps_fit_into_twenty_minutes_and_know_the_commands_options(tmp_path: Path, quick: bool):
     steps = book_steps(tmp_path, quick)
