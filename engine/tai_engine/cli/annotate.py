@@ -27,6 +27,7 @@ from tai_engine.cli.options import (
     VocabularyColumn,
     Workers,
     open_encoder,
+    say_unread,
 )
 from tai_engine.cli.output import print_json, progress_bar, remarks, results
 from tai_engine.cli.results_option import prompts_of
@@ -148,6 +149,7 @@ def annotate(
     if words is None:
         prompts = PromptSet.load(folder.prompts)
     else:
+        say_unread(encoder.unread_words(words.prompt_names), words)
         prompts = zero_shot_prompts(encoder, words, templates_of(None, words))
     own = constants_of(folder.about.model)
     if own is not None and calibrated is None and threshold is None and len(prompts.class_names) >= FEWEST_CLASSES:
