@@ -41,6 +41,13 @@ def miniature_of(protocol: Protocol, data: Path) -> Protocol:
         model=ModelPlan(EMBEDDED_MODELS[0], image_size=IMAGE_SIZE),
         recipe=replace(protocol.recipe, epochs=1, batch_size=32, warmup_epochs=0),
         seeds=protocol.seeds[:1],
+        partial=None
+        if protocol.partial is None
+        else replace(
+            protocol.partial,
+            model=ModelPlan(EMBEDDED_MODELS[0], image_size=2 * IMAGE_SIZE),
+            recipe=replace(protocol.partial.recipe, epochs=1, batch_size=4, warmup_epochs=0, known=0.7),
+        ),
         needs=tuple(need for need in protocol.needs if (data / need.path).exists()),
         notes=(*protocol.notes, "A miniature of the data with a small model: the figures say nothing."),
     )
@@ -68,6 +75,8 @@ def write_miniature(protocol: Protocol, data: Path) -> None:
             write_nuswide(data / "NUSWIDE", {f"{f[0]}/{n:04d}_2124494179.jpg": f for n, f in enumerate(held)})
     if protocol.sentences.only_listed == "coco-lt":
         described = write_coco_lt(data / "COCO")
+    if protocol.partial is not None:
+        write_labelled(protocol.partial.data, data, held)
     if protocol.pictures.splits == "voc-mlt":
         write_voc_mlt(data)
     sentences = [f"A {names[k % len(names)]} beside a {names[(k + 1) % len(names)]}." for k in range(len(described))]
@@ -76,6 +85,16 @@ def write_miniature(protocol: Protocol, data: Path) -> None:
             write_narratives(data / file, sentences)
         else:
             write_captions(data / file, zip(described, sentences, strict=True))
+
+
+def write_labelled(training: str, data: Path, held: Sequence[Sequence[str]]) -> None:
+    """Training pictures with the given classes."""
+    if training == "voc2007-trainval":
+        labels = {f"{n + 5:06d}": dict.fromkeys(found, 1) for n, found in enumerate(held)}
+        write_voc(data, labels, split="trainval")
+    else:
+        names = (f"COCO_train2014_{n + 9:012d}.jpg" for n in range(len(held)))
+        write_coco(data / "COCO", dict(zip(names, held, strict=True)), "train2014")
 
 
 def write_picture(path: Path, number: int) -> None:

@@ -27,6 +27,8 @@ TESTS: dict[str, Callable[[Path], LabelledPictures]] = {
     "nuswide": lambda data: read_nuswide(data / "NUSWIDE"),
 }
 TRAINING_LISTS: dict[str, Callable[[Path], LabelledPictures]] = {
+    "voc2007-trainval": lambda data: read_voc(data, 2007, "trainval"),
+    "coco-train2014": lambda data: read_coco(data / "COCO", "train2014"),
     "voc-mlt": read_voc_mlt,
     "coco-lt": lambda data: read_coco_lt(data / "COCO"),
 }

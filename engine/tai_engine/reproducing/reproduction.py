@@ -8,13 +8,13 @@ Everything is kept below one folder, so that a run that was stopped goes on::
     pictures.zarr         features of the pictures
     sentences.zarr        and of the sentences
     seed-1/               prompts.safetensors, the run of tuning, tags.parquet
+    labelled/             of protocols with partly labelled pictures, see `partial_labels`
     result.json           what came of it
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,13 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from tai_engine.caching.images import cache_images
-from tai_engine.caching.report import CacheOptions, CacheProgress
 from tai_engine.caching.texts import cache_sentences, label_spec
 from tai_engine.datasets.labelled import LabelledPictures
 from tai_engine.datasets.long_tail import long_tail_groups
-from tai_engine.decoding.decode import DecodeOptions
-from tai_engine.encoders import Encoder, cached_weights, load_encoder
+from tai_engine.encoders import Encoder, cached_weights
 from tai_engine.errors import ItemError, UserError
 from tai_engine.evaluation.bootstrap import bootstrap_map
 from tai_engine.evaluation.class_splits import ClassSplits, load_splits
@@ -37,9 +34,10 @@ from tai_engine.evaluation.tag_evaluation import EvaluationRules, GroupEvaluatio
 from tai_engine.evaluation.truth import load_truth
 from tai_engine.files import write_atomically
 from tai_engine.json_documents import read_json
+from tai_engine.reproducing.partial_labels import tag_by_labels, with_labels
 from tai_engine.reproducing.picture_sets import TRAINING_LISTS, pictures_of, training_sentences, words_of
+from tai_engine.reproducing.prepared import Progress, cache_pictures, load_model, shown, write_tables
 from tai_engine.reproducing.row_protocol import Protocol
-from tai_engine.sources import open_source
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import tag_store
 from tai_engine.tagging.tag_file import read_tag_file
@@ -50,9 +48,6 @@ _MOST_CLAIM_BYTES = 2**20
 INTERVAL_DRAWS = 200
 """Of pictures, for the interval of the first seed: a dataset of 100,000 pictures takes a minute."""
 CHECKPOINT = "The contexts are those of the last epoch; no label of a test picture was looked at before the evaluation."
-
-Progress = Callable[[str, int, int | None], None]
-"""What is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +113,10 @@ def check_needs(protocol: Protocol, data: Path) -> None:
         UserError: names everything that is missing, where it comes from and where it belongs.
     """
     missing = [f"'{data / need.path}' from {need.origin}" for need in protocol.needs if not (data / need.path).exists()]
-    model, tag = protocol.model.name, protocol.model.pretrained
-    if cached_weights(model, tag) is None:
+    for plan in [protocol.model, *([protocol.partial.model] if protocol.partial else [])]:
+        model, tag = plan.name, plan.pretrained
+        if cached_weights(model, tag) is not None:
+            continue
         missing.append(
             f"the weights of {model} ({tag}), which `tai cache images` fetches with --model {model} --pretrained "
             f"{tag}, "
@@ -150,16 +147,8 @@ def reproduce(
     check_needs(protocol, data)
     _claim(protocol, data, out)
     pictures = pictures_of(protocol.pictures, data)
-    _write_tables(pictures, out)
-    encoder = load_encoder(
-        protocol.model.name,
-        protocol.model.pretrained,
-        device=device,
-        precision="fp32",
-        image_size=protocol.model.image_size,
-        decoding=DecodeOptions().recipe,
-        fast=False,
-    )
+    write_tables(pictures, out / "pictures.jsonl", out / "truth.jsonl")
+    encoder = load_model(protocol.model, device)
     remarks = [*protocol.notes, CHECKPOINT, *_about_list(protocol, pictures)]
     failed = _cache(protocol, data, out, pictures, encoder, say)
     if failed:
@@ -167,9 +156,12 @@ def reproduce(
     splits, more = _groups(protocol, data)
     remarks += more
     sentences = FeatureStore.open(out / "sentences.zarr")
+    labelled = None
+    if protocol.partial is not None:
+        labelled = tag_by_labels(protocol, protocol.partial, data, out, device, say)
     seeds, interval, evaluated = [], None, 0
     for seed in protocol.seeds:
-        figures, tags = _run_seed(protocol, out, seed, sentences, encoder, splits, say)
+        figures, tags = _run_seed(protocol, out, seed, sentences, encoder, splits, labelled, say)
         seeds.append(figures)
         if interval is None:
             interval, evaluated = _interval(tags, out)
@@ -212,19 +204,6 @@ def _claim(protocol: Protocol, data: Path, out: Path) -> None:
     write_atomically(path, json.dumps(mine, indent=2) + "\n")
 
 
-def _write_tables(pictures: LabelledPictures, out: Path) -> None:
-    """The list of pictures and their truth, as the other commands read them."""
-    folder, names = pictures.images.absolute(), pictures.class_names
-
-    def rows() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        for name, labels in zip(pictures.ids, pictures.labels, strict=True):
-            there, difficult = ([names[c] for c in np.flatnonzero(labels == value)] for value in (1, 0))
-            yield {"id": name, "path": str(folder / name)}, {"id": name, "labels": there, "difficult": difficult}
-
-    for file, column in (("pictures.jsonl", 0), ("truth.jsonl", 1)):
-        write_atomically(out / file, "".join(json.dumps(row[column], ensure_ascii=False) + "\n" for row in rows()))
-
-
 def _about_list(protocol: Protocol, pictures: LabelledPictures) -> list[str]:
     if len(pictures) == protocol.pictures.count:
         return []
@@ -238,27 +217,16 @@ def _cache(
     protocol: Protocol, data: Path, out: Path, pictures: LabelledPictures, encoder: Encoder, say: Progress
 ) -> int:
     """Features of pictures and sentences; gives how many pictures failed."""
-
-    def shown(what: str) -> Callable[[CacheProgress], None]:
-        return lambda p: say(what, p.done + p.failed + p.skipped, p.total)
-
-    report = cache_images(
-        open_source(out / "pictures.jsonl"),
-        encoder,
-        out / "pictures.zarr",
-        decoding=DecodeOptions(),
-        options=CacheOptions(retry_failed=True),
-        progress=shown("pictures"),
-    )
+    failed = cache_pictures(out / "pictures.jsonl", out / "pictures.zarr", encoder, say, "pictures")
     corpus = training_sentences(protocol, data, pictures)
     cache_sentences(
         ((one.id, one.text, one.class_indices) for one in corpus),
         encoder,
         out / "sentences.zarr",
         labels=label_spec(corpus),
-        progress=shown("sentences"),
+        progress=shown(say, "sentences"),
     )
-    return report.failed
+    return failed
 
 
 def _groups(protocol: Protocol, data: Path) -> tuple[ClassSplits | None, list[str]]:
@@ -281,6 +249,7 @@ def _run_seed(
     sentences: FeatureStore,
     encoder: Encoder,
     splits: ClassSplits | None,
+    labelled: Path | None,
     say: Progress,
 ) -> tuple[SeedFigures, Path]:
     folder, recipe = out / f"seed-{seed}", replace(protocol.recipe, seed=seed)
@@ -298,6 +267,8 @@ def _run_seed(
         tags,
         progress=lambda done, total: say(f"seed {seed}, tagging", done, total),
     )
+    if protocol.partial is not None and labelled is not None:
+        tags = with_labels(protocol.partial, tags, labelled)
     found = evaluate_tags(tags, out / "truth.jsonl", EvaluationRules(), splits=splits)
     held_out = None if tuned.held_out is None else float(tuned.held_out.merged.mean)
     return SeedFigures(seed, found.precisions.mean, found.groups, held_out), tags

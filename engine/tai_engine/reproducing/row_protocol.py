@@ -25,6 +25,12 @@ Shape of a file, all keys needed but those said to be optional::
     pretrained = "openai"
     image_size = 224
 
+    [partial]                       # optional: with prompts of DualCoOp from partly labelled pictures
+    data = "voc2007-trainval"       # a training list
+    share = 0.9                     # of DualCoOp in the mean
+    [partial.model]                 # as above
+    [partial.recipe]                # settings of the system "dualcoop"
+
     [recipe]                        # settings of `TuningConfig`; seeds is a list
     [[needs]]                       # what has to lie where below the folder of data
     [published]                     # map in percent, its source, optionally groups
@@ -101,6 +107,23 @@ class ModelPlan:
 
 
 @dataclass(frozen=True)
+class PartialPlan:
+    """Partly labelled pictures that DualCoOp's prompts are tuned on.
+
+    Attributes:
+        data: a training list.
+        share: of DualCoOp's scores in the mean of both, from 0 to 1.
+        model: whose features.
+        recipe: settings of tuning; its ``known`` is the share of labels that are known.
+    """
+
+    data: str
+    share: float
+    model: ModelPlan
+    recipe: TuningConfig
+
+
+@dataclass(frozen=True)
 class Need:
     """What has to lie below the folder of data.
 
@@ -141,6 +164,7 @@ class Protocol:
         needs: see `Need`.
         published: the figure.
         notes: what differs from the published run, a sentence each.
+        partial: with DualCoOp on partly labelled pictures; None without.
     """
 
     name: str
@@ -155,6 +179,7 @@ class Protocol:
     needs: tuple[Need, ...]
     published: PublishedFigure
     notes: tuple[str, ...] = field(default=())
+    partial: PartialPlan | None = None
 
 
 def protocol_names() -> tuple[str, ...]:
@@ -189,7 +214,13 @@ def load_protocol(name: str) -> Protocol:
         needs=tuple(Need(need["path"], need["from"]) for need in value["needs"]),
         published=PublishedFigure(**value["published"]),
         notes=tuple(value.get("notes", ())),
+        partial=_partial(value["partial"]) if "partial" in value else None,
     )
+
+
+def _partial(value: Mapping[str, Any]) -> PartialPlan:
+    recipe = TuningConfig.of_system("dualcoop", **value["recipe"])
+    return PartialPlan(value["data"], value["share"], ModelPlan(**value["model"]), recipe)
 
 
 def _tuples(table: Mapping[str, Any]) -> dict[str, Any]:

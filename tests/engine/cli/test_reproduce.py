@@ -10,6 +10,8 @@ def test_the_list_has_every_published_figure(tai):
         "taidpt-coco-16-novel": 59.2,
         "taidpt-coco-lt": 56.23,
         "taidpt-coco2014": 65.1,
+        "taidpt-dualcoop-coco2014-10": 81.5,
+        "taidpt-dualcoop-voc2007-10": 93.3,
         "taidpt-nuswide": 46.5,
         "taidpt-voc-mlt": 83.75,
         "taidpt-voc2007": 88.3,

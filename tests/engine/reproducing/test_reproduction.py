@@ -19,6 +19,8 @@ CLASSES = {
     "taidpt-voc-mlt": 20,
     "taidpt-coco-lt": 80,
     "taidpt-coco-16-novel": 16,
+    "taidpt-dualcoop-voc2007-10": 20,
+    "taidpt-dualcoop-coco2014-10": 80,
 }
 
 
@@ -38,7 +40,12 @@ def test_from_end_to_end(name, tmp_path):
     assert result.published == whole.published.map
     assert 0 < result.map == result.seeds[0].map <= 1
     assert "no label of a test picture was looked at" in str(result.remarks)
-    assert stages == {"pictures", "sentences", "seed 1, tuning", "seed 1, tagging"}
+    more = {"labelled pictures", "pictures, once more", "labelled pictures, tuning"} if whole.partial else set()
+    assert stages == {"pictures", "sentences", "seed 1, tuning", "seed 1, tagging"} | more
+    if whole.partial:
+        coarse, fine = (whole.model.image_size, whole.partial.model.image_size)
+        assert (coarse, fine, whole.partial.recipe.known, whole.partial.share) == (224, 448, 0.1, 0.9)
+        assert (out / "seed-1" / "together.parquet").exists()
     written = json.loads((out / "result.json").read_text())
     assert written["map"] == result.map
     groups = [group.name for group in result.seeds[0].groups]
