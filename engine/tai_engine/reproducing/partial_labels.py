@@ -19,6 +19,7 @@ from tai_engine.reproducing.row_protocol import PartialPlan, Protocol
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import tag_store
 from tai_engine.tagging.ensemble import ensemble
+from tai_engine.tagging.scoring import default_scoring
 from tai_engine.tuning import StepProgress, TrainingPictures, TuningTask, tune
 
 
@@ -54,7 +55,8 @@ def tag_by_labels(protocol: Protocol, plan: PartialPlan, data: Path, out: Path, 
     prompts = tune(TuningTask.prepare(source, encoder, words, recipe), recipe, folder / "run", step).prompts
     prompts.save(folder / "prompts.safetensors")
     tags = folder / "tags.parquet"
-    tag_store(FeatureStore.open(out / "tested.zarr"), prompts, tags)
+    # Patches alone, as published: the vector of the whole picture takes no part in DualCoOp's scores.
+    tag_store(FeatureStore.open(out / "tested.zarr"), prompts, tags, default_scoring(prompts, "fine"))
     return tags
 
 
