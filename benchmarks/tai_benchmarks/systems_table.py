@@ -172,7 +172,10 @@ def label_free(photographs: Photographs, seeds: Sequence[int], remark: Callable[
         told = [difference(base[w], np.mean(found[w], axis=0), labels) for w in ("merged", "coarse")]
         yield f"| {name} | {' | '.join([*cells, *(told if sets != [plain] else ['', ''])])} |"
     for name, sets in (("sentence means", [moved]), ("TaI-DPT", tuned)):
-        for other, vectors in (("compound prompts", [compound]), ("linear head, cosine", map(headed, heads["cosine"]))):
+        for other, vectors in (
+            ("compound prompts", [compound]),
+            ("linear head, cosine", [headed(one) for one in heads["cosine"]]),
+        ):
             second = np.mean([photographs.scores(one, "coarse") for one in vectors], axis=0)
             first = np.mean([photographs.scores(one, "merged") for one in sets], axis=0)
             both = scaled_mean(first, second, 0.5)

@@ -115,8 +115,10 @@ def ensemble(first: str | Path, second: str | Path, out: str | Path, ratio: floa
 
 
 def _combined(one: _Member, two: _Member, ratio: float) -> Iterator[pa.RecordBatch]:
-    names, columns = one.class_names, ([], [], [])
-    ids, tags, scores = columns
+    names = one.class_names
+    ids: list[str] = []
+    tags: list[str] = []
+    scores: list[float] = []
     for ours, theirs in zip_longest(one.items(), two.items()):
         if ours is None or theirs is None or ours.id != theirs.id:
             told = [repr(item.id) if item else "no more picture" for item in (ours, theirs)]
@@ -133,11 +135,10 @@ def _combined(one: _Member, two: _Member, ratio: float) -> Iterator[pa.RecordBat
         tags += [names[c] for c in order]
         scores += mixed[order].tolist()
         if len(ids) >= _ROWS:
-            yield _batch(*columns)
-            for column in columns:
-                column.clear()
+            yield _batch(ids, tags, scores)
+            ids, tags, scores = [], [], []
     if ids:
-        yield _batch(*columns)
+        yield _batch(ids, tags, scores)
 
 
 def _batch(ids: list[str], tags: list[str], scores: list[float]) -> pa.RecordBatch:

@@ -54,8 +54,8 @@ def score_sentences(batch: FeatureBatch, vectors: ClassVectors | DualVectors, co
     coarse = batch.coarse.to(device, non_blocking=True)
     if isinstance(vectors, DualVectors):
         fine = batch.fine.to(device, non_blocking=True).float()
-        found = dual_scores(coarse.float(), fine, batch.offsets, vectors.global_vectors, *vectors[2:])
-        return SentenceScores(found.coarse, found.fine if len(fine) else found.coarse)
+        dual = dual_scores(coarse.float(), fine, batch.offsets, vectors.global_vectors, *vectors[2:])
+        return SentenceScores(dual.coarse, dual.fine if len(fine) else dual.coarse)
     if not len(batch.fine):
         scores = ops.score_coarse(coarse, vectors.global_vectors, scale=config.scale)
         return SentenceScores(scores, scores)

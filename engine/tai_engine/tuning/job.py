@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tai_engine.prompts.learner import ClassVectors, DualVectors
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
@@ -121,7 +122,8 @@ def _prompt_set(
     """The learner's prompts with everything that they come from."""
     store, vocabulary = task.store, task.vocabulary
     contexts = tuner.learner.contexts()
-    constants, negative_CD = ScoringConstants(config.scale, config.temperature_for_images), None
+    constants = ScoringConstants(config.scale, config.temperature_for_images)
+    negative_CD: Tensor | None = None
     if isinstance(vectors, DualVectors):
         # The two factors are learned as logarithms, and kept as every prompt set keeps its own.
         constants = ScoringConstants(
