@@ -171,7 +171,6 @@ def label_free(photographs: Photographs, seeds: Sequence[int], remark: Callable[
         # The mean over seeds of a score is one system more; its interval says what the seeds have in common.
         told = [difference(base[w], np.mean(found[w], axis=0), labels) for w in ("merged", "coarse")]
         yield f"| {name} | {' | '.join([*cells, *(told if sets != [plain] else ['', ''])])} |"
-    learned = [headed(one) for one in heads["cosine"]]
     for name, sets in (("sentence means", [moved]), ("TaI-DPT", tuned)):
         for other, vectors in (
             ("compound prompts", [compound]),
