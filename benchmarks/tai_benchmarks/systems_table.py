@@ -52,7 +52,7 @@ from tai_engine.tagging.scoring import SCORES, default_scoring, score
 from tai_engine.tuning import TrainingPictures, TuningConfig, TuningTask, tune
 from tai_engine.vocabulary import Vocabulary, imagenet_templates, load_vocabulary
 
-Scores = NDArray[np.float32]
+Scores = NDArray[np.floating]
 PARTS = ("label-free", "few-labels", "real-clip", "voc")
 SHOTS, KNOWN = (1, 5, 16), (0.1, 0.5, 1.0)
 FEW_SHOT_RATIO, PARTIAL_RATIO = 0.6, 0.9
