@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from tai_benchmarks.stoppable_fill import draw_collections
-from tai_engine.demo.pictures import draw_pictures
-from tai_engine.demo.sentences import embedded_sentences
+from tai_engine.encoders.embedded import embedded_folder
+from tai_engine.sentences.built_in import built_in_captions
+from tai_engine.sentences.read import read_sentences
 from tai_engine.tagging.exporters import EXPORTERS
 
-_PICTURES, _SENTENCES = 8, 800
-_WORDS = ("apple", "bear", "bed", "dog", "truck")
+_SENTENCES = 400
+_WORDS = ("cat", "dog", "pizza", "airplane", "flower")
+_LABELS = {
+    "cat": ("cat",),
+    "skimage-chelsea": ("cat",),
+    "dog": ("dog",),
+    "dog-human": ("dog",),
+    "pizza": ("pizza",),
+    "plane": ("airplane",),
+    "flowers": ("flower",),
+    "taxis": (),
+}
+"""Embedded photographs, and which of the words are on them."""
 _MODEL = ("--model", "demo", "--device", "cpu")
 
 
@@ -94,7 +110,7 @@ COMMANDS = {
         ),
         Command(
             "explain",
-            ("explain", "scene-00000.jpg", "--store", "s.zarr", "--images", "pictures", "--out", "heat.png"),
+            ("explain", "cat.jpg", "--store", "s.zarr", "--images", "pictures", "--out", "heat.png"),
             ("heat.png",),
             ("heat.png",),
         ),
@@ -111,13 +127,15 @@ def prepare(folder: Path, run: Callable[[Sequence[str]], None]) -> None:
         run: runs `tai` with such arguments in it.
     """
     folder.mkdir()
-    draw_pictures(folder / "pictures", _PICTURES, image_size=96)
-    (folder / "pictures" / "truth.jsonl").rename(folder / "truth.jsonl")
+    _write_pictures(folder / "pictures")
+    labels = ({"file_name": f"{name}.jpg", "labels": words} for name, words in _LABELS.items())
+    (folder / "truth.jsonl").write_text("".join(json.dumps(line) + "\n" for line in labels), encoding="utf-8")
     shutil.copytree(folder / "pictures", folder / "changed")
-    (folder / "changed" / "scene-00003.jpg").unlink()
-    shutil.copyfile(folder / "changed" / "scene-00001.jpg", folder / "changed" / "scene-00002.jpg")
+    (folder / "changed" / "dog.jpg").unlink()
+    shutil.copyfile(folder / "changed" / "cat.jpg", folder / "changed" / "pizza.jpg")
     (folder / "words.txt").write_text("".join(f"{word}\n" for word in _WORDS), encoding="utf-8")
-    sentences = embedded_sentences()[:_SENTENCES]
+    named = (one.text for one in read_sentences(built_in_captions()) if set(_WORDS) & set(one.text.lower().split()))
+    sentences = list(itertools.islice(named, _SENTENCES))
     (folder / "texts.txt").write_text("".join(f"{line}\n" for line in sentences[: _SENTENCES // 2]), encoding="utf-8")
     (folder / "more.txt").write_text("".join(f"{line}\n" for line in sentences), encoding="utf-8")
     run(("cache", "images", "pictures", "s.zarr", *_MODEL))
@@ -131,3 +149,13 @@ def prepare(folder: Path, run: Callable[[Sequence[str]], None]) -> None:
     shutil.rmtree(folder / "toy")
     chunk = folder / "damaged.zarr" / "fine" / "c.1.0"
     chunk.write_bytes(chunk.read_bytes()[:-9])
+
+
+def _write_pictures(folder: Path) -> None:
+    """The photographs, small."""
+    folder.mkdir()
+    originals = Path(str(embedded_folder("photos"))) / "photographs"
+    for name in _LABELS:
+        with Image.open(originals / f"{name}.jpg") as picture:
+            picture.thumbnail((96, 96))
+            picture.save(folder / f"{name}.jpg")

@@ -1,4 +1,4 @@
-"""Sheets of pictures to look at: a grid of pictures, each with some lines of text below it, in one PNG."""
+"""Sheets of pictures to look at: a grid of pictures, each with some lines of text below it, in one file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 from tai_engine.files import atomic_path
 
 INK, GREY, PAPER = "#1f2328", "#59636e", "#ffffff"
+_BAR, _BAR_PAPER = "#2f81c1", "#e6eaef"
+_BAR_SIZE = (46, 7)
 _MARGIN = 12
 _TEXT, _TITLE = 12, 17
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+_JPEG_QUALITY = 87
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,22 +27,24 @@ class Cell:
     Attributes:
         picture: any size and shape; None draws an empty frame.
         lines: (text, colour) each.
+        shares: from 0 to 1, drawn as a bar at the end of the lines, the first of the first; none for none.
     """
 
     picture: Image.Image | None
     lines: tuple[tuple[str, str], ...] = field(default=())
+    shares: tuple[float, ...] = field(default=())
 
 
 def draw_sheet(
     cells: Iterable[Cell], path: str | Path, title: str, *, columns: int, side: int = 200, lines: int = 3
 ) -> None:
-    """Draw the cells in rows of ``columns`` into a PNG; pictures keep their shape, long lines are cut with a mark.
+    """Draw the cells in rows of ``columns``; pictures keep their shape, long lines are cut with a mark.
 
     Memory: the sheet, and one cell at a time.
 
     Args:
         cells: in reading order.
-        path: the file.
+        path: the file, a JPEG if its suffix says so, else a PNG.
         title: above all.
         columns: at most so many in a row.
         side: of the square that a picture is fitted into, pixels.
@@ -65,10 +71,26 @@ def draw_sheet(
             fitted.thumbnail((side, side), Image.Resampling.LANCZOS)
             sheet.paste(fitted, (left + (side - fitted.width) // 2, upper + (side - fitted.height) // 2))
         for line, (text, colour) in enumerate(cell.lines[:lines]):
-            place = (left, upper + side + 3 + line * step)
-            draw.text(place, _cut(draw, text, side), fill=colour, font=font(_TEXT))
+            below = upper + side + 3 + line * step
+            width = side - (_BAR_SIZE[0] + _MARGIN // 2 if line < len(cell.shares) else 0)
+            draw.text((left, below), _cut(draw, text, width), fill=colour, font=font(_TEXT))
+            if line < len(cell.shares):
+                _bar(draw, left + side, below + step // 2 + 1, cell.shares[line])
     with atomic_path(path) as temporary:
-        sheet.save(temporary, format="PNG")
+        if Path(path).suffix.lower() in _JPEG_SUFFIXES:
+            sheet.save(temporary, format="JPEG", quality=_JPEG_QUALITY, optimize=True)
+        else:
+            sheet.save(temporary, format="PNG")
+
+
+def _bar(draw: ImageDraw.ImageDraw, right: int, middle: int, share: float) -> None:
+    """Full for 1 and empty for 0, its right end and its middle where they are said."""
+    width, height = _BAR_SIZE
+    left, upper = right - width, middle - height // 2
+    draw.rectangle((left, upper, right - 1, upper + height - 1), fill=_BAR_PAPER)
+    filled = round(width * min(max(share, 0.0), 1.0))
+    if filled:
+        draw.rectangle((left, upper, left + filled - 1, upper + height - 1), fill=_BAR)
 
 
 @lru_cache

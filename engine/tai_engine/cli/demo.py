@@ -1,4 +1,4 @@
-"""``tai demo``: the whole way, from pictures and sentences to tags, on the embedded model."""
+"""``tai demo``: the whole way, from photographs and captions to tags, on the embedded model."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from tai_engine.files import check_place
 if TYPE_CHECKING:
     from tai_engine.caching.report import CacheProgress
     from tai_engine.demo.walkthrough import DemoResult
+    from tai_engine.evaluation.bootstrap import Interval
     from tai_engine.tuning import StepProgress
 
-SHOWN_PICTURES = 8
-WITHIN_CHANCE = 0.01
-"""A difference in mAP that other pictures may turn round."""
+SHOWN_PHOTOGRAPHS = 8
+CAPTIONS = 8000
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path("demo-results"),
-    pictures: Annotated[int, typer.Option("--pictures", min=1, help="How many pictures to draw.")] = 80,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed draws other pictures.")] = 0,
+    captions: Annotated[
+        int, typer.Option("--captions", min=100, max=20_213, help="How many of the built-in captions to tune on.")
+    ] = CAPTIONS,
     as_json: AsJson = False,
 ) -> None:
-    """Draw pictures, tag them with COCO's 80 words, tune prompts on sentences, and show how right it all was."""
+    """Tag photographs with everyday words, tune prompts on captions, and show how right it all is."""
     from tai_engine.demo.walkthrough import run_demo
 
     check_place(out, folder=True)
-    result = run_demo(out, pictures, seed, _Bars())
+    result = run_demo(out, captions, _Bars())
     if as_json:
         print_json(_summary(result))
     else:
@@ -64,57 +65,56 @@ class _Bars:
 
 
 def _summary(result: DemoResult) -> dict[str, Any]:
-    from tai_engine.demo import walkthrough
-
-    learned, compared = result.learned, result.compared
+    learned = result.learned
     return {
-        "pictures": len(result.entries),
-        "map_zero_shot": result.zero_shot.mean,
-        "map_untuned": compared[walkthrough.UNTUNED]["merged"],
-        "map_tuned": compared[walkthrough.TUNED]["merged"],
-        "map_zero_shot_own_names": compared[walkthrough.ZERO_SHOT_OWN]["merged"],
-        "map_tuned_own_names": compared[walkthrough.TUNED_OWN]["merged"],
+        "photographs": len(result.photographs),
+        "tags": str(result.tagging.path),
+        "store": str(result.store),
+        "contact_sheet": str(result.contact_sheet),
+        "heatmaps": str(result.heatmaps),
+        "report": result.page.page,
         "sentences": learned.result.training_sentences + learned.result.held_out_sentences,
         "steps": learned.result.steps,
-        "seconds": result.seconds,
-        "store": str(result.store),
-        "tags": str(result.tagging.path),
-        "contact_sheet": str(result.contact_sheet),
-        "sentence_store": str(learned.sentence_store),
-        "prompts": str(learned.prompts_path),
+        "prompts": str(learned.prompts),
         "tuning": str(learned.folder),
-        "prompts_own_names": str(result.learned_own_names.prompts_path),
+        "measured_on": len(learned.worth["merged"].per_class),
+        "map": {
+            which: {
+                name: [value.value, value.low, value.high]
+                for name, value in (("zero_shot", one.first), ("tuned", one.second), ("gain", one.difference))
+            }
+            for which, one in learned.worth.items()
+        },
+        "seconds": result.seconds,
     }
 
 
 def _describe(result: DemoResult) -> None:
-    """Some pictures with their tags, what was made, and how right the prompts are."""
-    from tai_engine.demo.walkthrough import TUNED
-    from tai_engine.tagging.scoring import SCORES
-    from tai_engine.tuning.run_folder import CURVE, MINED
-
-    learned, entries = result.learned, result.entries
-    rows = [(e.picture.name, ", ".join(e.tags), ", ".join(sorted(e.truth))) for e in entries[:SHOWN_PICTURES]]
-    print_table(f"The first {len(rows)} of {len(entries)} pictures", ("picture", "tags", "truth"), rows)
+    """Some photographs with their tags, what was made, and how right prompts are."""
+    learned = result.learned
+    rows = [
+        (one.path.name, ", ".join(f"{name} {100 * probability:.0f} %" for name, probability in one.tags))
+        for one in result.photographs[:SHOWN_PHOTOGRAPHS]
+    ]
+    print_table(f"The first {len(rows)} of {len(result.photographs)} photographs", ("photograph", "tags"), rows)
     _say(
-        *describe_caching(result.caching, result.store, "pictures"),
+        "A tag is written where it is more likely there than not, or the likeliest of its photograph. Probabilities "
+        "are reckoned from how often captions name a word and from 152 other photographs, without a label of any.",
+        *describe_caching(result.caching, result.store, "photographs"),
         *describe_tagging(result.tagging),
-        *describe_caching(learned.caching, learned.sentence_store, "sentences"),
-        f"{learned.result.steps} steps on {learned.result.training_sentences:,} sentences, no picture seen -> "
-        f"{learned.prompts_path}",
+        *describe_caching(learned.caching, str(learned.prompts.parent), "captions"),
+        f"{learned.result.steps} steps on {learned.result.training_sentences:,} sentences, no photograph seen -> "
+        f"{learned.prompts}",
     )
     print_table(
-        f"mAP % of {len(entries)} pictures, {len(result.zero_shot.per_class)} classes",
-        ("prompts", *SCORES),
-        [(name, *(round(100 * found[which], 1) for which in SCORES)) for name, found in result.compared.items()],
+        f"mAP % of COCO's words on 152 labelled photographs that neither the model nor the prompts have seen "
+        f"({learned.classes} words occur), with 95 % intervals",
+        ("score", "zero-shot", "tuned on captions", "gain"),
+        [(which, *map(_percent, (one.first, one.second, one.difference))) for which, one in learned.worth.items()],
     )
-    own_name, name = result.learned_own_names.vocabulary.names[0], result.vocabulary.names[0]
     _say(
-        describe_change(result.zero_shot.mean, result.compared[TUNED]["merged"]),
-        f'Own names are "{own_name}" for {name} and so on, which the model has never read: '
-        "zero-shot prompts guess, and tuned ones have learned from sentences what the names mean.",
-        "The drawings are of a style that the embedded model never saw.",
-        f"To look at: {result.contact_sheet}, {learned.folder / CURVE}, {learned.folder / MINED}",
+        describe_gain(learned.worth["merged"].difference),
+        f"To look at: {result.contact_sheet}, {result.heatmaps}, {result.page.page}",
         f"All of it took {result.seconds:.1f} s.",
     )
 
@@ -124,16 +124,13 @@ def _say(*lines: str) -> None:
         results.print(line)
 
 
-def describe_change(zero_shot: float, tuned: float) -> str:
-    """What tuning did to the mAP of the pictures, and why there is no more to be had from this model."""
-    change = 100 * (tuned - zero_shot)
-    if abs(tuned - zero_shot) <= WITHIN_CHANCE:
-        outcome = f"Tuned prompts are as good as zero-shot ones here ({change:+.1f} points)"
-    else:
-        outcome = (
-            f"Tuned prompts are {'better' if change > 0 else 'worse'} than zero-shot ones here ({change:+.1f} points)"
-        )
-    return (
-        f"{outcome}. The embedded model was trained with prompts for these very words, so that every wording means the "
-        "same to it: sentences can lead contexts to where zero-shot prompts are, and hardly further."
-    )
+def _percent(found: Interval) -> str:
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def describe_gain(gain: Interval) -> str:
+    """What tuning did to the mAP of merged scores, a share from 0 to 1, and how sure that is."""
+    points = f"{100 * gain.value:+.1f} points, 95 % interval {100 * gain.low:.1f} to {100 * gain.high:.1f}"
+    if not gain.is_clear_of_zero:
+        return f"Tuned and zero-shot prompts cannot be told apart by these photographs ({points})."
+    return f"Prompts tuned on captions are {'better' if gain.value > 0 else 'worse'} than zero-shot ones ({points})."

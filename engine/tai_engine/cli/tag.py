@@ -74,6 +74,10 @@ def tag(
         float | None,
         typer.Option("--min-precision", help="Write a tag where the calibration promises so much, such as 0.9."),
     ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option("--min-probability", help="Write a tag that is so probable by the calibration, such as 0.5."),
+    ] = None,
     always_top: Annotated[
         int, typer.Option("--always-top", help="So many tags per picture whatever their threshold.")
     ] = 0,
@@ -125,7 +129,7 @@ def tag(
     if vocabulary is None and prompts is None:
         prompts = prompts_of(results_at(store))
     unwanted = () if never is None else read_words(never)
-    selection = Selection(top_k, threshold, min_precision, always_top, unwanted)
+    selection = Selection(top_k, threshold, min_precision, min_probability, always_top, unwanted)
     calibrated = None if calibration is None else Calibration.load(calibration)
     if prompts is not None:
         if vocabulary is not None:

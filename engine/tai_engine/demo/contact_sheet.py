@@ -1,64 +1,56 @@
-"""One PNG to look at: pictures with their tags, right and wrong ones marked."""
+"""One picture to look at: photographs with their tags, and how likely each is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from tai_engine.files import atomic_path
+from tai_engine.sheets import GREY, INK, Cell, draw_sheet
 
-COLUMNS = 10
-PICTURE = 128
-LINE = 15
-LINES = 5
-MARGIN = 8
-RIGHT, WRONG, MISSED, PAPER = "#1a7f37", "#cf222e", "#8c959f", "#ffffff"
+COLUMNS = 5
+SIDE = 208
+MOST_TAGS = 5
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A picture and what was said of it.
+class TaggedPhotograph:
+    """A photograph and what was said of it.
 
     Attributes:
-        picture: the file.
-        tags: what the engine gave, best first.
-        truth: what is in it.
+        path: of the file.
+        tags: names and probabilities, best first.
     """
 
-    picture: Path
-    tags: tuple[str, ...]
-    truth: frozenset[str]
-
-    def lines(self) -> list[tuple[str, str]]:
-        """(text, colour) per line: the tags in order, right or wrong, then what was missed."""
-        marked = [(f"+ {tag}", RIGHT) if tag in self.truth else (f"x {tag}", WRONG) for tag in self.tags]
-        return marked + [(f"- {name}", MISSED) for name in sorted(self.truth - set(self.tags))]
+    path: Path
+    tags: tuple[tuple[str, float], ...]
 
 
-def draw_contact_sheet(entries: Sequence[Entry], path: Path, title: str) -> None:
-    """Draw ``entries`` in a grid into the PNG ``path``: + right, x wrong, - missed. Holds one picture beside the sheet.
+def draw_contact_sheet(photographs: Sequence[TaggedPhotograph], path: Path, title: str) -> None:
+    """Draw the photographs as the model sees them, cut to squares, each with its best tags and a bar for each.
+
+    Memory: the sheet, and the squares.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    columns = min(COLUMNS, max(1, len(entries)))
-    rows = -(-len(entries) // columns)
-    cell_width, cell_height = PICTURE + MARGIN, PICTURE + LINES * LINE + MARGIN
-    sheet = Image.new("RGB", (columns * cell_width + MARGIN, rows * cell_height + 2 * LINE + MARGIN), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(12)
-    draw.text((MARGIN, MARGIN), title, fill="black", font=ImageFont.load_default(14))
-    for index, entry in enumerate(entries):
-        left = MARGIN + index % columns * cell_width
-        top = 2 * LINE + MARGIN + index // columns * cell_height
-        with Image.open(entry.picture) as picture:
-            sheet.paste(picture.convert("RGB").resize((PICTURE, PICTURE), Image.Resampling.BICUBIC), (left, top))
-        lines = entry.lines()
-        shown = lines if len(lines) <= LINES else [*lines[: LINES - 1], (f"... {len(lines) - LINES + 1} more", MISSED)]
-        for line, (text, colour) in enumerate(shown):
-            draw.text((left, top + PICTURE + line * LINE), text, fill=colour, font=font)
-    with atomic_path(path) as temporary:
-        sheet.save(temporary, format="PNG")
+    draw_sheet(_cells(photographs), path, title, columns=COLUMNS, side=SIDE, lines=MOST_TAGS)
+
+
+def square_of(path: Path, side: int = SIDE) -> Image.Image:
+    """The middle of a photograph, RGB, ``side`` pixels wide and high."""
+    with Image.open(path) as picture:
+        least = min(picture.size)
+        left, upper = (picture.width - least) // 2, (picture.height - least) // 2
+        square = picture.convert("RGB").crop((left, upper, left + least, upper + least))
+    return square.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def _cells(photographs: Sequence[TaggedPhotograph]) -> Iterator[Cell]:
+    for one in photographs:
+        shown = one.tags[:MOST_TAGS]
+        lines = tuple((f"{name}  {100 * probability:.0f} %", INK) for name, probability in shown)
+        left_out = (("no word is more likely than not", GREY),)
+        yield Cell(square_of(one.path), lines or left_out, tuple(probability for _, probability in shown))

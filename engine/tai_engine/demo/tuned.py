@@ -1,78 +1,91 @@
-"""The part of ``tai demo`` that learns: sentences into a store, prompts out of it, and how well they tag pictures.
+"""The part of the demonstration that learns: captions into a store, prompts out of it, and what they are worth.
 
-Shape legend: N pictures, C classes.
+Shape legend: N photographs, C classes.
 """
 
 from __future__ import annotations
 
+import gzip
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from tai_engine.caching.report import CacheReport, ProgressCallback
-from tai_engine.caching.texts import cache_sentences, label_spec
-from tai_engine.demo.sentences import embedded_sentences
+from tai_engine.caching.texts import cache_corpus
+from tai_engine.demo.material import CAPTIONS, LABELLED_STORE, LABELS, MODEL
 from tai_engine.encoders import Encoder
-from tai_engine.evaluation.measures import mean_average_precision
-from tai_engine.evaluation.truth import Truth
+from tai_engine.encoders.embedded import constants_of
+from tai_engine.evaluation.bootstrap import Comparison, compare
+from tai_engine.evaluation.truth import load_truth
+from tai_engine.features import FeatureBatch
 from tai_engine.files import write_atomically
-from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
-from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus
+from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus, published_templates
 from tai_engine.store import FeatureStore
-from tai_engine.tagging.scoring import SCORES, ScoringConfig, Which, default_scoring, score
-from tai_engine.tuning import TuningConfig, TuningTask
+from tai_engine.tagging.scoring import SCORES, Which, default_scoring, score
+from tai_engine.tuning import TuningConfig
 from tai_engine.vocabulary import Vocabulary
 
+TEMPLATES = 8
 
-def cache_demo_sentences(
+
+def cache_captions(
     folder: Path, count: int, encoder: Encoder, vocabulary: Vocabulary, progress: ProgressCallback | None = None
 ) -> CacheReport:
-    """The first ``count`` embedded sentences into ``folder/sentences.txt``, their features and labels beside it.
+    """The first ``count`` built-in captions into ``folder/captions.jsonl``, those that name a class beside it.
 
-    No template sentences are added: no drawing shows 17 of the 80 words, and the embedded model has learned one and the
-    same vector for all of them, so templates of these could not be told apart by any prompt.
+    Raises:
+        UserError: if the folder cannot be written.
     """
-    text_path = folder / "sentences.txt"
-    if not text_path.exists():
-        write_atomically(text_path, "".join(f"{sentence}\n" for sentence in embedded_sentences()[:count]))
-    corpus = LabelledCorpus(text_path, vocabulary, CorpusOptions(templates=()))
-    sentences = ((one.id, one.text, one.class_indices) for one in corpus)
-    return cache_sentences(
-        sentences, encoder, sentences_path(folder), labels=label_spec(corpus), progress=progress, total=count
-    )
+    file = folder / "captions.jsonl"
+    with gzip.open(CAPTIONS, "rt", encoding="utf-8") as lines:
+        write_atomically(file, "".join(itertools.islice(lines, count)))
+    # A few templates are enough for words that no caption names; all 80 would be half of the sentences.
+    corpus = LabelledCorpus(file, vocabulary, CorpusOptions(templates=published_templates()[:TEMPLATES]))
+    return cache_corpus(corpus, encoder, captions_place(folder), progress=progress)
 
 
-def sentences_path(folder: Path) -> Path:
-    """Where `cache_demo_sentences` keeps the store."""
-    return folder / "sentences.zarr"
+def captions_place(folder: Path) -> Path:
+    """Where `cache_captions` keeps the store."""
+    return folder / "captions.zarr"
 
 
-def untuned_prompts(task: TuningTask, config: TuningConfig) -> PromptSet:
-    """The prompts that tuning starts from."""
-    with torch.no_grad():
-        vectors = task.learner(config.seed).class_vectors()
-    return PromptSet(
-        class_names=task.vocabulary.names,
-        global_vectors=vectors.global_vectors.float(),
-        local_vectors=vectors.local_vectors.float(),
-        space_key=str(task.store.spec.space_key),
-        logit_scale=task.text_model.logit_scale,
-        method="tuned",
-        constants=ScoringConstants(config.scale, config.temperature_for_images),
-    )
+def tuning_settings() -> tuple[TuningConfig, str]:
+    """The settings that come with the model, and the words that contexts start from."""
+    constants = constants_of(MODEL)
+    assert constants is not None
+    return TuningConfig(**constants.tuning), constants.initial_words
 
 
-def precision(store: FeatureStore, truth: Truth, prompts: PromptSet, scoring: ScoringConfig) -> float:
-    """mAP from 0 to 1 over the pictures of a store, all of which the truth knows. Memory: the scores [N, C]."""
-    row_of = {name: row for row, name in enumerate(truth.ids)}
-    rows, scores = [], []
-    with torch.inference_mode():
-        for batch in store.iter_batches():
-            rows += [row_of[name] for name in batch.ids]
-            scores.append(score(batch, prompts, scoring).scores)
-    return mean_average_precision(torch.cat(scores), truth.labels[rows], prompts.class_names).mean
+@dataclass(frozen=True, eq=False)
+class LabelledPhotographs:
+    """Photographs that prompts are held against.
 
+    Attributes:
+        features: of N photographs.
+        labels: [N, C] int8: +1 there, -1 not there.
+    """
 
-def precisions(store: FeatureStore, truth: Truth, prompts: PromptSet) -> dict[Which, float]:
-    """mAP of each kind of score, with the constants that belong to the prompts."""
-    return {which: precision(store, truth, prompts, default_scoring(prompts, which)) for which in SCORES}
+    features: FeatureBatch
+    labels: NDArray[np.int8]
+
+    @classmethod
+    def ready(cls, vocabulary: Vocabulary) -> LabelledPhotographs:
+        """The 152 photographs whose features come with the engine. Memory: these."""
+        features = FeatureBatch.concatenate(list(FeatureStore.open(LABELLED_STORE).iter_batches()))
+        truth = load_truth(LABELS, vocabulary.names)
+        row_of = {name: row for row, name in enumerate(truth.ids)}
+        return cls(features, truth.labels[[row_of[name] for name in features.ids]])
+
+    def compare(self, first: PromptSet, second: PromptSet) -> dict[Which, Comparison]:
+        """Two sets of prompts on the same photographs, by each kind of score, as the prompts want to be scored."""
+        return {
+            which: compare(self._scores(first, which), self._scores(second, which), self.labels) for which in SCORES
+        }
+
+    def _scores(self, prompts: PromptSet, which: Which) -> NDArray[np.float32]:
+        scores_NC: NDArray[np.float32] = score(self.features, prompts, default_scoring(prompts, which)).scores.numpy()
+        return scores_NC

@@ -1,8 +1,9 @@
-"""The whole way on the embedded model: draw, cache, tag and evaluate pictures; tune on sentences and evaluate again."""
+"""The whole way on the embedded model: photographs encoded, tagged, explained; prompts tuned on captions, measured."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,36 +13,37 @@ from typing import Protocol
 from tai_engine.caching.images import cache_images
 from tai_engine.caching.report import CacheOptions, CacheReport, ProgressCallback
 from tai_engine.decoding.decode import DecodeOptions
-from tai_engine.demo.contact_sheet import Entry, draw_contact_sheet
-from tai_engine.demo.embedded_clip import load_embedded_clip
-from tai_engine.demo.pictures import TRUTH_NAME, draw_pictures
-from tai_engine.demo.recipe import INITIAL_WORDS, own_names, own_names_recipe, tuning_recipe
-from tai_engine.demo.tuned import cache_demo_sentences, precisions, sentences_path, untuned_prompts
-from tai_engine.encoders import Encoder
-from tai_engine.evaluation.measures import AveragePrecisions
-from tai_engine.evaluation.tag_evaluation import evaluate_tags
-from tai_engine.evaluation.truth import load_truth
-from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
+from tai_engine.demo.contact_sheet import TaggedPhotograph, draw_contact_sheet
+from tai_engine.demo.everyday_tags import tag_with_everyday_words
+from tai_engine.demo.heatmap_sheet import best_pairs, draw_heatmaps
+from tai_engine.demo.material import MODEL, copy_photographs
+from tai_engine.demo.tuned import LabelledPhotographs, cache_captions, captions_place, tuning_settings
+from tai_engine.encoders import Encoder, load_encoder
+from tai_engine.evaluation.bootstrap import Comparison
+from tai_engine.processors import available_cpus
+from tai_engine.prompts.prompt_set import zero_shot_prompts
+from tai_engine.review.collection import Collection
+from tai_engine.review.decisions import Decisions
+from tai_engine.review.report_folder import ReportResult, estimate_report, write_report
+from tai_engine.review.suggestions import read_suggestions
+from tai_engine.review.thumbnails import THUMBNAIL_SIDE
 from tai_engine.sources import open_source
 from tai_engine.store import FeatureStore
-from tai_engine.tagging.batch_loop import TagReport, tag_store
+from tai_engine.tagging.batch_loop import TagReport
 from tai_engine.tagging.scoring import Which
-from tai_engine.tagging.tag_file import TagFile, read_tag_file
-from tai_engine.tuning import StepProgress, TuningConfig, TuningResult, TuningTask, tune
+from tai_engine.tagging.tag_rows import iter_tag_rows
+from tai_engine.tuning import StepProgress, TuningResult, TuningTask, tune
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
-SENTENCES = 2000
-SHOWN_TAGS = 3
-
-ZERO_SHOT, UNTUNED, TUNED = "zero-shot", "before tuning", "tuned"
-ZERO_SHOT_OWN, TUNED_OWN = "zero-shot, own names", "tuned, own names"
+HEATMAPS = 12
+MEASURED = "coco80"
 
 
 class Watch(Protocol):
     """Shows how each stage gets on; every method opens a display that lasts as long as the stage."""
 
     def caching(self, what: str, store: Path) -> AbstractContextManager[ProgressCallback]:
-        """``what`` (pictures, sentences) go into a store."""
+        """``what`` (photographs, captions) go into a store."""
         ...
 
     def tagging(self) -> AbstractContextManager[Callable[[int, int | None], None]]:
@@ -55,25 +57,23 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Learned:
-    """What came of the sentences under one set of names.
+    """What came of the captions.
 
     Attributes:
-        vocabulary: the names.
-        untuned: prompts that tuning started from.
+        caching: of the captions.
         result: of the tuning.
-        caching: of the sentences.
-        sentence_store: where their features are.
-        prompts_path: where the tuned prompts are.
+        prompts: where the tuned prompts are.
         folder: figures of the run.
+        worth: zero-shot prompts (first) against tuned ones (second) on the labelled photographs, by each kind of score.
+        classes: how many of the words are on any of these photographs.
     """
 
-    vocabulary: Vocabulary
-    untuned: PromptSet
-    result: TuningResult
     caching: CacheReport
-    sentence_store: Path
-    prompts_path: Path
+    result: TuningResult
+    prompts: Path
     folder: Path
+    worth: dict[Which, Comparison]
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -81,49 +81,48 @@ class DemoResult:
     """What was made and how right it is.
 
     Attributes:
-        vocabulary: the words.
-        caching: of the pictures.
+        caching: of the photographs.
         store: their features.
-        tagging: of the zero-shot tags, with their file.
-        entries: pictures with their tags and truth.
+        tagging: with the file of tags.
+        photographs: with their tags.
         contact_sheet: the picture of these.
-        zero_shot: average precisions of the tags.
-        learned: from sentences, with the names that the model knows.
-        learned_own_names: with names that it has never read.
-        compared: by prompts (``ZERO_SHOT`` and so on), the mAP from 0 to 1 of each kind of score.
+        heatmaps: where some of the tags are.
+        page: the report to look at.
+        learned: from captions.
         seconds: all of it took.
     """
 
-    vocabulary: Vocabulary
     caching: CacheReport
     store: Path
     tagging: TagReport
-    entries: tuple[Entry, ...]
+    photographs: tuple[TaggedPhotograph, ...]
     contact_sheet: Path
-    zero_shot: AveragePrecisions
+    heatmaps: Path
+    page: ReportResult
     learned: Learned
-    learned_own_names: Learned
-    compared: dict[str, dict[Which, float]]
     seconds: float
 
 
-def run_demo(out: Path, pictures: int, seed: int, watch: Watch) -> DemoResult:
+def run_demo(out: Path, captions: int, watch: Watch) -> DemoResult:
     """Do everything below ``out``; what an earlier run has done there is not done again.
+
+    Memory: as `cache_images`, `tune` and the sheets; the photographs are few.
+
+    Args:
+        out: a folder.
+        captions: so many of the built-in ones.
+        watch: is told of the progress.
 
     Raises:
         UserError: when ``out`` cannot be written.
     """
     begun = time.perf_counter()
-    # One folder for each set of pictures, so that a second run with other options is not mistaken for a resumed one.
-    run = out / f"pictures-{pictures}-seed-{seed}"
-    picture_folder, store_path, tags_path = run / "pictures", run / "features.zarr", run / "tags.parquet"
-    sheet_path, truth_path = run / "contact-sheet.png", picture_folder / TRUTH_NAME
-    vocabulary = load_vocabulary("coco80")
-    truth = draw_pictures(picture_folder, pictures, seed)
-    encoder = load_embedded_clip()
-    with watch.caching("pictures", store_path) as progress:
+    folder, store_path, tags_path = out / "photographs", out / "features.zarr", out / "tags.parquet"
+    files = copy_photographs(folder)
+    encoder = load_encoder(MODEL)
+    with watch.caching("photographs", store_path) as progress:
         caching = cache_images(
-            open_source(str(picture_folder)),
+            open_source(str(folder)),
             encoder,
             store_path,
             decoding=DecodeOptions(),
@@ -131,57 +130,54 @@ def run_demo(out: Path, pictures: int, seed: int, watch: Watch) -> DemoResult:
             progress=progress,
         )
     store = FeatureStore.open(store_path)
-    prompts = zero_shot_prompts(encoder, vocabulary)
     with watch.tagging() as update:
-        tagging = tag_store(store, prompts, tags_path, progress=update)
-    zero_shot = evaluate_tags(tags_path, truth_path).precisions
-    entries = _entries(read_tag_file(tags_path), dict(truth), picture_folder)
-    draw_contact_sheet(entries, sheet_path, f"{pictures} pictures, zero-shot tags, mAP {100 * zero_shot.mean:.1f} %")
-    learned = _learn(out, encoder, vocabulary, tuning_recipe(), INITIAL_WORDS, watch)
-    renamed = own_names(vocabulary)
-    learned_own = _learn(out / "own-names", encoder, renamed, own_names_recipe(), None, watch)
-    known = load_truth(truth_path, vocabulary.names)
-    prompt_sets = {
-        ZERO_SHOT: prompts,
-        UNTUNED: learned.untuned,
-        TUNED: learned.result.prompts,
-        ZERO_SHOT_OWN: zero_shot_prompts(encoder, renamed),
-        TUNED_OWN: learned_own.result.prompts,
-    }
+        everyday = tag_with_everyday_words(store, encoder, tags_path, update)
+    photographs = _tagged(files, tags_path)
+    sheet, heatmaps = out / "contact-sheet.jpg", out / "heatmaps.jpg"
+    draw_contact_sheet(photographs, sheet, f"{len(files)} photographs and how likely everyday words are there")
+    pairs = best_pairs(photographs, HEATMAPS)
+    draw_heatmaps(pairs, store, everyday.prompts, heatmaps, "Where in the photographs some of these tags are")
+    page = _write_page(folder, tags_path, out / "report")
+    learned = _learn(out, captions, encoder, load_vocabulary(MEASURED), watch)
     return DemoResult(
-        vocabulary=vocabulary,
-        caching=caching,
-        store=store_path,
-        tagging=tagging,
-        entries=tuple(entries),
-        contact_sheet=sheet_path,
-        zero_shot=zero_shot,
-        learned=learned,
-        learned_own_names=learned_own,
-        compared={name: precisions(store, known, one) for name, one in prompt_sets.items()},
+        caching,
+        store_path,
+        everyday.tagging,
+        photographs,
+        sheet,
+        heatmaps,
+        page,
+        learned,
         seconds=time.perf_counter() - begun,
     )
 
 
-def _learn(
-    folder: Path, encoder: Encoder, vocabulary: Vocabulary, recipe: TuningConfig, start: str | None, watch: Watch
-) -> Learned:
-    run, prompts_path, store_path = folder / "tuning", folder / "prompts.safetensors", sentences_path(folder)
-    with watch.caching("sentences", store_path) as progress:
-        caching = cache_demo_sentences(folder, SENTENCES, encoder, vocabulary, progress)
-    task = TuningTask.prepare(FeatureStore.open(store_path), encoder, vocabulary, recipe, start)
+def _tagged(files: list[Path], tags: Path) -> tuple[TaggedPhotograph, ...]:
+    found: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for batch in iter_tag_rows(tags, ["id", "tag", "probability"]):
+        for row in batch.to_pylist():
+            found[row["id"]].append((row["tag"], row["probability"]))
+    return tuple(TaggedPhotograph(file, tuple(found[file.name])) for file in files)
+
+
+def _write_page(folder: Path, tags: Path, out: Path) -> ReportResult:
+    collection, workers = Collection(read_suggestions(tags), open_source(str(folder))), available_cpus()
+    estimate = estimate_report(collection, THUMBNAIL_SIDE, workers)
+    title = "Photographs of the demonstration"
+    return write_report(
+        collection, out, Decisions(), title=title, side=THUMBNAIL_SIDE, workers=workers, estimate=estimate
+    )
+
+
+def _learn(out: Path, captions: int, encoder: Encoder, vocabulary: Vocabulary, watch: Watch) -> Learned:
+    run, prompts_path, place = out / "tuning", out / "prompts.safetensors", captions_place(out)
+    with watch.caching("captions", place) as progress:
+        caching = cache_captions(out, captions, encoder, vocabulary, progress)
+    config, words = tuning_settings()
+    task = TuningTask.prepare(FeatureStore.open(place), encoder, vocabulary, config, words)
     with watch.tuning() as update:
-        result = tune(task, recipe, run, update)
+        result = tune(task, config, run, update)
     result.prompts.save(prompts_path)
-    untuned = untuned_prompts(task, recipe)
-    return Learned(vocabulary, untuned, result, caching, store_path, prompts_path, run)
-
-
-def _entries(file: TagFile, truth: dict[str, frozenset[str]], folder: Path) -> list[Entry]:
-    best = file.scores.top_k(SHOWN_TAGS)
-    offsets = best.offsets.tolist()
-    names = [file.scores.class_names[c] for c in best.class_indices.tolist()]
-    return [
-        Entry(folder / name, tuple(names[offsets[n] : offsets[n + 1]]), truth[name])
-        for n, name in enumerate(file.scores.ids)
-    ]
+    judges = LabelledPhotographs.ready(vocabulary)
+    worth = judges.compare(zero_shot_prompts(encoder, vocabulary), result.prompts)
+    return Learned(caching, result, prompts_path, run, worth, int((judges.labels > 0).any(axis=0).sum()))

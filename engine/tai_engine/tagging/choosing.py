@@ -4,7 +4,7 @@ In this order:
 
 1. Words that are never wanted are taken out.
 2. Of the rest those stay that reach their threshold: one for all, or a tag's own, by which a calibration keeps a
-   promise of precision. A tag whose promise cannot be kept is not written.
+   promise of precision, and that are as probable as is asked. A tag whose promise cannot be kept is not written.
 3. The best few are written whatever their threshold, where that is wanted.
 4. At most so many are written, best first.
 
@@ -36,6 +36,7 @@ class TagRules:
         class_names: C names.
         allowed: [C] bool, the words that may be written.
         least: [C] float64 scores, minus infinity for no threshold and plus infinity for a promise that cannot be kept.
+        least_probability: that is written; 0 for no limit.
         has_threshold: whether the column ``threshold`` is filled.
         always_top: so many of each picture are written whatever their threshold.
         top_k: at most so many.
@@ -45,6 +46,7 @@ class TagRules:
     class_names: tuple[str, ...]
     allowed: NDArray[np.bool_]
     least: NDArray[np.float64]
+    least_probability: float
     has_threshold: bool
     always_top: int
     top_k: int | None
@@ -58,6 +60,7 @@ class TagRules:
         never: Iterable[str] = (),
         threshold: float | None = None,
         min_precision: float | None = None,
+        min_probability: float | None = None,
         always_top: int = 0,
         top_k: int | None = None,
         calibration: Calibration | None = None,
@@ -76,6 +79,7 @@ class TagRules:
             class_names,
             np.array([comparable_name(name) not in unwanted for name in class_names], dtype=bool),
             least,
+            min_probability or 0.0,
             threshold is not None or min_precision is not None,
             always_top,
             top_k,
@@ -96,6 +100,8 @@ class TagRules:
         worth[:, ~self.allowed] = -np.inf
         order_NC = np.argsort(-worth, axis=1, kind="stable")
         written_NC = (scores_NC >= self.least) & self.allowed
+        if probabilities is not None:
+            written_NC &= probabilities >= self.least_probability
         written_NC = np.take_along_axis(written_NC, order_NC, axis=1)
         if self.always_top:
             written_NC[:, : self.always_top] |= self.allowed[order_NC[:, : self.always_top]]

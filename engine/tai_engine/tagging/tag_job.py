@@ -47,24 +47,28 @@ class Selection:
         threshold: the least score, as it is written: after normalising. None for no limit.
         min_precision: the least share of right ones among a tag's pictures, as the calibration promises it; None for no
             promise.
+        min_probability: the least probability of a tag by the calibration, from 0 to 1; None for no limit.
         always_top: so many are written whatever their threshold.
         never: words that are not wanted.
 
     `tai_engine.tagging.choosing` has the order in which they are applied.
 
     Raises:
-        UserError: for a count out of range.
+        UserError: for a count or a probability out of range.
     """
 
     top_k: int | None = None
     threshold: float | None = None
     min_precision: float | None = None
+    min_probability: float | None = None
     always_top: int = 0
     never: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"The number of tags per picture is {self.top_k}; it must be 1 or more.")
+        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
+            raise UserError(f"The least probability of a tag is {self.min_probability}; it must lie between 0 and 1.")
         if self.always_top < 0:
             raise UserError(f"The number of tags that are always written is {self.always_top}; it must be 0 or more.")
 
@@ -187,6 +191,7 @@ class TagJob:
             never=self.selection.never,
             threshold=self.selection.threshold,
             min_precision=self.selection.min_precision,
+            min_probability=self.selection.min_probability,
             always_top=self.selection.always_top,
             top_k=self.selection.top_k,
             calibration=self.calibration,
@@ -322,6 +327,8 @@ def require_fit(
                 "--min-precision needs --calibration: only scores that were held against labels can promise it."
             )
         calibration.promise("precision", selection.min_precision)
+    if selection.min_probability is not None and calibration is None:
+        raise UserError("--min-probability needs --calibration: scores alone are no probabilities.")
     if calibration is not None:
         settled = asdict(in_effect(scoring, prompts))
         calibration.require_fits(prompts.class_names, vectors_digest(prompts), settled)

@@ -125,6 +125,8 @@ def test_mistakes_are_said(tai, filled_store, labelled, tmp_path):
     tags = tmp_path / "tags.parquet"
     tag = ("tag", filled_store, "--vocabulary", words, "--out", tags)
     assert "--min-precision needs --calibration" in tai(*tag, "--min-precision", 0.9).stderr
+    assert "--min-probability needs --calibration" in tai(*tag, "--min-probability", 0.5).stderr
+    assert "must lie between 0 and 1" in tai(*tag, "--min-probability", 1.5).stderr
     assert tai(*common, "--vocabulary", words, "--truth", truth).status == 0
     other = tmp_path / "other.txt"
     other.write_text("bird\n")

@@ -509,6 +509,7 @@ TAG = {
     "threshold": one("--threshold 3", {f"{TAGGING}.selection.threshold": 3.0}),
     "calibration": one("--calibration PLACE/c", {"load_calibration.path": "PLACE/c", f"{TAGGING}.calibration": ...}),
     "min_precision": one("--min-precision 0.5", {f"{TAGGING}.selection.min_precision": 0.5}),
+    "min_probability": one("--min-probability 0.5", {f"{TAGGING}.selection.min_probability": 0.5}),
     "always_top": one("--always-top 2", {f"{TAGGING}.selection.always_top": 2}),
     "never": one("--never PLACE/n", {"read_words.path": "PLACE/n", f"{TAGGING}.selection.never": ("cat",)}),
     "which": one("--score fine", {f"{TAGGING}.scoring.which": "fine"}),
@@ -708,8 +709,7 @@ DOCTOR = {
 }
 DEMO = {
     "out": one("--out PLACE/d", {"run_demo.out": "PLACE/d"}),
-    "pictures": one("--pictures 3", {"run_demo.pictures": 3}),
-    "seed": one("--seed 4", {"run_demo.seed": 4}),
+    "captions": one("--captions 300", {"run_demo.captions": 300}),
     "as_json": one("--json", {"print_json.value": {}}),
 }
 BENCH = {

@@ -90,3 +90,12 @@ def test_words_that_are_never_wanted_may_be_spelt_otherwise():
     rules = TagRules.of(names, never=["Traffic light", "cafe\u0301", "owl"])
     assert rules.allowed.tolist() == [False, False, True]
     assert without_effect(["Traffic light", "cafe\u0301", "owl"], names) == ["owl"]
+
+
+def test_the_least_probability_takes_each_tag_by_its_own_curve():
+    # sigmoid(score - 3) is 0.5 for the cat and 0.27 for the dog; sigmoid(0 + 5) is 0.99 for the boat.
+    likely = TagRules.of(NAMES, calibration=calibration(), min_probability=0.5)
+    assert tags(likely) == ["boat", "cat"]
+    assert tags(likely, "b") == ["boat"]
+    assert tags(TagRules.of(NAMES, calibration=calibration(), min_probability=0.26, threshold=1.5)) == ["cat", "dog"]
+    assert tags(TagRules.of(NAMES, calibration=calibration(), min_probability=1.0, always_top=1)) == ["boat"]
