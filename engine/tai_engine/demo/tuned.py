@@ -61,7 +61,7 @@ def tuning_settings() -> tuple[TuningConfig, str]:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPhotographs:
+class ReadyPhotographs:
     """Photographs that prompts are held against.
 
     Attributes:
@@ -73,7 +73,7 @@ class LabelledPhotographs:
     labels: NDArray[np.int8]
 
     @classmethod
-    def ready(cls, vocabulary: Vocabulary) -> LabelledPhotographs:
+    def ready(cls, vocabulary: Vocabulary) -> ReadyPhotographs:
         """The 152 photographs whose features come with the engine. Memory: these."""
         features = FeatureBatch.concatenate(list(FeatureStore.open(LABELLED_STORE).iter_batches()))
         truth = load_truth(LABELS, vocabulary.names)

@@ -17,7 +17,7 @@ from tai_engine.demo.contact_sheet import TaggedPhotograph, draw_contact_sheet
 from tai_engine.demo.everyday_tags import tag_with_everyday_words
 from tai_engine.demo.heatmap_sheet import best_pairs, draw_heatmaps
 from tai_engine.demo.material import MODEL, copy_photographs
-from tai_engine.demo.tuned import LabelledPhotographs, cache_captions, captions_place, tuning_settings
+from tai_engine.demo.tuned import ReadyPhotographs, cache_captions, captions_place, tuning_settings
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.evaluation.bootstrap import Comparison
 from tai_engine.processors import available_cpus
@@ -178,6 +178,6 @@ def _learn(out: Path, captions: int, encoder: Encoder, vocabulary: Vocabulary, w
     with watch.tuning() as update:
         result = tune(task, config, run, update)
     result.prompts.save(prompts_path)
-    judges = LabelledPhotographs.ready(vocabulary)
+    judges = ReadyPhotographs.ready(vocabulary)
     worth = judges.compare(zero_shot_prompts(encoder, vocabulary), result.prompts)
     return Learned(caching, result, prompts_path, run, worth, int((judges.labels > 0).any(axis=0).sum()))
