@@ -98,11 +98,11 @@ def _describe(result: DemoResult) -> None:
     ]
     print_table(f"The first {len(rows)} of {len(result.photographs)} photographs", ("photograph", "tags"), rows)
     _say(
-        "A tag is written where it is more likely there than not, or the likeliest of its photograph. Probabilities "
-        "are reckoned from how often captions name a word and from 152 other photographs, without a label of any.",
+        "A tag is written where it is more likely there than not. Probabilities are reckoned from how often captions "
+        "name a word and from 152 other photographs, without a label of any.",
         *describe_caching(result.caching, result.store, "photographs"),
         *describe_tagging(result.tagging),
-        *describe_caching(learned.caching, str(learned.prompts.parent), "captions"),
+        *describe_caching(learned.caching, str(learned.store), "captions"),
         f"{learned.result.steps} steps on {learned.result.training_sentences:,} sentences, no photograph seen -> "
         f"{learned.prompts}",
     )

@@ -88,6 +88,6 @@ def tag_with_everyday_words(
     scoring = default_scoring(prompts)
     others = FeatureStore.open(LABELLED_STORE)
     calibration = calibrate_by_rates(others, prompts, scoring, rates_in_captions(CAPTIONS, vocabulary)).calibration
-    selection = Selection(min_probability=MORE_LIKELY_THAN_NOT, always_top=1)
+    selection = Selection(min_probability=MORE_LIKELY_THAN_NOT)
     tagging = tag_store(store, prompts, out, scoring, selection, calibration=calibration, progress=progress)
     return EverydayTags(prompts, calibration, tagging)

@@ -61,6 +61,7 @@ class Learned:
 
     Attributes:
         caching: of the captions.
+        store: their features.
         result: of the tuning.
         prompts: where the tuned prompts are.
         folder: figures of the run.
@@ -69,6 +70,7 @@ class Learned:
     """
 
     caching: CacheReport
+    store: Path
     result: TuningResult
     prompts: Path
     folder: Path
@@ -180,4 +182,4 @@ def _learn(out: Path, captions: int, encoder: Encoder, vocabulary: Vocabulary, w
     result.prompts.save(prompts_path)
     judges = ReadyPhotographs.ready(vocabulary)
     worth = judges.compare(zero_shot_prompts(encoder, vocabulary), result.prompts)
-    return Learned(caching, result, prompts_path, run, worth, int((judges.labels > 0).any(axis=0).sum()))
+    return Learned(caching, place, result, prompts_path, run, worth, int((judges.labels > 0).any(axis=0).sum()))

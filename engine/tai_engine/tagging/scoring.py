@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch, offsets_from_counts, require_same_space
-from tai_engine.prompts.dual import dual_scores
+from tai_engine.prompts.dual_scores import dual_scores
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.tagging import normalisation
 from tai_engine.tagging.normalisation import NORMALISATIONS, normalise

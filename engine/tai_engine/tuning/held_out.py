@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
 from tai_engine.features import FeatureBatch
-from tai_engine.prompts.dual import dual_scores
+from tai_engine.prompts.dual_scores import dual_scores
 from tai_engine.prompts.learner import ClassVectors, DualVectors
 from tai_engine.prompts.losses import LOSSES
 from tai_engine.tuning.config import PARTIAL_LOSS, TuningConfig

@@ -30,12 +30,9 @@ def test_the_whole_way_and_again(tai, tmp_path, monkeypatch):
     assert (report["photographs"], report["measured_on"]) == (25, 80)
     assert FeatureStore.open(report["store"]).counts() == {"done": 25, "failed": 0}
     tags = pq.read_table(report["tags"]).to_pylist()
-    assert {row["id"] for row in tags} == {path.name for path in (tmp_path / "out" / "photographs").iterdir()}
+    assert {row["id"] for row in tags} <= {path.name for path in (tmp_path / "out" / "photographs").iterdir()}
     assert "pizza" in {row["tag"] for row in tags if row["id"] == "pizza.jpg"}
-    likeliest = {}
-    for row in tags:
-        likeliest[row["id"]] = max(row["probability"], likeliest.get(row["id"], 0.0))
-    assert all(row["probability"] >= 0.5 or row["probability"] == likeliest[row["id"]] for row in tags)
+    assert min(row["probability"] for row in tags) >= 0.5
     for sheet in ("contact_sheet", "heatmaps"):
         with Image.open(report[sheet]) as picture:
             assert picture.format == "JPEG"
