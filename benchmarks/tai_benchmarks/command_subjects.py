@@ -85,7 +85,7 @@ COMMANDS = {
                 "--epochs",
                 "2",
                 "--contexts",
-                "2",
+                "4",
             ),
             ("p.safetensors",),
             ("p.safetensors",),

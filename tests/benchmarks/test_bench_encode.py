@@ -54,7 +54,7 @@ def test_every_case_has_its_rows():
         "coarse",
         "coarse and patches",
     ]
-    assert {row.extra["pictures"] for row in rows} == {"synthetic", "drawn"}
+    assert {row.extra["pictures"] for row in rows} == {"synthetic", "embedded"}
     assert any("features checked" in text for text in said)
 
 

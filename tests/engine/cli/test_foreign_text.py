@@ -119,7 +119,8 @@ def test_a_fault_of_ours_has_a_status_of_its_own(monkeypatch, capsys):
     def fail(**_):
         raise RuntimeError(HOSTILE)
 
-    monkeypatch.setattr(command_line, "app", fail)
+    monkeypatch.setattr(command_line.typer.main, "get_command", lambda _: fail)
+    monkeypatch.setattr(command_line, "refuse_infinite", lambda _: None)
     monkeypatch.setattr(sys, "argv", ["tai"])
     with pytest.raises(SystemExit) as leaving:
         command_line.main()

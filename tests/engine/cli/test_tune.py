@@ -178,7 +178,7 @@ def test_stores_that_do_not_fit(tai, store, filled_store, tmp_path, other_model)
     words.write_text(VOCABULARY + "lion\n")
     given = ["--vocabulary", words, "--out", out]
     refused(tai("tune", store, *given), r"labels of the vocabulary 'animals' .* is now \(")
-    refused(tai("tune", filled_store, *given), "holds images, but prompts are tuned on sentences")
+    refused(tai("tune", filled_store, *given), "holds images: give their labels with --labels")
     refused(tai("tune", tmp_path / "absent.zarr", *given), "There is no store at")
     words.write_text(VOCABULARY)
     refused(tai("tune", store, *given, "--model", other_model), "is of the embedding space .* but the text tower is of")

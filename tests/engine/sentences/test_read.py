@@ -151,7 +151,7 @@ BAD = {
     "list.jsonl": (b"[1]\n", r"Line 1 of .* is \[1\], not a JSON object"),
     "column.jsonl": (b'{"titel": "a"}\n', r"no column of sentences: it has 'titel', expected one of caption, text"),
     "column.csv": (b"a,b\n1,2\n", r"it has 'a', 'b', expected one of caption"),
-    "quote.csv": (b'caption\n"' + b"a " * 100_000, r"not valid CSV"),
+    "quote.csv": (b'caption\n"' + b"a " * 100_000, r"has a field of more than 131,072 characters"),
     "object.json": (b'{"images": []}', r"expected an array, or an object with an array 'annotations'"),
     "lines.json": (b'{"caption": "a"}\n{"caption": "b"\n', r"Line 2 of .* is not valid JSON"),
     "digits.json": (b'[{"caption": "a", "id": ' + b"1" * 6000 + b"}]", r"more than 4,300 digits"),
