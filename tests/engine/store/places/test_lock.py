@@ -95,15 +95,19 @@ def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(files):
     """As decoding workers of a writer that was killed."""
     with hold_lock(files) as held:
         read, write = os.pipe()
+        here, there = os.pipe()
         pid = os.fork()
         if not pid:
             os.close(write)
+            os.write(there, b"!")
             os.read(read, 1)  # until the parent closes its end
             os._exit(0)
+        os.read(here, 1)  # what a child does after the fork is done
         held.close()  # what the kernel does when the parent is killed
         with hold_lock(files) as second:
             second.check()
-        os.close(write)
+        for end in (read, write, here, there):
+            os.close(end)
         os.waitpid(pid, 0)
 
 
