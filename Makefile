@@ -48,7 +48,7 @@ define checks
 	$(1)/ruff check .
 	$(1)/ruff format --check .
 	$(1)/mypy
-	$(1)/python -m pytest
+	$(1)/python tests/in_two.py
 endef
 
 test: setup
