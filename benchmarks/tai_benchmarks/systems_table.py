@@ -8,8 +8,8 @@
 folder; there is no text tower for these, so that what needs one is left out.
 
 Mean average precision in percent, every score standardised per picture unless it is said; differences with their 95 %
-interval over the pictures (paired bootstrap). Settings are the published ones, halves, and those that come with the model;
-which form three of the label-free ways have was fixed with a look at the 152 photographs (benchmarks/results/systems.md).
+interval over the pictures (paired bootstrap). Settings are the published ones, halves, and those of the model; which
+form three of the label-free ways have was fixed with a look at the 152 photographs (benchmarks/results/systems.md).
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ photographs without any label have. No labelled picture is needed, and no thresh
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from tai_engine.demo.material import CAPTIONS, LABELLED_STORE
 from tai_engine.encoders import Encoder
 from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
 from tai_engine.sentences.nouns import NounFilter
+from tai_engine.sentences.read import read_sentences
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import TagReport, tag_store
 from tai_engine.tagging.scoring import default_scoring
@@ -38,15 +37,13 @@ def rates_in_captions(captions: Path, vocabulary: Vocabulary) -> dict[str, float
     Memory: the classes of every photograph.
 
     Args:
-        captions: gzipped JSONL, ``image_id`` and ``caption`` a line.
+        captions: a file of sentences that name their photographs.
         vocabulary: the classes.
     """
     nouns = NounFilter(vocabulary)
-    named: dict[int, set[int]] = defaultdict(set)
-    with gzip.open(captions, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            one = json.loads(line)
-            named[one["image_id"]].update(nouns.classes_in(one["caption"]))
+    named: dict[str | None, set[int]] = defaultdict(set)
+    for sentence in read_sentences(captions):
+        named[sentence.image_id].update(nouns.classes_in(sentence.text))
     counts = [0] * len(vocabulary)
     for classes in named.values():
         for number in classes:

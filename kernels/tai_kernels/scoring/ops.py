@@ -81,8 +81,8 @@ def _arguments(
 def _is_plain(arguments: ScoreArguments) -> bool:
     """Whether nobody compiles, traces or differentiates the call: the op's function can be called without the op."""
     return (
-        torch.is_inference_mode_enabled()
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()  # first, for a compiler cannot look at the next
+        and torch.is_inference_mode_enabled()
         and all(type(value) is Tensor for value in arguments if isinstance(value, Tensor))
     )
 

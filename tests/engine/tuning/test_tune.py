@@ -397,7 +397,7 @@ def test_stores_that_cannot_be_tuned_on(tmp_path, encoder, vocabulary, sentence_
     with pytest.raises(UserError, match="has no labels; make one with"):
         tune(FeatureStore.create(tmp_path / "a.zarr", spec), encoder, vocabulary, CONFIG)
     pictures = FeatureStore.create(tmp_path / "b.zarr", replace(spec, kind="images"))
-    with pytest.raises(UserError, match="holds images, but prompts are tuned on sentences"):
+    with pytest.raises(UserError, match="holds images: give their labels with --labels"):
         tune(pictures, encoder, vocabulary, CONFIG)
     other = FeatureStore.create(tmp_path / "c.zarr", replace(sentence_store.spec, space_key="space:other"))
     with pytest.raises(UserError, match="'space:other'"):
