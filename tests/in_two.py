@@ -17,6 +17,8 @@ HALF = (
     "tests/engine/caching",
     "tests/engine/calibration",
     "tests/engine/cli",
+    "tests/engine/distributed",
+    "tests/engine/review",
 )
 """About half of the time; the other process takes whatever is not below these."""
 
