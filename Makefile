@@ -44,11 +44,14 @@ setup: $(VENV)/.dependencies
 demo: setup
 	@$(BIN)/tai demo --out demo-results
 
+# The tests of a file stay in one process, as their fixtures are made once for them.
+IN_TWO := --numprocesses 2 --dist loadfile
+
 define checks
 	$(1)/ruff check .
 	$(1)/ruff format --check .
 	$(1)/mypy
-	$(1)/python tests/in_two.py
+	$(1)/python -m pytest $(IN_TWO)
 endef
 
 test: setup
@@ -57,7 +60,7 @@ test: setup
 test-fast: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -m "not slow" $(addprefix --ignore=tests/,benchmarks engine/cli engine/demo engine/distributed)
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" $(addprefix --ignore=tests/,benchmarks engine/cli engine/demo engine/distributed)
 
 # A fresh environment $(OTHERS)/$(1).
 define fresh

@@ -80,7 +80,7 @@ def test_reference_backend(case, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", all_cases(), ids=str)
+@pytest.mark.parametrize("case", all_cases() if torch.cuda.is_available() else all_cases()[:1], ids=str)
 def test_full_product_on_a_gpu(case, monkeypatch):
     monkeypatch.setenv("TAI_KERNEL", "triton")
     error, allowed = error_of(case, make_inputs(case), "triton", device="cuda")
