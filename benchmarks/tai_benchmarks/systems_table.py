@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tai_benchmarks.linear_head import RECIPES, linear_head
+from tai_benchmarks.head_recipes import RECIPES, linear_head
 from tai_engine.caching.texts import cache_sentences, label_spec
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.encoders.embedded import constants_of, embedded_folder

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import normalize
 
 from tai_benchmarks import systems_table
-from tai_benchmarks.linear_head import RECIPES, linear_head
+from tai_benchmarks.head_recipes import RECIPES, linear_head
 from tai_benchmarks.systems_table import difference, real_clip, scaled_mean, voc
 
 

@@ -60,6 +60,9 @@ def tag(
             "--sentences", help="Move words towards the sentences that name them: a store of `tai cache texts`."
         ),
     ] = None,
+    linear_head: Annotated[
+        bool, typer.Option("--linear-head", help="With --sentences: learn words' vectors from all of them (seconds).")
+    ] = False,
     patches: Annotated[
         bool, typer.Option("--patches", help="Learn from the patches of this store, without labels, how words look.")
     ] = False,
@@ -113,6 +116,7 @@ def tag(
     """Tag every picture of a store with your own words, without decoding a single one again."""
     from tai_engine.calibration.calibration import Calibration
     from tai_engine.label_free.compound import with_compound_prompts
+    from tai_engine.label_free.linear_head import with_linear_head
     from tai_engine.label_free.patch_gaussians import with_patch_gaussians
     from tai_engine.label_free.sentence_means import with_sentence_means
     from tai_engine.prompts.prompt_set import PromptSet
@@ -125,6 +129,8 @@ def tag(
 
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
     check_tag_output(places, out, format_)
+    if linear_head and sentences is None:
+        raise UserError("--linear-head learns from sentences: add --sentences (a store of `tai cache texts`).")
     features = FeatureStore.open(store_at(store))
     if vocabulary is None and prompts is None:
         prompts = prompts_of(results_at(store))
@@ -155,7 +161,8 @@ def tag(
         if compound:
             prompt_set = with_compound_prompts(prompt_set, encoder.encoder, words, wordings[0])
     if sentences is not None:
-        prompt_set = with_sentence_means(prompt_set, FeatureStore.open(sentences))
+        taught = with_linear_head if linear_head else with_sentence_means
+        prompt_set = taught(prompt_set, FeatureStore.open(sentences))
     if patches:
         prompt_set = with_patch_gaussians(prompt_set, features)
     scoring = scoring_of(prompt_set, features.spec.has_fine, which, pooling, temperature, mix, normalise)

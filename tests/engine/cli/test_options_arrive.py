@@ -166,6 +166,7 @@ def tag_stops(recorder: Recorder) -> None:
     recorder.replace("tai_engine.prompts.prompt_set.zero_shot_prompts", PROMPTS)
     recorder.replace("tai_engine.label_free.compound.with_compound_prompts", PROMPTS)
     recorder.replace("tai_engine.label_free.sentence_means.with_sentence_means", PROMPTS)
+    recorder.replace("tai_engine.label_free.linear_head.with_linear_head", PROMPTS)
     recorder.replace("tai_engine.label_free.patch_gaussians.with_patch_gaussians", PROMPTS)
     recorder.replace("tai_engine.prompts.prompt_set.PromptSet.load", PROMPTS, "read")
     recorder.replace("tai_engine.calibration.calibration.Calibration.load", "calibration", "load_calibration")
@@ -504,6 +505,7 @@ TAG = {
     "templates": one("--template", {"zero_shot_prompts.templates": ("my {}",)}, last="my {}"),
     "compound": one("--compound", {"with_compound_prompts.": ...}),
     "sentences": one("--sentences STORE2", {"with_sentence_means.": ...}),
+    "linear_head": one("--sentences STORE2 --linear-head", {"with_linear_head.": ...}),
     "patches": one("--patches", {"with_patch_gaussians.": ...}),
     "top_k": one("--top-k 2", {f"{TAGGING}.selection.top_k": 2}),
     "threshold": one("--threshold 3", {f"{TAGGING}.selection.threshold": 3.0}),
