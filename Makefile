@@ -10,7 +10,7 @@ SOURCE_ROOTS := $(CURDIR)/engine:$(CURDIR)/kernels:$(CURDIR)/benchmarks
 export TAI_READERS ?= $(abspath $(OTHERS)/readers/bin/python)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs test-fast test-oldest test-gpu-image test-s3 s3-server gpu lock readers setup python-check
+.PHONY: help demo test docs test-fast test-oldest test-gpu-image test-s3 s3-server gpu lock readers clip-retrieval setup python-check
 
 help:
 	@echo "make demo            tag the embedded pictures with the embedded model and show the result"
@@ -22,6 +22,7 @@ help:
 	@echo "make gpu             on a machine with a GPU: its tests and benchmarks, with the Python at hand"
 	@echo "make docs            the documentation as pages in build/docs, warnings being errors"
 	@echo "make readers         the programs that exports are for (1.4 GB), so that tests can ask them"
+	@echo "make clip-retrieval  the program that tai_benchmarks.folder_contest times beside ours (7 GB)"
 	@echo "make lock            test the newest versions, and keep them in constraints.txt"
 
 python-check:
@@ -44,8 +45,8 @@ setup: $(VENV)/.dependencies
 demo: setup
 	@$(BIN)/tai demo --out demo-results
 
-# The tests of a file stay in one process, as their fixtures are made once for them.
-IN_TWO := --numprocesses 2 --dist loadfile
+# Each process begins with half of the files, and goes on with what the other one has left.
+IN_TWO := --numprocesses 2 --dist worksteal
 
 define checks
 	$(1)/ruff check .
@@ -95,6 +96,11 @@ READERS := label-studio-sdk datumaro pycocotools datasets fiftyone
 readers: python-check
 	$(call fresh,readers,1.4)
 	@$(OTHERS)/readers/bin/python $(PIP_INSTALL) $(READERS)
+
+# Another program that encodes folders of pictures; benchmarks time it beside ours.
+clip-retrieval: python-check
+	$(call fresh,clip-retrieval)
+	@$(OTHERS)/clip-retrieval/bin/python $(PIP_INSTALL) clip-retrieval "setuptools<81"
 
 # Pages are built from the sources alone: neither the engine nor a network is needed but for installing the builder.
 docs: python-check

@@ -29,6 +29,15 @@ def data_folder() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Another test finds torch's number of threads as this one did."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--skip-uninstalled",

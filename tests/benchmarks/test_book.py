@@ -37,6 +37,7 @@ SCORE = row("score", "rn50-224/softmax/fp16", 20_000.0, "images/s", 80, 3.1, "pu
 HELP = row("shell", "help", 0.31, "s")
 ENCODE = row("encode", "rn50-224/batch-32", 40.0, "images/s", ratio=3.5, baseline="open_clip",
              candidate="tai-coarse", gflops_per_picture=12.0)  # fmt: skip
+FOLDER = row("folder", "rn50/256-photographs", 30.0, "images/s", ratio=3.9, baseline="clip-retrieval")
 CURVE = [row("scaling", f"items/{n}", 1e4 / n, "pictures/s", point=n) for n in (1, 10, 100)]
 
 
@@ -96,7 +97,7 @@ def test_plots_are_pictures_of_their_theme():
 
 
 def test_the_page_says_what_was_measured(tmp_path: Path):
-    for rows in ([TUNE], [SCORE], [HELP], CURVE):
+    for rows in ([TUNE], [SCORE], [HELP], [FOLDER], CURVE):
         record(rows, tmp_path / "results", slug(DEVICE))
     text = write_book(tmp_path, [StepOutcome("tune", "done", 12.3), StepOutcome("cache", "failed with status 3", 1.0)])
     page = text.read_text(encoding="utf-8")
@@ -106,6 +107,8 @@ def test_the_page_says_what_was_measured(tmp_path: Path):
     assert "| at most 0.3 s | 0.31 s | **missed** |" in page
     assert "never measured" in page
     assert "### tune, s/step: step/512-sentences, 80 classes" in page
+    assert "`python -m tai_benchmarks.folder_contest`, 2026-01-02" in page
+    assert "as whole commands do (below)" in page
     for name in ("scaling-light.png", "scaling-dark.png", "targets-light.png", "targets-dark.png"):
         assert name in page
         assert (tmp_path / name).is_file()
@@ -114,6 +117,7 @@ def test_the_page_says_what_was_measured(tmp_path: Path):
 
 def test_a_machine_without_rows_has_a_page_too(tmp_path: Path):
     page = write_book(tmp_path, []).read_text(encoding="utf-8")
+    assert "clip-retrieval is **not measured** here" in page
     assert page.count(NOT_MEASURED) >= 11
     assert "A million pictures" not in page
 
