@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,11 +43,13 @@ from tai_benchmarks.photo_clip.retrieval import (
     recalls,
     split,
 )
-from tai_benchmarks.photo_clip.targets import own_targets, targets_by_name
+from tai_benchmarks.photo_clip.targets import own_targets, target_names, targets_by_name
+from tai_benchmarks.photo_clip.taught_words import count_words, known_words, write_known_words
 from tai_benchmarks.photo_clip.text_batches import TextBatches, Words, tokenise_caption
 from tai_benchmarks.photo_clip.text_tower import KeptVocabulary, new_model
 from tai_benchmarks.photo_clip.text_training import PhotographVectors, TextTrainer, TextTraining
 from tai_benchmarks.photo_clip.wordnet import Nouns
+from tai_engine.encoders.known_words import KNOWN_WORDS
 from tai_engine.files import atomic_path
 
 JOINT_SIZE = 256
@@ -187,6 +190,18 @@ class Build:
             **recalls(model, captions, vectors.coarse),
         }
 
+    @cached_property
+    def target_names(self) -> frozenset[str]:
+        """The names that the text tower is taught."""
+        synsets = imagenet_synsets(imagenet_classes(), self.nouns)
+        return target_names(self.labels, synsets, read_clip_vectors(self.data / "clip"))
+
+    @cached_property
+    def word_counts(self) -> Counter[str]:
+        """In the captions of how many training photographs each word is."""
+        train, _ = split(len(self.photographs.names))
+        return count_words(self.photographs.captions[number] for number in train.tolist())
+
     def export(self, temperature: float) -> None:
         """The model as open_clip reads it."""
         model = self.trained_model()
@@ -194,6 +209,7 @@ class Build:
         projection = Projection(tensors["weight"], tensors["mean"])
         finish_model(model, load_tower(self.data / WEIGHTS), projection, temperature)
         export_model(model, JOINT_SIZE, IMAGE_SIZE, self.out / "model")
+        write_known_words(known_words(self.target_names, self.word_counts), self.out / "model" / KNOWN_WORDS)
 
     def run(self) -> dict[str, Any]:
         """All stages that are not done."""

@@ -5,7 +5,7 @@ Shape legend: N photographs, M rows of the bank, C concepts of captions, J synse
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +68,12 @@ def targets_by_name(
     mapped = map_vectors(clip_vectors, found)
     both = {name: found[name] + _SHARE_MAPPED * mapped[name] for name in found.keys() & mapped.keys()}
     return {name: normalize(vector, dim=0) for name, vector in sorted({**mapped, **found, **both}.items())}
+
+
+def target_names(labels: CaptionLabels, synsets: ImageNetSynsets, others: Iterable[str]) -> frozenset[str]:
+    """The names that `targets_by_name` has a target of; ``others`` are those that CLIP's vectors are of."""
+    of_captions = (lemma for lemmas in labels.names for lemma in lemmas)
+    return frozenset((*others, *map(plain_name, synsets.names), *map(plain_name, of_captions)))
 
 
 def combine_own(own: OwnTargets, labels: CaptionLabels, synsets: ImageNetSynsets) -> dict[str, Tensor]:

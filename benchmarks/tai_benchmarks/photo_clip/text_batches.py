@@ -74,6 +74,11 @@ class Words:
         return [self.start, *(number for word in text.lower().split() for number in self.ids(word)), self.end]
 
 
+def all_templates() -> tuple[str, ...]:
+    """What names are put into, for ``{}``."""
+    return (*imagenet_templates(), *_OWN_TEMPLATES)
+
+
 def padded(sentences: Sequence[Sequence[int]]) -> Tensor:
     """[B, T] ids, 0 behind the ends."""
     length = max(len(ids) for ids in sentences)
@@ -116,7 +121,7 @@ class TextBatches:
         self._captions = captions
         self._words = Words()
         self._random = random.Random(seed)
-        self._templates = (*imagenet_templates(), *_OWN_TEMPLATES)
+        self._templates = all_templates()
 
     @property
     def trained_ids(self) -> list[int]:

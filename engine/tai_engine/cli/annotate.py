@@ -15,6 +15,7 @@ from tai_engine.cli.cache import say_failed, show, warnings_of
 from tai_engine.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
+    EVERYDAY,
     SOME_ITEMS_FAILED,
     USAGE_OR_ENVIRONMENT,
     AsJson,
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from tai_engine.annotating.annotate import AnnotateReport
     from tai_engine.annotating.results_folder import ResultsFolder
     from tai_engine.caching.report import CacheProgress
-
-DEFAULT_VOCABULARY = "everyday"
 
 
 def annotate(
@@ -123,7 +122,7 @@ def annotate(
     saved = prompts_of(folder) if vocabulary is None else None
     words = None
     if saved is None:
-        words = VocabularyChoice(vocabulary or DEFAULT_VOCABULARY, merge_duplicates, vocabulary_column).load()
+        words = VocabularyChoice(vocabulary or EVERYDAY, merge_duplicates, vocabulary_column).load()
     calibrated = None if calibration is None else Calibration.load(calibration)
     selection = Selection(top_k, threshold, min_precision)
     scored_on = device if device == "auto" else str(resolve_device(device))

@@ -27,6 +27,7 @@ INTERRUPTED = 130
 
 DEFAULT_MODEL = "RN50"
 DEFAULT_PRETRAINED = "openai"
+EVERYDAY = "everyday"
 
 Model = Annotated[
     str,
@@ -222,11 +223,16 @@ class StoreEncoder:
 
 
 def say_unread(unread: Sequence[str], words: Vocabulary) -> None:
-    """A line with the names that the model's text tower has hardly read, if there are any."""
-    if unread:
+    """A line with the names that the model's text tower has hardly read, if there are any.
+
+    Nobody asked for the words of `EVERYDAY`, which `tai annotate` takes by itself, one by one, so there it is not said.
+    """
+    from tai_engine.vocabulary import load_vocabulary
+
+    if unread and words.fingerprint != load_vocabulary(EVERYDAY).fingerprint:
         names = ", ".join(map(repr, unread[:MANY])) + (f" and {len(unread) - MANY} more" if len(unread) > MANY else "")
         remarks.print(
-            f"The model has never read words of {len(unread):,} of {len(words):,} names ({names}): it knows nothing of "
-            "them, or little; call them otherwise, or take another model.",
+            f"The model has never or hardly read words of {len(unread):,} of {len(words):,} names ({names}): it knows "
+            "nothing of them, or little; call them otherwise, or take another model.",
             style="yellow",
         )

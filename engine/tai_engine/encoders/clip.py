@@ -19,6 +19,7 @@ from torch import Tensor
 from tai_engine.encoders import devices, keys
 from tai_engine.encoders.dense import ImageVectors, image_recipe
 from tai_engine.encoders.fast.gate import fast_tower
+from tai_engine.encoders.known_words import names_with_others, read_known_words
 from tai_engine.encoders.loading import LoadedModel, load_model, place_model
 from tai_engine.encoders.positions import resize_image_tower
 from tai_engine.encoders.preprocessing import Preprocess
@@ -151,6 +152,7 @@ class Encoder:
             visual.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike
         self._sentences = SentenceEncoding(loaded, self.dim, device, precision, batch_size)
         self.has_fine_sentences = self._sentences.tower.has_fine
+        self._known_words = read_known_words(files.folder)
         self.recipe: dict[str, Any] = {
             **self.preprocess.recipe,
             "dense": self._recipe.dense,
@@ -306,5 +308,8 @@ class Encoder:
         return self._sentences.encode(self.tokenize(texts), wants_fine=False)[0]
 
     def unread_words(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Those names with a word that the text tower has never read; see `SentenceEncoding.unread_words`."""
-        return self._sentences.unread_words(names)
+        """Those names with a word that the text tower has hardly read, or never, in order.
+
+        They are told of a model whose folder lists the words that it knows (`read_known_words`), and of no other.
+        """
+        return () if self._known_words is None else names_with_others(names, self._known_words)

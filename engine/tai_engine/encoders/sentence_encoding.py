@@ -5,7 +5,6 @@ Shape legend: N sentences, T fine rows of all sentences, D embedding size.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ from tai_engine.encoders import devices
 from tai_engine.encoders.loading import LoadedModel
 from tai_engine.encoders.text import text_tower
 from tai_engine.encoders.unit_rows import join_rows, unit_rows
-
-_WORD = re.compile(r"\w+")
 
 
 class SentenceEncoding:
@@ -68,27 +65,6 @@ class SentenceEncoding:
             sorted_fine = fine.split(lengths_N[order_N].tolist())
             fine = torch.cat([sorted_fine[i] for i in back_N.tolist()])
         return coarse[back_N], fine, lengths_N
-
-    def unread_words(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Those names with a word that the tower has never read, in order.
-
-        A tower that was trained on few texts may have left the embeddings of tokens that none of them held at zero, as
-        the embedded model's does; then a word with such a token says little or nothing to it. Where the embeddings were
-        drawn at random, no name is ever told. Memory: a row of tokens for each word.
-        """
-        table = getattr(getattr(self._model, "text", self._model), "token_embedding", None)
-        if not isinstance(table, torch.nn.Embedding):
-            return ()
-        is_zero_V = ~(table.weight != 0).any(dim=1).cpu()
-        words_of = {name: _WORD.findall(name.replace("_", " ")) for name in names}
-        words = list(dict.fromkeys(word for found in words_of.values() for word in found))
-        if not words or not bool(is_zero_V.any()):
-            return ()
-        ends = self.tokenize([""])  # start, end and padding
-        tokens_NL = self.tokenize(words)
-        zero_N = (is_zero_V[tokens_NL] & ~torch.isin(tokens_NL, ends)).any(dim=1)
-        unread = {word for word, is_zero in zip(words, zero_N.tolist(), strict=True) if is_zero}
-        return tuple(name for name, found in words_of.items() if unread.intersection(found))
 
     def _check(self, tokens_NL: Tensor) -> None:
         if tokens_NL.dtype != torch.int64 or tokens_NL.ndim != 2 or tokens_NL.shape[1] != self.context_length:

@@ -7,7 +7,14 @@ from torch.nn.functional import normalize
 
 from tai_benchmarks.photo_clip.clip_vectors import plain_name, read_clip_vectors
 from tai_benchmarks.photo_clip.noun_labels import CaptionLabels, ImageNetSynsets
-from tai_benchmarks.photo_clip.targets import OwnTargets, combine_own, map_vectors, own_targets, targets_by_name
+from tai_benchmarks.photo_clip.targets import (
+    OwnTargets,
+    combine_own,
+    map_vectors,
+    own_targets,
+    target_names,
+    targets_by_name,
+)
 from tai_engine.errors import UserError
 from tai_engine.vocabulary import load_vocabulary
 
@@ -61,6 +68,7 @@ def test_targets_are_own_mapped_or_both_and_of_unit_length():
     found = targets_by_name(own, concepts, synsets, vectors)
     mapped = map_vectors(vectors, combine_own(own, concepts, synsets))
     assert list(found) == ["cat", "dog", "only captions", "yak"]
+    assert target_names(concepts, synsets, vectors) == set(found)
     torch.testing.assert_close(found["yak"], mapped["yak"])
     torch.testing.assert_close(found["only captions"], unit(1, 1))
     torch.testing.assert_close(found["cat"], normalize(unit(0, 1) + 0.7 * mapped["cat"], dim=0))
