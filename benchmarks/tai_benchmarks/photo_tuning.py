@@ -1,11 +1,12 @@
 """What tuning on sentences does for photographs: the model of photographs on 152 photographs of COCO val2017.
 
-    python -m tai_benchmarks.photo_tuning [--work FOLDER] [--seeds 1 2 3] [--negatives none random hard]
+    python -m tai_benchmarks.photo_tuning [--work FOLDER] [--seeds 1 2 3] [--negatives none random "hard margin=0.7"]
 
 Prints a table in Markdown: mean average precision of zero-shot CLIP (the coarse score), CLIP-DPT (its merged score),
-TaI and TaI-DPT (coarse and merged score of tuned prompts, Guo et al., arXiv 2211.12739), the latter for each strategy
-for negatives and each seed, the seeds' scores averaged, and a control whose sentences have one another's labels; with
-paired 95 % intervals of the differences over the photographs. What is tuned with lies beside the model
+TaI and TaI-DPT (coarse and merged score of tuned prompts, Guo et al., arXiv 2211.12739), the latter with negatives of
+each kind and each seed, the seeds' scores averaged, and a control whose sentences have one another's labels; with
+paired 95 % intervals of the differences over the photographs. Negatives are a strategy and what is changed of
+`NegativeConfig`; those after ``none`` are also held against it, merged scores. What is tuned with lies beside the model
 (``constants.toml``) and was chosen by held-out photographs of another collection
 (`tai_benchmarks.photo_tuning_choice`); none of these 152, and none of their captions, is looked at before the table.
 All that it needs comes with the engine.
@@ -14,11 +15,13 @@ All that it needs comes with the engine.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from tai_engine.caching.texts import cache_corpus
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.encoders.embedded import constants_of, embedded_folder
+from tai_engine.errors import UserError
 from tai_engine.evaluation.bootstrap import Interval, compare
 from tai_engine.evaluation.truth import load_truth
 from tai_engine.features import FeatureBatch, offsets_from_counts
@@ -35,7 +39,7 @@ from tai_engine.sentences.built_in import built_in_captions
 from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus, published_templates
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.scoring import SCORES, default_scoring, score
-from tai_engine.tuning import TuningConfig, TuningTask, tune
+from tai_engine.tuning import NegativeConfig, TuningConfig, TuningTask, tune
 from tai_engine.tuning.config import STRATEGIES
 from tai_engine.tuning.sentence_table import SentenceTable
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
@@ -111,7 +115,7 @@ class PhotoTuning:
         encoder: the model of photographs.
         vocabulary: C classes.
         store: labelled sentences.
-        config: the recipe, for each run with a seed and a strategy for negatives of its own.
+        config: the recipe, for each run with a seed and negatives of its own.
     """
 
     encoder: Encoder
@@ -120,17 +124,44 @@ class PhotoTuning:
     config: TuningConfig
 
     def prompts(self, negatives: str, seed: int) -> PromptSet:
-        """Of one run; ``negatives`` is a strategy, or `SHUFFLED`."""
+        """Of one run; ``negatives`` is for `negatives_of`, or `SHUFFLED`."""
         constants = constants_of(MODEL)
         assert constants is not None
-        strategy = "none" if negatives == SHUFFLED else negatives
-        mining = replace(self.config.negatives, strategy=strategy, seed=seed)
-        config = replace(self.config, seed=seed, negatives=mining)
+        mining = negatives_of("none" if negatives == SHUFFLED else negatives)
+        config = replace(self.config, seed=seed, negatives=replace(mining, seed=seed))
         task = TuningTask.prepare(self.store, self.encoder, self.vocabulary, config, constants.initial_words)
         if negatives == SHUFFLED:
             training = with_shuffled_labels(task.split.training, seed)
             task = replace(task, split=task.split._replace(training=training))
         return tune(task, config).prompts
+
+
+def parse_changes(text: str) -> dict[str, Any]:
+    """Settings by name, their values as JSON has them: ``noise=2 loss=asl``.
+
+    Raises:
+        UserError: for what is no list of settings.
+    """
+    changes = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is no setting: write NAME=VALUE, such as noise=2.")
+        try:
+            changes[name] = json.loads(value)
+        except ValueError:
+            changes[name] = value
+    return changes
+
+
+def negatives_of(text: str) -> NegativeConfig:
+    """A strategy, and settings of `NegativeConfig`: ``hard margin=0.7``.
+
+    Raises:
+        UserError: for an unknown strategy, and as `parse_changes` and `NegativeConfig`.
+    """
+    strategy, _, settings = text.strip().partition(" ")
+    return NegativeConfig(strategy=strategy, **parse_changes(settings))
 
 
 def recipe() -> TuningConfig:
@@ -153,29 +184,43 @@ def table(
         judge: the photographs.
         zero_shot: scores of prompts that are not tuned.
         tuned: scores of a run, by negatives and seed.
-        negatives: strategies; the control follows by itself.
+        negatives: for `negatives_of`; runs after one with none are also held against that one of their seed. The
+            control follows by itself.
         seeds: of the runs.
     """
-    yield "| prompts | negatives | seed | coarse | fine | merged | merged, against CLIP-DPT | fine | coarse |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    yield _line(judge, "zero-shot CLIP (coarse), CLIP-DPT (merged)", "-", "-", zero_shot, None)
+    against = "merged, against CLIP-DPT | fine | coarse | merged, against none"
+    yield f"| prompts | negatives | seed | coarse | fine | merged | {against} |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield _line(judge, ("zero-shot CLIP (coarse), CLIP-DPT (merged)", "-", "-"), zero_shot)
+    without: dict[str, Scores] = {}
     for strategy in (*negatives, SHUFFLED):
-        runs = []
+        runs: dict[str, Scores] = {}
         for seed in seeds:
-            runs.append(tuned(strategy, seed))
-            yield _line(judge, "TaI (coarse), TaI-DPT (merged)", strategy, str(seed), runs[-1], zero_shot)
+            name = str(seed)
+            runs[name] = tuned(strategy, seed)
+            what = "TaI (coarse), TaI-DPT (merged)", strategy, name
+            yield _line(judge, what, runs[name], zero_shot, without.get(name))
         if len(runs) > 1:
-            mean: Scores = {which: np.mean([run[which] for run in runs], axis=0) for which in SCORES}
-            yield _line(judge, "the same, scores averaged", strategy, "all", mean, zero_shot)
+            runs["all"] = {which: np.mean([run[which] for run in runs.values()], axis=0) for which in SCORES}
+            what = "the same, scores averaged", strategy, "all"
+            yield _line(judge, what, runs["all"], zero_shot, without.get("all"))
+        if strategy == "none":
+            without = runs
 
 
-def _line(judge: LabelledFeatures, what: str, negatives: str, seed: str, scores: Scores, first: Scores | None) -> str:
-    figures = [f"{judge.precision(scores, which):.1f}" for which in SCORES]
-    gains = ["", "", ""]
-    if first is not None:
-        found = [judge.against(first, scores, which) for which in ("merged", "fine", "coarse")]
-        gains = [f"{one.value:+.1f} [{one.low:.1f}, {one.high:.1f}]" for one in found]
-    return "| " + " | ".join([what, negatives, seed, *figures, *gains]) + " |"
+def _line(
+    judge: LabelledFeatures,
+    what: Sequence[str],
+    scores: Scores,
+    zero_shot: Scores | None = None,
+    without: Scores | None = None,
+) -> str:
+    """A line of Markdown: what was done, how good it is, and how much better than what it is held against."""
+    cells = [*what, *(f"{judge.precision(scores, which):.1f}" for which in SCORES)]
+    for first, which in ((zero_shot, "merged"), (zero_shot, "fine"), (zero_shot, "coarse"), (without, "merged")):
+        found = None if first is None else judge.against(first, scores, which)
+        cells.append("" if found is None else f"{found.value:+.1f} [{found.low:.1f}, {found.high:.1f}]")
+    return "| " + " | ".join(cells) + " |"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -187,7 +232,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--work", type=Path, help="folder where sentences stay encoded; default a passing one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of tuning")
-    parser.add_argument("--negatives", nargs="+", default=list(STRATEGIES), choices=STRATEGIES, help="strategies")
+    parser.add_argument(
+        "--negatives", nargs="+", default=list(STRATEGIES), help='such as none random "hard margin=0.7"'
+    )
     options = parser.parse_args(arguments)
     encoder, vocabulary = load_encoder(MODEL, "", device="cpu", precision="fp32"), load_vocabulary("coco80")
     judge = ready_photographs(vocabulary)

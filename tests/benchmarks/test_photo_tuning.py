@@ -8,17 +8,21 @@ from tai_benchmarks.photo_clip.captions import CaptionedPhotographs
 from tai_benchmarks.photo_tuning import (
     SHUFFLED,
     LabelledFeatures,
+    PhotoTuning,
+    negatives_of,
+    parse_changes,
     ready_photographs,
     recipe,
     table,
     with_shuffled_labels,
 )
-from tai_benchmarks.photo_tuning_choice import parse_changes, shown_classes, with_start
+from tai_benchmarks.photo_tuning_choice import choice_table, shown_classes, with_start
 from tai_engine.encoders.embedded import constants_of
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.tagging.scoring import SCORES
+from tai_engine.tuning import NegativeConfig
 from tai_engine.tuning.sentence_table import SentenceTable
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
@@ -69,17 +73,23 @@ def test_the_table(judge):
         asked.append((negatives, seed))
         return right if negatives == "hard" else wrong
 
-    lines = list(table(judge, wrong, tuned, ["hard"], [1, 2]))
-    assert asked == [("hard", 1), ("hard", 2), (SHUFFLED, 1), (SHUFFLED, 2)]
+    lines = list(table(judge, wrong, tuned, ["random", "none", "hard"], [1, 2]))
+    kinds = ["random", "none", "hard", SHUFFLED]
+    assert asked == [(kind, seed) for kind in kinds for seed in (1, 2)]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     assert [row[1:3] for row in cells] == [
-        ["-", "-"], ["hard", "1"], ["hard", "2"], ["hard", "all"],
-        [SHUFFLED, "1"], [SHUFFLED, "2"], [SHUFFLED, "all"],
-    ]  # fmt: skip
-    assert cells[0][3:] == ["41.7", "41.7", "41.7", "", "", ""]
-    assert cells[1][3:6] == ["100.0"] * 3
-    assert cells[1][6].startswith("+58.3 [")
-    assert cells[4][6:] == ["+0.0 [0.0, 0.0]"] * 3
+        ["-", "-"],
+        *([kind, seed] for kind in kinds for seed in ("1", "2", "all")),
+    ]
+    assert cells[0][3:] == ["41.7", "41.7", "41.7", "", "", "", ""]
+    by_kind = dict(zip(kinds, zip(*[iter(cells[1:])] * 3, strict=True), strict=True))
+    nothing = "+0.0 [0.0, 0.0]"
+    for one in by_kind["hard"]:
+        assert one[3:6] == ["100.0"] * 3
+        assert one[6].startswith("+58.3 [")
+        assert one[9].startswith("+58.3 [")  # none is as wrong as zero-shot prompts
+    assert [one[6:] for one in by_kind["random"]] == [[nothing] * 3 + [""]] * 3  # before none, so not held against it
+    assert [one[6:] for one in by_kind[SHUFFLED]] == [[nothing] * 4] * 3
 
 
 def test_prompts_are_scored_as_they_want_it_or_as_asked(judge):
@@ -113,6 +123,36 @@ def test_settings_of_a_run():
     assert parse_changes("") == {}
     with pytest.raises(UserError, match=r"'noise' is no setting: write NAME=VALUE"):
         parse_changes("noise")
+
+
+def test_negatives_of_a_run():
+    assert negatives_of("none") == NegativeConfig(strategy="none")
+    assert negatives_of("hard margin=0.7 skip_top=9") == NegativeConfig(strategy="hard", margin=0.7, skip_top=9)
+    with pytest.raises(UserError, match="strategy"):
+        negatives_of("soft")
+
+
+def test_runs_of_a_choice_say_what_they_change_and_average_their_seeds(judge, monkeypatch):
+    vectors = torch.eye(4)
+    start = PromptSet(("x", "y"), vectors[2:], vectors[2:], "space", 10.0)
+    right = PromptSet(("x", "y"), vectors[[0, 2]], vectors[[0, 2]], "space", 10.0)
+    asked = []
+
+    def prompts(runs, negatives, seed):
+        asked.append((runs.config.noise, runs.config.start_share, negatives, seed))
+        return right if seed == 2 else start
+
+    monkeypatch.setattr(PhotoTuning, "prompts", prompts)
+    runs = PhotoTuning(None, Vocabulary.from_names(["x", "y"]), None, recipe())
+    lines = list(choice_table(judge, runs, start, ["noise=2 negatives hard margin=0.5"], [1, 2]))
+    assert asked == [(2, 0.0, "hard margin=0.5", 1), (2, 0.0, "hard margin=0.5", 2)]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [row[1] for row in cells] == ["1", "0", "0.3", "0.5", "0.7"]
+    single = [float(figure) for figure in cells[0][2:]]
+    both = [float(figure) for figure in cells[1][2:]]
+    mean = [np.mean([judge.precision(judge.scores(one, "none"), which) for one in (start, right)]) for which in SCORES]
+    assert both == pytest.approx([*mean, mean[-1]], abs=0.05)
+    assert both > single
 
 
 def test_a_share_of_the_start():
