@@ -1,4 +1,4 @@
-"""The contexts that prompt tuning learns: one set for coarse vectors, one for fine ones.
+"""The contexts that prompt tuning learns: one set for coarse and one for fine vectors, or for presence and absence.
 
 Shape legend: C classes, K contexts per prompt, W width of the text tower, D embedding size.
 """
@@ -6,18 +6,22 @@ Shape legend: C classes, K contexts per prompt, W width of the text tower, D emb
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
-from tai_engine.prompts.graphs import ContextsToVectors, record_graphs
 from tai_engine.prompts.tower import PromptTower
 
 GLOBAL, LOCAL = "global_contexts", "local_contexts"
+POSITIVE, NEGATIVE = "positive_contexts", "negative_contexts"
+DEVIATION = 0.02
+"""Of the normal distribution that contexts are drawn from, as published."""
+DUAL_TEMPERATURE = 3.0
+"""What both temperatures of dual prompts start at, as published."""
 
 
 class ClassVectors(NamedTuple):
@@ -40,10 +44,6 @@ class DualVectors(NamedTuple):
     spatial_temperature: Tensor
 
 
-DEVIATION = 0.02
-"""Of the normal distribution that contexts are drawn from, as published."""
-
-
 class ContextLearner(nn.Module):
     """Two sets of contexts through one frozen text tower; what they mean is for the subclass to say.
 
@@ -52,6 +52,7 @@ class ContextLearner(nn.Module):
 
     Attributes:
         context_names: of the two, which are parameters [K, W], or [C, K, W] for class-specific ones; fp32.
+        tower: the frozen text tower.
     """
 
     context_names: ClassVar[tuple[str, str]]
@@ -69,37 +70,52 @@ class ContextLearner(nn.Module):
             UserError: for more words than contexts.
         """
         super().__init__()
-        self._tower = tower
-        self._ways: dict[str, ContextsToVectors] = dict.fromkeys(self.context_names, tower)
+        self.tower = tower
+        self._vectors_of: dict[str, Callable[[Tensor], Tensor]] = dict.fromkeys(self.context_names, tower)
         generator = torch.Generator().manual_seed(seed)
-        device = tower.device
-        start = 0 if words is None else _place_of_words(tower, len(words))
+        n, before = tower.n_contexts, tower.contexts_before_name
+        count = 0 if words is None else len(words)
+        if count > n:
+            raise UserError(
+                f"The initial words take {count} tokens but there are only {n} contexts; use fewer words or more "
+                "contexts."
+            )
+        # The nearest to the name are the last ones when it stands at the end.
+        start = min(max(before - round(count * before / n), 0), n - count)
         for name in self.context_names:
             contexts = torch.randn(tower.context_shape, generator=generator) * DEVIATION
             if words is not None:
-                contexts[..., start : start + len(words), :] = words.float().cpu()
-            setattr(self, name, nn.Parameter(contexts.to(device)))
-
-    @property
-    def tower(self) -> PromptTower:
-        """The frozen text tower."""
-        return self._tower
+                contexts[..., start : start + count, :] = words.float().cpu()
+            setattr(self, name, nn.Parameter(contexts.to(tower.device)))
 
     @abstractmethod
     def class_vectors(self) -> ClassVectors | DualVectors:
         """The class vectors of the present contexts, differentiable unless gradients are off."""
 
-    def _unit_vectors(self, name: str) -> Tensor:
-        """[C, D] fp32 unit rows of one of the sets."""
-        return normalize(self._ways[name](getattr(self, name)), dim=1)
-
     def record_graphs(self) -> None:
-        """Replay CUDA graphs from now on (`record_graphs`): the same vectors and gradients with less waiting.
+        """Record the way through the tower, forward and back, as CUDA graphs and replay them from now on.
+
+        A step of few classes launches thousands of small kernels; what the GPU waits for is then Python. Shapes never
+        change while prompts are tuned, so vectors and gradients are the same. The vectors of a call are overwritten by
+        the next one. Memory: all that one step through the tower needs, for each set of contexts, kept for good.
 
         Raises:
             UserError: on another device than a CUDA GPU, or for more classes than are computed in one piece.
         """
-        self._ways = {name: record_graphs(self._tower, getattr(self, name)) for name in self.context_names}
+        tower = self.tower
+        if tower.device.type != "cuda":
+            raise UserError(
+                f"CUDA graphs need a CUDA GPU, but the text tower is on {tower.device}; leave --cuda-graphs out."
+            )
+        if tower.n_chunks > 1:
+            raise UserError(
+                f"CUDA graphs need all {tower.n_classes} prompts in one piece, but they come in {tower.n_chunks} to "
+                "save memory; leave --cuda-graphs out."
+            )
+        for name in self.context_names:
+            example = getattr(self, name).detach().clone().requires_grad_()
+            recorded = torch.cuda.make_graphed_callables(tower, (example,))
+            self._vectors_of[name] = cast("Callable[[Tensor], Tensor]", recorded)
 
     def contexts(self) -> dict[str, Tensor]:
         """Copies of everything that learns on the CPU, to be saved."""
@@ -114,7 +130,7 @@ class ContextLearner(nn.Module):
         Raises:
             UserError: if one is missing or has another shape; nothing is changed then.
         """
-        wanted = self._tower.context_shape
+        wanted = self.tower.context_shape
         for name in self.context_names:
             if name not in contexts:
                 raise UserError(
@@ -145,18 +161,42 @@ class PromptLearner(ContextLearner):
     local_contexts: nn.Parameter
 
     def class_vectors(self) -> ClassVectors:
-        """The class vectors of the present contexts, differentiable unless gradients are off."""
-        return ClassVectors(self._unit_vectors(GLOBAL), self._unit_vectors(LOCAL))
+        """Unit rows of the present contexts, differentiable unless gradients are off."""
+        return ClassVectors(
+            normalize(self._vectors_of[GLOBAL](self.global_contexts), dim=1),
+            normalize(self._vectors_of[LOCAL](self.local_contexts), dim=1),
+        )
 
     forward = class_vectors
 
 
-def _place_of_words(tower: PromptTower, count: int) -> int:
-    """The first of the ``count`` contexts nearest to the class name: the last ones when it stands at the end."""
-    n = tower.n_contexts
-    if count > n:
-        raise UserError(
-            f"The initial words take {count} tokens but there are only {n} contexts; use fewer words or more contexts."
-        )
-    before = tower.contexts_before_name
-    return min(max(before - round(count * before / n), 0), n - count)
+class DualPromptLearner(ContextLearner):
+    """DualCoOp's pair of prompts per class, for its presence and its absence, and two learned temperatures.
+
+    Sun et al., NeurIPS 2022, arXiv 2206.09541; the form in which TaI-DPT (arXiv 2211.12739) is combined with prompts
+    learned on partly labelled images.
+
+    Attributes:
+        positive_contexts: [K, W], or [C, K, W] for class-specific ones (DualCoOp's default); fp32; drawn first.
+        negative_contexts: the same.
+        temperature: scalar, see `dual_scores`.
+        spatial_temperature: the same.
+    """
+
+    context_names = (POSITIVE, NEGATIVE)
+    positive_contexts: nn.Parameter
+    negative_contexts: nn.Parameter
+
+    def __init__(self, tower: PromptTower, *, seed: int = 1, words: Tensor | None = None) -> None:
+        """As `ContextLearner`."""
+        super().__init__(tower, seed=seed, words=words)
+        self.temperature = nn.Parameter(torch.tensor(DUAL_TEMPERATURE, device=tower.device))
+        self.spatial_temperature = nn.Parameter(torch.tensor(DUAL_TEMPERATURE, device=tower.device))
+
+    def class_vectors(self) -> DualVectors:
+        """Vectors of presence, for coarse and for fine vectors the same, vectors of absence, and both temperatures."""
+        positive_CD = normalize(self._vectors_of[POSITIVE](self.positive_contexts), dim=1)
+        negative_CD = normalize(self._vectors_of[NEGATIVE](self.negative_contexts), dim=1)
+        return DualVectors(positive_CD, positive_CD, negative_CD, self.temperature, self.spatial_temperature)
+
+    forward = class_vectors

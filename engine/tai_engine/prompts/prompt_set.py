@@ -135,13 +135,8 @@ class PromptSet:
             isinstance(part, str) for pair in self.metadata.items() for part in pair
         ):
             raise ValueError("the metadata is not a table of texts")
-        self._check_contexts()
-
-    def _check_contexts(self) -> None:
-        if not self.contexts:
-            return
         expected = CONTEXTS if self.negative_vectors is None else DUAL_CONTEXTS
-        if set(self.contexts) != set(expected):
+        if self.contexts and set(self.contexts) != set(expected):
             raise ValueError(f"contexts are {sorted(self.contexts)}, expected {expected} or none")
         for name, rows in self.contexts.items():
             shape = tuple(rows.shape)

@@ -1,33 +1,26 @@
-"""Class names as token ids, with room for learned contexts.
+"""Prompts before they are computed: class names as token ids with room for contexts, packed for a text tower.
 
-Shape legend: C classes, L token positions.
+Shape legend: C classes, L token positions, W width of the text tower, K contexts per prompt, T packed tokens of several
+classes, B classes with S tokens each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+from torch import Tensor, nn
 
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.vocabulary import prompt_words
 
 POSITIONS = ("end", "middle", "front")
 """Where the class name stands: after all contexts, between their halves, before all of them."""
-
-
-def contexts_before_name(n_contexts: int, position: str) -> int:
-    """How many contexts stand before the class name.
-
-    Raises:
-        UserError: for an unknown position.
-    """
-    if position not in POSITIONS:
-        raise unknown_choice("position of the class name", position, POSITIONS)
-    return {"end": n_contexts, "middle": n_contexts // 2, "front": 0}[position]
+_CHUNKS_PER_BUDGET = 4
 
 
 class Prompt(NamedTuple):
@@ -67,7 +60,9 @@ class PromptTokens:
         Raises:
             UserError: for an unknown position, or a prompt that does not fit into the text tower.
         """
-        before = contexts_before_name(n_contexts, position)
+        before = {"end": n_contexts, "middle": n_contexts // 2, "front": 0}.get(position)
+        if before is None:
+            raise unknown_choice("position of the class name", position, POSITIONS)
         for label, name, end in zip(self.labels, self.names, self.ends, strict=True):
             length = len(self.start) + n_contexts + len(name) + len(end)
             if length > self.context_length:
@@ -158,3 +153,135 @@ def _content(row: list[int], padding: int) -> list[int]:
     while length and row[length - 1] == padding:
         length -= 1
     return row[:length]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptChunk:
+    """Prompts of some classes, packed one after the other, those of one length together.
+
+    Attributes:
+        classes: [B] int64: which classes, in this order.
+        ids: [T] int64.
+        positions: [T] int64 in the prompt.
+        rows: where in T a context goes.
+        contexts: which context goes there, counted over [K, W] or [C * K, W].
+        ends: [B] int64: where in T each class ends.
+        groups: rows, number of classes and tokens of each, per length.
+    """
+
+    classes: Tensor
+    ids: Tensor
+    positions: Tensor
+    rows: Tensor
+    contexts: Tensor
+    ends: Tensor
+    groups: tuple[tuple[slice, int, int], ...]
+
+
+def possible_ways(part: Any, prompts: Sequence[Prompt]) -> tuple[list[str], str | None]:
+    """Which ways through a text tower give its own result, the fastest first, and why not a faster one.
+
+    ``cut`` needs a causal tower that reads out the last token of each prompt, ``shared`` open_clip's plain blocks as
+    well; ``full`` is the tower's own way.
+
+    Args:
+        part: the text tower of an open_clip model.
+        prompts: one a class.
+    """
+    if not isinstance(part, TextTransformer) and not hasattr(part, "text_pool_type"):
+        return ["full"], "the text tower is not one of open_clip's own"
+    mask = getattr(part, "attn_mask", None)
+    if mask is None or not torch.equal(mask, torch.full_like(mask, float("-inf")).triu(1)):
+        return ["full"], "the text tower is not causal"
+    if getattr(part, "cls_emb", None) is not None:
+        return ["full"], "the text tower reads out an extra class token"
+    pool_type = getattr(part, "pool_type", getattr(part, "text_pool_type", None))
+    eos_id = getattr(part, "eos_id", getattr(part, "text_eos_id", None))
+    for ids, _ in prompts:
+        # The first largest id, or the first end-of-text id: the tower reads that position and we read the last.
+        last = {"argmax": max(ids), "eos": eos_id}.get(str(pool_type))
+        if last is None or last not in ids or ids.index(last) != len(ids) - 1:
+            return ["full"], f"the text tower's pooling {pool_type!r} does not read the last token of each prompt"
+    for block in part.transformer.resblocks:
+        attention = getattr(block, "attn", None)
+        if type(block) is not ResidualAttentionBlock or type(attention) is not nn.MultiheadAttention:
+            kinds = f"{type(block).__name__} with {type(attention).__name__}"
+            return ["cut", "full"], f"blocks of the kind {kinds} are not taken apart"
+        if attention.in_proj_weight is None or attention.bias_k is not None or attention.add_zero_attn:
+            return ["cut", "full"], "its attention has keys and values beside those of the tokens"
+    return ["shared", "cut", "full"], None
+
+
+def plan_prompts(
+    prompts: Sequence[Prompt],
+    *,
+    n_prefix: int,
+    padding: tuple[int, int] | None,
+    stride: int,
+    max_tokens: int,
+    device: torch.device,
+) -> tuple[PromptChunk, tuple[PromptChunk, ...]]:
+    """What is computed once for all prompts, and the rest of each in chunks that fit.
+
+    Args:
+        prompts: one a class.
+        n_prefix: so many first tokens are the same for all.
+        padding: the length that every prompt is filled to, and with which id; None leaves them as they are.
+        stride: contexts that each class has for itself; 0 where all share them.
+        max_tokens: if all own tokens together are more, a chunk has at most a quarter of it, but at least one prompt;
+            chunks are of rising length.
+        device: of the result.
+    """
+    start = Prompt(prompts[0].ids[:n_prefix], prompts[0].contexts[:n_prefix])
+    own = [Prompt(ids[n_prefix:], contexts[n_prefix:]) for ids, contexts in prompts]
+    if padding is not None:
+        length, filler = padding
+        own = [
+            Prompt(ids + [filler] * (length - len(ids)), contexts + [-1] * (length - len(ids))) for ids, contexts in own
+        ]
+    lengths = [len(prompt.ids) for prompt in own]
+    if sum(lengths) > max_tokens:
+        # Smaller chunks are as fast, and an allocator keeps more than it gives out.
+        max_tokens //= _CHUNKS_PER_BUDGET
+    together: list[list[int]] = [[]]
+    size = 0
+    for c in sorted(range(len(lengths)), key=lambda c: lengths[c]):
+        if together[-1] and size + lengths[c] > max_tokens:
+            together.append([])
+            size = 0
+        together[-1].append(c)
+        size += lengths[c]
+    chunks = (pack(classes, own, n_prefix, stride, device) for classes in together)
+    return pack([0], [start], 0, stride, device), tuple(chunks)
+
+
+def pack(
+    classes: Sequence[int], prompts: Sequence[Prompt], first_position: int, stride: int, device: torch.device
+) -> PromptChunk:
+    """One chunk of the prompts of ``classes``, which are in the order of their lengths.
+
+    Args:
+        classes: which of the prompts.
+        prompts: those of all classes.
+        first_position: where in the text tower they begin.
+        stride: contexts that each class has for itself; 0 where all share them.
+        device: of the result.
+    """
+    groups: list[tuple[slice, int, int]] = []
+    for length, equal in groupby(len(prompts[c].ids) for c in classes):
+        count, start = len(list(equal)), groups[-1][0].stop if groups else 0
+        groups.append((slice(start, start + count * length), count, length))
+    contexts = torch.tensor(
+        [i + c * stride if i >= 0 else -1 for c in classes for i in prompts[c].contexts], dtype=torch.int64
+    )
+    rows = (contexts >= 0).nonzero().flatten()
+    positions = [first_position + i for c in classes for i in range(len(prompts[c].ids))]
+    return PromptChunk(
+        classes=torch.tensor(classes, device=device),
+        ids=torch.tensor([i for c in classes for i in prompts[c].ids], dtype=torch.int64, device=device),
+        positions=torch.tensor(positions, dtype=torch.int64, device=device),
+        rows=rows.to(device),
+        contexts=contexts[rows].to(device),
+        ends=torch.tensor([len(prompts[c].ids) for c in classes], device=device).cumsum(0) - 1,
+        groups=tuple(groups),
+    )

@@ -15,17 +15,15 @@ prefix, T packed own tokens of several classes, B classes with S own tokens each
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.prompts.blocks import KeysValues, possible_ways, run_block
-from tai_engine.prompts.plan import PromptChunk, plan_prompts
-from tai_engine.prompts.tokens import PromptTokens, contexts_before_name
+from tai_engine.prompts.tokens import PromptChunk, PromptTokens, plan_prompts, possible_ways
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,8 @@ WAYS = ("shared", "cut", "full")
 _KEPT_VECTORS = 15
 _LAYERS_OF_OTHERS = 24
 
-_Way = Callable[[PromptChunk, Tensor, list[KeysValues]], Tensor]
+KeysValues = tuple[Tensor, Tensor]
+"""[H, P, E] each: what the prefix is to the tokens after it, in one block."""
 
 
 class PromptTower:
@@ -94,10 +93,11 @@ class PromptTower:
         self.class_specific = class_specific
         self.position = position
         self.context_shape = (self.n_classes,) * class_specific + (n_contexts, self.width)
-        self.contexts_before_name = contexts_before_name(n_contexts, position)
         self.device = self._embedding.weight.device
         prompts = tokens.prompts(n_contexts, position)
-        possible, obstacle = possible_ways(self._part, [prompt.ids for prompt in prompts])
+        n_start = len(tokens.start)
+        self.contexts_before_name = prompts[0].contexts.index(-1, n_start) - n_start  # -1 is the name's first token
+        possible, obstacle = possible_ways(self._part, prompts)
         if way not in ("auto", *WAYS):
             raise unknown_choice("way through the text tower", way, ("auto", *WAYS))
         if way not in ("auto", *possible):
@@ -105,9 +105,8 @@ class PromptTower:
         if way == "auto" and obstacle:
             logger.warning("prompts take the slower %r way: %s", possible[0], obstacle)
         self.way = possible[0] if way == "auto" else way
-        self._compute: _Way = {"shared": self._shared, "cut": self._cut, "full": self._full}[self.way]
         # The start is the same for all, and so are shared contexts that come next.
-        shared = len(tokens.start) + (0 if class_specific else self.contexts_before_name)
+        shared = n_start + (0 if class_specific else self.contexts_before_name)
         layers = len(getattr(self._part.transformer, "resblocks", ())) or _LAYERS_OF_OTHERS
         token_bytes = _KEPT_VECTORS * layers * self.width * self._embedding.weight.element_size()
         self._prefix, self._chunks = plan_prompts(
@@ -143,14 +142,12 @@ class PromptTower:
             raise ValueError(f"contexts are {tuple(contexts.shape)}, expected {self.context_shape}")
         rows_KW = contexts.reshape(-1, self.width).to(self._embedding.weight.dtype)
         if len(self._chunks) > 1 and torch.is_grad_enabled() and rows_KW.requires_grad:
-            result: Tensor = _Recomputed.apply(self, rows_KW)
-            return result
-        return self._class_vectors(rows_KW)
-
-    def _class_vectors(self, rows_KW: Tensor) -> Tensor:
-        """[C, D] of contexts as [K, W] or [C * K, W]."""
-        prefix = self._run_prefix(rows_KW)
-        outputs = [self._compute(chunk, rows_KW, prefix) for chunk in self._chunks]
+            recomputed: Tensor = _Recomputed.apply(self, rows_KW)
+            return recomputed
+        prefix: list[KeysValues] = []
+        if len(self._prefix.ids):
+            self._run_blocks(self._prefix, rows_KW, [], prefix)
+        outputs = [self._vectors(chunk, rows_KW, prefix) for chunk in self._chunks]
         order = torch.cat([chunk.classes for chunk in self._chunks]).argsort()
         return torch.cat(outputs)[order]
 
@@ -158,7 +155,9 @@ class PromptTower:
         """Of the contexts, from that of the class vectors: every chunk is computed again, by itself."""
         with torch.enable_grad():
             rows_KW = rows_KW.detach().requires_grad_()
-            prefix = self._run_prefix(rows_KW)
+            prefix: list[KeysValues] = []
+            if len(self._prefix.ids):
+                self._run_blocks(self._prefix, rows_KW, [], prefix)
         learned = [tensor for pair in prefix for tensor in pair if tensor.requires_grad]
         leaves = [tensor.detach().requires_grad_() for tensor in learned]
         inputs = iter(leaves)
@@ -167,7 +166,7 @@ class PromptTower:
         sums = [torch.zeros_like(tensor, dtype=dtype) for tensor in (rows_KW, *leaves)]
         for chunk in self._chunks:
             with torch.enable_grad():
-                out_BD = self._compute(chunk, rows_KW, detached)
+                out_BD = self._vectors(chunk, rows_KW, detached)
             found = torch.autograd.grad(out_BD, [rows_KW, *leaves], gradient_CD[chunk.classes], allow_unused=True)
             for total, part in zip(sums, found, strict=True):
                 if part is not None:
@@ -177,42 +176,40 @@ class PromptTower:
             sums[0] += torch.autograd.grad(learned, [rows_KW], through_prefix)[0]
         return sums[0].to(rows_KW.dtype)
 
-    # The three ways: [B, D] of a chunk, in fp32 or better
+    def _vectors(self, chunk: PromptChunk, rows_KW: Tensor, prefix: list[KeysValues]) -> Tensor:
+        """[B, D] of a chunk, in fp32 or better."""
+        if self.way == "full":
+            x_BW = self._run_whole(chunk, rows_KW)
+        else:
+            x_BW = self._part.ln_final(self._run_blocks(chunk, rows_KW, prefix)[chunk.ends])
+            projection = self._part.text_projection
+            if projection is not None:
+                x_BW = projection(x_BW) if isinstance(projection, nn.Linear) else x_BW @ projection
+        return x_BW.to(torch.promote_types(x_BW.dtype, torch.float32))
 
-    def _embed(self, chunk: PromptChunk, rows_KW: Tensor) -> Tensor:
-        """[T, W]: token embeddings or contexts, plus positions."""
+    def _run_blocks(
+        self, chunk: PromptChunk, rows_KW: Tensor, prefix: list[KeysValues], kept: list[KeysValues] | None = None
+    ) -> Tensor:
+        """[T, W]: embedded tokens and contexts after all blocks; ``kept`` takes what they are to tokens after them."""
         x_TW = self._embedding(chunk.ids)
         if len(chunk.rows):
             x_TW = x_TW.index_copy(0, chunk.rows, rows_KW[chunk.contexts])
-        return x_TW + self._part.positional_embedding[chunk.positions].to(x_TW.dtype)
-
-    def _run_prefix(self, rows_KW: Tensor) -> list[KeysValues]:
-        """Keys and values [H, P, E] of every block; none if nothing is shared."""
-        if not len(self._prefix.ids):
-            return []
-        x_PW = self._embed(self._prefix, rows_KW)
-        keys_values = []
-        for block in self._part.transformer.resblocks:
-            x_PW, key_THE, value_THE = run_block(block, x_PW, self._prefix, None)
-            keys_values.append((key_THE.transpose(0, 1), value_THE.transpose(0, 1)))
-        return keys_values
-
-    def _shared(self, chunk: PromptChunk, rows_KW: Tensor, prefix: list[KeysValues]) -> Tensor:
-        x_TW = self._embed(chunk, rows_KW)
+        x_TW = x_TW + self._part.positional_embedding[chunk.positions].to(x_TW.dtype)
+        if self.way == "cut":
+            mask, parts = self._part.attn_mask, []
+            for rows, count, length in chunk.groups:
+                x_BSW = x_TW[rows].view(count, length, self.width)
+                parts.append(self._part.transformer(x_BSW, attn_mask=mask[:length, :length]).flatten(0, 1))
+            return torch.cat(parts)
         for i, block in enumerate(self._part.transformer.resblocks):
-            x_TW = run_block(block, x_TW, chunk, prefix[i] if prefix else None)[0]
-        return self._read_out(x_TW[chunk.ends])
+            x_TW, key_THE, value_THE = run_block(block, x_TW, chunk, prefix[i] if prefix else None)
+            if kept is not None:
+                kept.append((key_THE.transpose(0, 1), value_THE.transpose(0, 1)))
+        return x_TW
 
-    def _cut(self, chunk: PromptChunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
-        x_TW = self._embed(chunk, rows_KW)
-        ends_BW = []
-        for rows, count, length in chunk.groups:
-            mask = self._part.attn_mask[:length, :length]
-            out_BSW = self._part.transformer(x_TW[rows].view(count, length, self.width), attn_mask=mask)
-            ends_BW.append(out_BSW[:, -1])
-        return self._read_out(torch.cat(ends_BW))
+    def _run_whole(self, chunk: PromptChunk, rows_KW: Tensor) -> Tensor:
+        """[B, D]: the tower's own forward, its embeddings replaced by contexts where these go."""
 
-    def _full(self, chunk: PromptChunk, rows_KW: Tensor, _prefix: list[KeysValues]) -> Tensor:
         def put_contexts(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
             x_TW = output.reshape(-1, self.width)
             return x_TW.index_copy(0, chunk.rows, rows_KW[chunk.contexts]).view_as(output)
@@ -222,14 +219,43 @@ class PromptTower:
             result: Tensor = self._model.encode_text(chunk.ids.view(len(chunk.classes), -1), normalize=False)
         finally:
             handle.remove()
-        return result.to(torch.promote_types(result.dtype, torch.float32))
+        return result
 
-    def _read_out(self, x_BW: Tensor) -> Tensor:
-        x_BW = self._part.ln_final(x_BW)
-        projection = self._part.text_projection
-        if projection is not None:
-            x_BW = projection(x_BW) if isinstance(projection, nn.Linear) else x_BW @ projection
-        return x_BW.to(torch.promote_types(x_BW.dtype, torch.float32))
+
+def run_block(block: Any, x_TW: Tensor, chunk: PromptChunk, prefix: KeysValues | None) -> tuple[Tensor, Tensor, Tensor]:
+    """One ResidualAttentionBlock over packed prompts that also see the prefix; output, keys and values [T, H, E].
+
+    Attention is written out: the prefix has the same keys for all classes, so its part is one matrix product per head,
+    where a fused attention would want a copy of them for every class.
+    """
+    attention = block.attn
+    qkv_TW = F.linear(block.ln_1(x_TW), attention.in_proj_weight, attention.in_proj_bias)
+    query_THE, key_THE, value_THE = qkv_TW.view(len(x_TW), 3, attention.num_heads, attention.head_dim).unbind(1)
+    query_THE = query_THE * attention.head_dim**-0.5
+    outputs = []
+    for rows, count, length in chunk.groups:
+        # [H, B, S, E]: a head's queries of all classes form one matrix for the prefix.
+        q, k, v = (
+            x[rows].view(count, length, *x.shape[1:]).permute(2, 0, 1, 3) for x in (query_THE, key_THE, value_THE)
+        )
+        future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+        logits = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))
+        if prefix is not None:
+            key_HPE, value_HPE = prefix
+            heads, n_prefix = key_HPE.shape[:2]
+            q_flat = q.reshape(heads, count * length, -1)
+            prefix_logits = (q_flat @ key_HPE.transpose(-1, -2)).view(heads, count, length, n_prefix)
+            logits = torch.cat([prefix_logits, logits], dim=-1)
+        # Summed in fp32 whatever the tower's precision.
+        weights = logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(logits.dtype)
+        out = weights[..., -length:] @ v
+        if prefix is not None:
+            prefix_weights = weights[..., :n_prefix].reshape(heads, count * length, -1)
+            out = out + (prefix_weights @ value_HPE).view_as(out)
+        outputs.append(out.permute(1, 2, 0, 3).reshape(count * length, -1))
+    x_TW = x_TW + block.ls_1(attention.out_proj(torch.cat(outputs)))
+    x_TW = x_TW + block.ls_2(block.mlp(block.ln_2(x_TW)))
+    return x_TW, key_THE, value_THE
 
 
 class _Recomputed(torch.autograd.Function):
@@ -243,7 +269,7 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, tower: PromptTower, rows_KW: Tensor) -> Tensor:
         ctx.tower = tower
         ctx.save_for_backward(rows_KW)
-        return tower._class_vectors(rows_KW)
+        return tower(rows_KW.view(tower.context_shape))
 
     @staticmethod
     @once_differentiable

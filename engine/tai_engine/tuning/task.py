@@ -11,8 +11,7 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
-from tai_engine.prompts.dual import DualPromptLearner
-from tai_engine.prompts.learner import ContextLearner, PromptLearner
+from tai_engine.prompts.learner import ContextLearner, DualPromptLearner, PromptLearner
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.prompts.tokens import tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
@@ -112,7 +111,8 @@ class TuningTask:
         )
         words, contexts, start = None, None, "random"
         labels = store.spec.labels  # pictures have theirs beside them
-        source = None if labels is None else _text_or_none(labels.corpus.get("source"))
+        source = None if labels is None else labels.corpus.get("source")
+        source = source if isinstance(source, str) else None
         if isinstance(init, str):
             words, start = tower.embed_words(word_ids(text_model.tokenize, tokens, init)), f"words: {init}"
         elif init is not None:
@@ -161,10 +161,6 @@ class TuningTask:
             "features": self.store.spec.recipe_key,
             "init": self.start,
         }
-
-
-def _text_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def check_store(store: SentenceStore, vocabulary: Vocabulary) -> None:

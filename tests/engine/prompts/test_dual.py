@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from golden_set import TOLERANCE, golden_dual_vectors, golden_set
 from tai_engine.features import offsets_from_counts
-from tai_engine.prompts.dual import DualPromptLearner
 from tai_engine.prompts.dual_scores import DualScores, dual_scores
+from tai_engine.prompts.learner import DualPromptLearner
 from tai_engine.prompts.tokens import tokenize_prompts
 from tai_engine.prompts.tower import PromptTower
 from tiny_models import build_tiny_model, tiny_config

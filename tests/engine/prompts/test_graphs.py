@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tai_engine.errors import UserError
-from tai_engine.prompts.graphs import record_graphs
 from tai_engine.prompts.learner import GLOBAL, LOCAL, PromptLearner
 from tai_engine.prompts.tokens import tokenize_prompts
 from tai_engine.prompts.tower import PromptTower
@@ -33,9 +32,10 @@ def test_a_cpu_has_none():
 def test_prompts_in_several_pieces_are_refused(monkeypatch):
     in_pieces = tower(memory_bytes=1)
     assert in_pieces.n_chunks == 4
+    learner = PromptLearner(in_pieces)
     monkeypatch.setattr(in_pieces, "device", torch.device("cuda"))
     with pytest.raises(UserError, match="all 4 prompts in one piece, but they come in 4"):
-        record_graphs(in_pieces, torch.zeros(in_pieces.context_shape))
+        learner.record_graphs()
 
 
 def test_each_set_of_contexts_has_a_recording_of_its_own(monkeypatch):

@@ -16,8 +16,7 @@ from torch.nn.functional import normalize
 from golden_set import TOLERANCE, golden_set
 from tai_engine.encoders import load_encoder
 from tai_engine.errors import UserError
-from tai_engine.prompts.plan import group_by_length, pack
-from tai_engine.prompts.tokens import POSITIONS, Prompt, PromptTokens, tokenize_prompts, word_ids
+from tai_engine.prompts.tokens import POSITIONS, Prompt, PromptTokens, pack, plan_prompts, tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
 from tiny_models import build_tiny_model, tiny_config
 
@@ -381,8 +380,15 @@ def test_unknown_choices_and_shapes(tokenizer: Any):
 
 
 def test_packing_by_hand():
-    assert list(group_by_length([3, 1, 2, 1], 3)) == [[1, 3], [2], [0]]
-    assert list(group_by_length([5, 5], 0)) == [[0], [1]]
+    def classes_of(lengths: list[int], max_tokens: int) -> list[list[int]]:
+        prompts = [Prompt([9] * length, [-1] * length) for length in lengths]
+        options: dict[str, Any] = {"n_prefix": 0, "padding": None, "stride": 0, "device": torch.device("cpu")}
+        _, chunks = plan_prompts(prompts, max_tokens=max_tokens, **options)
+        return [chunk.classes.tolist() for chunk in chunks]
+
+    assert classes_of([3, 1, 2, 1], 7) == [[1, 3, 2, 0]]
+    assert classes_of([3, 1, 2, 1, 3, 3, 3], 15) == [[1, 3], [2], [0], [4], [5], [6]]  # of 3 tokens
+    assert classes_of([5, 5], 0) == [[0], [1]]
     prompts = [Prompt([7, 8, 9], [-1, 0, -1]), Prompt([4], [-1]), Prompt([5, 6, 1], [1, -1, -1])]
     chunk = pack([1, 0, 2], prompts, 10, 2, torch.device("cpu"))
     assert chunk.ids.tolist() == [4, 7, 8, 9, 5, 6, 1]
