@@ -24,9 +24,9 @@ from tai_benchmarks.protocol import BenchRow, Candidate, Columns, Timing, Value,
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.tuning import NegativeConfig, Tuner
-from tai_engine.tuning.held_out import score_sentences, tuning_loss
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.negatives.strategies import HardNegatives
+from tai_engine.tuning.objective import score_sentences, tuning_loss
 from tai_engine.tuning.sentence_table import split_sentences
 
 BENCH = "tune"

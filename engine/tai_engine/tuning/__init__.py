@@ -1,8 +1,8 @@
 """Prompts learned from sentences, or from labelled pictures; reads stores, decodes nothing."""
 
-from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.constants import ConstantsGrid, FoundConstants, Trial, find_constants
+from tai_engine.tuning.epoch_metrics import EpochMetrics
 from tai_engine.tuning.job import TuningResult, tune
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
 from tai_engine.tuning.sentence_table import SentenceStore

@@ -14,11 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tai_engine.errors import ItemError, UserError
 from tai_engine.files import write_atomically
 from tai_engine.json_documents import parse_json, read_json
 from tai_engine.tuning.config import NegativeConfig, TuningConfig
 from tai_engine.tuning.loop import DivergedError, Tuner
+from tai_engine.tuning.objective import evaluate
 from tai_engine.tuning.task import TuningTask
 
 NAME = "constants.json"
@@ -177,11 +180,13 @@ def _try(task: TuningTask, config: TuningConfig, rate: float, temperature: float
         epochs=steps,  # never fewer than are wanted: the number of steps is what ends it
         negatives=NegativeConfig(strategy="none"),
     )
-    tuner = Tuner(task.store, task.split, task.learner(short.seed), short, evaluate_epochs=False)
+    # Nothing is judged before the end.
+    split = task.split._replace(held_out=task.split.held_out.subset(torch.zeros(len(task.split.held_out)).bool()))
+    tuner = Tuner(task.store, split, task.learner(short.seed), short)
     try:
-        tuner.run(max_steps=steps)
-        found = tuner.evaluate()
+        for _ in itertools.islice(tuner.steps(), steps):
+            pass
+        found = evaluate(task.store, task.split.held_out, tuner.class_vectors(), short)
     except DivergedError:
         return Trial(rate, temperature)
-    assert found is not None
     return Trial(rate, temperature, found.merged.mean, found.coarse.mean, found.fine.mean, found.loss)

@@ -1,4 +1,4 @@
-"""A run of tuning from its task to a prompt set: go through all epochs, then gather what came of them."""
+"""A run of tuning from its task to a prompt set: learn, choose the contexts, judge them, and gather what came of it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tai_engine.prompts.learner import ClassVectors, DualVectors
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
-from tai_engine.tuning.checkpoint import EpochMetrics
 from tai_engine.tuning.config import TuningConfig
-from tai_engine.tuning.held_out import HeldOut
+from tai_engine.tuning.epoch_metrics import EpochMetrics
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
-from tai_engine.tuning.run_folder import RunFolder
+from tai_engine.tuning.objective import HeldOut, evaluate
+from tai_engine.tuning.run_folder import LAST_GOOD, PER_CLASS, RunFolder
 from tai_engine.tuning.sentence_table import Split
 from tai_engine.tuning.task import TuningTask
 from tai_engine.tuning.training_pictures import TrainingPictures
@@ -74,35 +74,43 @@ def tune(
         progress: called after every step.
 
     Raises:
-        UserError: as `TuningTask.learner` and `load_checkpoint`; when the folder cannot be written.
+        UserError: as `TuningTask.learner` and `RunFolder.load`; when the folder cannot be written.
         DivergedError: when the loss is not finite; the last good prompts are in the run folder then.
+        KeyboardInterrupt: after the state was saved.
     """
     begun = time.perf_counter()
     folder = RunFolder(Path(run), task.identity(config)) if run is not None else None
-    tuner = Tuner(task.store, task.split, task.learner(config.seed), config, folder=folder, progress=progress)
+    tuner = Tuner(task.store, task.split, task.learner(config.seed), config, folder=folder)
+    state = tuner.state
     try:
-        tuner.run()
+        for step in tuner.steps():
+            if progress:
+                progress(step)
+        if config.keep == "best":
+            tuner.learner.load_contexts(state.best_contexts)
         vectors = tuner.class_vectors()
+    except KeyboardInterrupt:
+        tuner.save()
+        raise
     except DivergedError as error:
         with torch.no_grad():
             vectors = tuner.learner.class_vectors()
         if folder is None or not all(bool(rows.isfinite().all()) for rows in vectors):
             raise
-        path = folder.write_last_good(_prompt_set(task, config, tuner, vectors, epoch=len(tuner.state.history)))
-        raise DivergedError(f"{error} The prompts of the step before are in {path}.") from error
-    found = tuner.evaluate()
+        _prompt_set(task, config, tuner, vectors, epoch=len(state.history)).save(folder.path / LAST_GOOD)
+        raise DivergedError(f"{error} The prompts of the step before are in {folder.path / LAST_GOOD}.") from error
+    found = evaluate(task.store, task.split.held_out, vectors, config) if len(task.split.held_out) else None
     per_class = _table_of_classes(task.vocabulary.names, task.split, found)
     if folder:
-        folder.write_per_class(per_class)
-    history = tuner.state.history
-    epoch = tuner.state.best_epoch if config.keep == "best" else len(history)
+        folder.write_lines(PER_CLASS, per_class)
+    epoch = state.best_epoch if config.keep == "best" else len(state.history)
     return TuningResult(
         prompts=_prompt_set(task, config, tuner, vectors, epoch, found),
-        history=tuple(history),
+        history=tuple(state.history),
         per_class=tuple(per_class),
         held_out=found,
         epoch=epoch,
-        steps=tuner.state.step,
+        steps=state.step,
         training_sentences=len(task.split.training),
         held_out_sentences=len(task.split.held_out),
         seconds=time.perf_counter() - begun,

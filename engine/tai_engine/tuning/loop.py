@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,18 +16,18 @@ from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
+from tai_engine.files import write_atomically
 from tai_engine.prompts.learner import ClassVectors, ContextLearner, DualVectors
-from tai_engine.tuning.checkpoint import EpochMetrics, RunSizes, RunState, load_checkpoint, save_checkpoint
 from tai_engine.tuning.config import TuningConfig
-from tai_engine.tuning.held_out import HeldOut, evaluate, score_sentences, tuning_loss
+from tai_engine.tuning.epoch_metrics import EpochMetrics
 from tai_engine.tuning.negatives.miner import NegativeMiner
 from tai_engine.tuning.negatives.strategies import MinedNegatives
-from tai_engine.tuning.noise import disturbed
-from tai_engine.tuning.order import MIX, NOISE, EpochOrder, generator_of
-from tai_engine.tuning.run_folder import RunFolder
-from tai_engine.tuning.sentence_table import SentenceStore, Split
+from tai_engine.tuning.objective import disturbed, evaluate, score_sentences, tuning_loss
+from tai_engine.tuning.run_folder import MINED, RunFolder, RunSizes, RunState
+from tai_engine.tuning.sentence_table import MIX, NOISE, EpochOrder, SentenceStore, Split, generator_of
 
 CHECKPOINT_SECONDS = 60.0
+"""A checkpoint is written after so many, and after every epoch."""
 
 
 class DivergedError(UserError):
@@ -78,9 +78,6 @@ class Tuner:
         config: TuningConfig,
         *,
         folder: RunFolder | None = None,
-        progress: Callable[[StepProgress], None] | None = None,
-        checkpoint_seconds: float = CHECKPOINT_SECONDS,
-        evaluate_epochs: bool = True,
     ) -> None:
         """Begin a run, or take up the one in ``folder``.
 
@@ -90,34 +87,22 @@ class Tuner:
             learner: with the contexts to start from, also where a run is gone on with.
             config: the recipe.
             folder: for checkpoints and figures; None writes nothing.
-            progress: called after every step.
-            checkpoint_seconds: a checkpoint is written after so many, and after every epoch.
-            evaluate_epochs: look at the held-out sentences after every epoch.
 
         Raises:
-            UserError: as `load_checkpoint`.
+            UserError: as `RunFolder.load`.
         """
         self.learner = learner
         self._store = store
         self._split = split
         self._config = config
         self._folder = folder
-        self._progress = progress
-        self._checkpoint_seconds = checkpoint_seconds
-        self._evaluate_epochs = evaluate_epochs
         self._optimizer = torch.optim.SGD(
             learner.parameters(),
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        self.order = EpochOrder(
-            store,
-            split.training,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            window_groups=config.window_groups,
-        )
+        self.order = EpochOrder(store, split.training, config)
         self._miner: NegativeMiner | None = None
         if config.negatives.strategy != "none":
             device = "auto" if learner.tower.device.type == "cuda" else "cpu"
@@ -132,34 +117,12 @@ class Tuner:
         if folder:
             shapes = {name: tuple(values.shape) for name, values in learner.named_parameters()}
             sizes = RunSizes(shapes, learner.tower.n_classes, len(split.training), config.negatives.per_class)
-            self.state = load_checkpoint(folder.path, folder.identity, sizes) or self.state
+            self.state = folder.load(sizes) or self.state
         if self.state.contexts:
             learner.load_contexts(self.state.contexts)
             # Rates and the like are the recipe's.
             self._optimizer.load_state_dict({**self._optimizer.state_dict(), **self.state.optimizer})
         self._last_good = {name: contexts.detach().clone() for name, contexts in learner.named_parameters()}
-
-    def run(self, max_steps: int | None = None) -> None:
-        """Train to the end and take the contexts that are kept; or until ``max_steps`` steps are done in all.
-
-        Raises:
-            DivergedError: when the loss is not finite.
-            KeyboardInterrupt: after the state was saved.
-        """
-        try:
-            if max_steps is None or self.state.step < max_steps:
-                for progress in self.steps():
-                    if self._progress:
-                        self._progress(progress)
-                    if max_steps is not None and self.state.step >= max_steps:
-                        return
-        except KeyboardInterrupt:
-            # Within an update contexts and momentum may not fit together: then the last checkpoint stands.
-            if not self._updating:
-                self._save()
-            raise
-        if self.state.finished and self._config.keep == "best":
-            self.learner.load_contexts(self.state.best_contexts)
 
     def steps(self) -> Iterator[StepProgress]:
         """Train a step each time that the next one is asked for, to the end of the run.
@@ -174,8 +137,8 @@ class Tuner:
             begun = time.perf_counter()  # reading the sentences is part of a step
             for batch, indices_B in self.order.batches(epoch, state.step - epoch * per_epoch):
                 value = self._train_on(batch, indices_B, epoch, begun)
-                if self._folder and time.monotonic() - self._saved_at > self._checkpoint_seconds:
-                    self._save()
+                if self._folder and time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                    self.save()
                 yield StepProgress(
                     step=state.step,
                     steps=self._config.epochs * per_epoch,
@@ -208,11 +171,21 @@ class Tuner:
         }
         return vectors._replace(**mixed)
 
-    def evaluate(self) -> HeldOut | None:
-        """Figures of the present contexts over the held-out sentences; None without any."""
-        if not len(self._split.held_out):
-            return None
-        return evaluate(self._store, self._split.held_out, self.class_vectors(), self._config)
+    def save(self) -> None:
+        """Write a checkpoint, where there is a folder; not one from which nothing could go on.
+
+        Raises:
+            UserError: when the file system refuses.
+        """
+        contexts = self.learner.contexts()
+        # Within an update contexts and momentum may not fit together: then the last checkpoint stands.
+        is_whole = not self._updating and all(bool(rows.isfinite().all()) for rows in contexts.values())
+        if self._folder is None or not is_whole:
+            return
+        self.state.contexts = contexts
+        self.state.optimizer = self._optimizer.state_dict()
+        self._folder.save(self.state)
+        self._saved_at = time.monotonic()
 
     # One step
 
@@ -261,7 +234,7 @@ class Tuner:
         if self._folder and (lines := miner.describe(mined)):
             strategy = self._config.negatives.strategy
             title = f"{strategy} negatives before step {self.state.step + 1}, {len(mined)} in all"
-            self._folder.write_mined(title, lines)
+            write_atomically(self._folder.path / MINED, "".join(f"{line}\n" for line in (title, "", *lines)))
         return mined
 
     def _diverged(self, epoch: int) -> DivergedError:
@@ -277,7 +250,9 @@ class Tuner:
 
     def _finish_epoch(self, epoch: int) -> None:
         config, state = self._config, self.state
-        found = self.evaluate() if self._evaluate_epochs else None
+        found = None
+        if len(self._split.held_out):
+            found = evaluate(self._store, self._split.held_out, self.class_vectors(), config)
         metrics = EpochMetrics(
             epoch=epoch + 1,
             steps=state.step,
@@ -300,16 +275,6 @@ class Tuner:
         waited = epoch + 1 - state.best_epoch
         state.finished = epoch + 1 == config.epochs or (config.patience is not None and waited >= config.patience)
         self._updating = False
-        self._save()
+        self.save()
         if self._folder:
             self._folder.write_metrics(state.history)
-
-    def _save(self) -> None:
-        contexts = self.learner.contexts()
-        # Nothing could go on from contexts that are no numbers.
-        if self._folder is None or not all(bool(rows.isfinite().all()) for rows in contexts.values()):
-            return
-        self.state.contexts = contexts
-        self.state.optimizer = self._optimizer.state_dict()
-        save_checkpoint(self._folder.path, self.state, self._folder.identity)
-        self._saved_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Which sentences (or labelled pictures) of a store are trained on and which are held out, with their labels.
+"""Which sentences (or labelled pictures) of a store train and which are held out, their labels, and in which order.
 
 Shape legend: M sentences, B sentences of a batch, C classes, D embedding size.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -18,12 +18,15 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch, offsets_from_counts
+from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.training_pictures import TrainingPictures
 
 _HELD_OUT_SCORES = 20_000_000
 _HELD_OUT_SENTENCES = 10_000
 _HASH_RANGE = 1 << 64
+ORDER, MIX, NOISE = 1, 2, 3
+"""What chance decides: the order of an epoch, which mined sentences a step sees, how its sentences are disturbed."""
 
 
 class SentenceStore(Protocol):
@@ -34,41 +37,32 @@ class SentenceStore(Protocol):
     @property
     def spec(self) -> Any:
         """Kind, space, sizes and what the labels mean."""
-        ...
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """C names in the order of the labels."""
-        ...
 
     @property
     def data_fingerprint(self) -> str:
         """Of all ids, texts and labels."""
-        ...
 
     def groups(self) -> list[int]:
         """Numbers of the commit groups."""
-        ...
 
     def items(self, group: int) -> Sequence[Any]:
         """Id, status, text and labels of a group's slots."""
-        ...
 
     def read_group(self, group: int) -> FeatureBatch:
         """The done items of a group, in slot order."""
-        ...
 
     def read_items(self, positions: Sequence[int] | Tensor | np.ndarray, *, with_fine: bool = True) -> FeatureBatch:
         """Items from anywhere, in the order given; a position is group x ``spec.group_items`` + slot."""
-        ...
 
     def read_texts(self, positions: Sequence[int] | Tensor | np.ndarray) -> list[str]:
         """Their texts."""
-        ...
 
     def iter_coarse(self, batch_items: int = 1024, *, groups: Iterable[int] | None = None) -> Iterator[Any]:
         """Positions and coarse vectors of the done items."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +195,84 @@ def _read_table(store: SentenceStore) -> tuple[SentenceTable, np.ndarray]:
         known=torch.from_numpy(np.stack(known_rows)) if known_rows else None,
     )
     return table, np.array(hashes, dtype=np.uint64)
+
+
+def generator_of(seed: int, purpose: int, number: int) -> torch.Generator:
+    """A source of chance that depends on nothing but its arguments, so that a run can go on anywhere.
+
+    Args:
+        seed: of the run.
+        purpose: ``ORDER``, ``MIX`` or ``NOISE``.
+        number: of the epoch or step.
+    """
+    state = np.random.SeedSequence([seed, purpose, number]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) >> 1)
+
+
+class EpochOrder:
+    """Batches of an epoch: commit groups are shuffled, and the sentences of a few groups at a time among each other.
+
+    So two sentences that lie far apart in the store meet in a batch only in epochs that bring their groups together;
+    with ``window_groups`` groups or fewer in the store the order is uniform. It depends on seed and epoch alone. The
+    last, incomplete batch of an epoch is left out; a store with fewer sentences than a batch is one batch.
+
+    Memory: the rows of ``window_groups`` commit groups and of two batches, and 8 bytes a sentence.
+
+    Attributes:
+        batch_size: B.
+        steps: batches of an epoch.
+    """
+
+    def __init__(self, store: SentenceStore, table: SentenceTable, config: TuningConfig) -> None:
+        self._store = store
+        self._table = table
+        self._config = config
+        self.batch_size = min(config.batch_size, len(table))
+        self.steps = len(table) // self.batch_size
+        groups_M = table.positions // int(store.spec.group_items)
+        self._groups, counts = torch.unique_consecutive(groups_M, return_counts=True)
+        self._bounds = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[FeatureBatch, Tensor]]:
+        """Features of each batch and [B] int64, the numbers of its sentences in the table, from ``first_step`` on.
+
+        What is skipped is not read.
+        """
+        generator = generator_of(self._config.seed, ORDER, epoch)
+        # Groups go by their place in the list of groups.
+        shuffled = torch.randperm(len(self._groups), generator=generator).tolist()
+        first, end = first_step * self.batch_size, self.steps * self.batch_size
+        dealt = held = 0
+        pieces: list[tuple[FeatureBatch, Tensor]] = []
+        for start in range(0, len(shuffled), self._config.window_groups):
+            groups = sorted(shuffled[start : start + self._config.window_groups])
+            order = torch.cat([torch.arange(*self._bounds[group : group + 2].tolist()) for group in groups])
+            order = order[torch.randperm(len(order), generator=generator)]
+            rest = order[max(first - dealt, 0) : max(end - dealt, 0)]
+            dealt += len(order)
+            if not len(rest):
+                continue
+            loaded = {group: self._store.read_group(int(self._groups[group])) for group in groups}
+            while len(rest):
+                now, rest = rest[: self.batch_size - held], rest[self.batch_size - held :]
+                pieces.append((self._select(loaded, now), now))
+                held += len(now)
+                if held == self.batch_size:
+                    batches, indices = zip(*pieces, strict=True)
+                    yield FeatureBatch.concatenate(batches) if len(batches) > 1 else batches[0], torch.cat(indices)
+                    pieces, held = [], 0
+
+    def _select(self, loaded: Mapping[int, FeatureBatch], indices: Tensor) -> FeatureBatch:
+        """Features of some sentences of the loaded groups, in the order given."""
+        rising, back = indices.sort()
+        bounds = torch.searchsorted(rising, self._bounds)
+        parts = []
+        for group, batch in loaded.items():
+            own = rising[bounds[group] : bounds[group + 1]]
+            if len(own):
+                parts.append(batch.select(self._table.places[own].tolist()))
+        joined = FeatureBatch.concatenate(parts) if len(parts) > 1 else parts[0]
+        return joined.select(back.argsort().tolist())
 
 
 class StoredVectors:

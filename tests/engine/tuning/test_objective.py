@@ -8,7 +8,7 @@ from sentence_stores import tune
 from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.tuning import TuningConfig
-from tai_engine.tuning.noise import disturbed
+from tai_engine.tuning.objective import disturbed
 
 
 def batch(dim: int = 512) -> FeatureBatch:

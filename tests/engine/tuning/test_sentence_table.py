@@ -6,9 +6,8 @@ import torch
 
 from sentence_stores import example_sentences, write_store
 from tai_engine.errors import UserError
-from tai_engine.tuning import sentence_table
-from tai_engine.tuning.order import MIX, EpochOrder, generator_of
-from tai_engine.tuning.sentence_table import StoredVectors, split_sentences
+from tai_engine.tuning import TuningConfig, sentence_table
+from tai_engine.tuning.sentence_table import MIX, EpochOrder, StoredVectors, generator_of, split_sentences
 
 
 def test_every_labelled_sentence_is_in_one_of_the_two(sentence_store):
@@ -103,7 +102,7 @@ def test_stored_vectors_are_those_of_the_table(sentence_store):
 
 def make_order(store, **changes):
     table = split_sentences(store, 0).training
-    return table, EpochOrder(store, table, **{"batch_size": 20, "seed": 1, "window_groups": 2} | changes)
+    return table, EpochOrder(store, table, TuningConfig(**{"batch_size": 20, "window_groups": 2} | changes))
 
 
 @pytest.mark.parametrize("window_groups", [1, 2, 100])

@@ -13,7 +13,7 @@ from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 from tai_engine.tagging.scoring import score
 from tai_engine.tuning import NegativeConfig, TrainingPictures, TuningConfig, TuningTask, tune
-from tai_engine.tuning.held_out import SentenceScores, tuning_loss
+from tai_engine.tuning.objective import SentenceScores, tuning_loss
 from tai_engine.tuning.sentence_table import split_sentences
 from tai_engine.tuning.training_pictures import few_shots
 

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -25,7 +26,7 @@ from tai_engine.tuning import (
     find_constants,
     loop,
 )
-from tai_engine.tuning.held_out import evaluate
+from tai_engine.tuning.objective import evaluate
 from tai_engine.tuning.sentence_table import split_sentences
 from tai_engine.vocabulary import Vocabulary
 
@@ -487,9 +488,10 @@ def test_constants_are_found_by_held_out_sentences(sentence_store, encoder, voca
     # A short run is a run: the trial's figures are those of as many steps of tuning at that rate.
     short = replace(CONFIG, learning_rate=0.3, text_temperature=5.0, schedule="constant", warmup_epochs=0, epochs=9)
     tuner = loop.Tuner(sentence_store, task.split, task.learner(short.seed), short)
-    tuner.run(max_steps=5)
-    assert tuner.state.step == 5
-    assert tuner.evaluate().merged.mean == found.trials[2].merged
+    done = next(itertools.islice(tuner.steps(), 4, None))
+    assert tuner.state.step == done.step == 5
+    judged = evaluate(sentence_store, task.split.held_out, tuner.class_vectors(), short)
+    assert judged.merged.mean == found.trials[2].merged
     # And it is not looked for twice.
     heard.clear()
     assert find_constants(task, CONFIG, grid, folder=tmp_path, progress=lambda *told: heard.append(told)) == found
