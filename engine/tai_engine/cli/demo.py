@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from tai_engine.cli.cache import show
 from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, progress_bar, results
 from tai_engine.cli.tag import describe as describe_tagging
-from tai_engine.cli.tune import show_steps
+from tai_engine.cli.tune_output import show_step
 from tai_engine.files import check_place
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class _Bars:
     @contextmanager
     def tuning(self) -> Iterator[Callable[[StepProgress], None]]:
         with progress_bar("Tuning") as bar:
-            yield show_steps(bar)
+            yield partial(show_step, bar)
 
 
 def _summary(result: DemoResult) -> dict[str, Any]:

@@ -125,7 +125,25 @@ BATCH = FeatureBatch(("0.png",), torch.eye(2)[:1], torch.eye(2)[:0], torch.tenso
 
 
 def tune_stops(recorder: Recorder) -> None:
-    recorder.replace("tai_engine.cli.tune.run_job", BegunError)
+    brought = {"tuning": {"noise": 0.75}, "initial_words": "brought"}
+    best = SimpleNamespace(trials=(), describe=str, apply=lambda config: config)
+    recorder.replace("tai_engine.cli.options.VocabularyChoice.load", Vocabulary.from_names(["dog"]))
+    recorder.replace("tai_engine.cli.options.EncoderChoice.open", ENCODER)
+    recorder.quietly("tai_engine.cli.options.EncoderChoice.open_or", ENCODER)
+    own = SimpleNamespace(spec=SimpleNamespace(provenance={}))
+    recorder.replace("tai_engine.cli.sentences_option.cache_sentences_of", own)
+    recorder.quietly("tai_engine.tuning.check_store", None)
+    recorder.replace("tai_engine.evaluation.truth.load_truth")
+    recorder.quietly("tai_engine.tuning.TrainingPictures", "pictures")
+    recorder.replace("tai_engine.encoders.embedded.constants_of", SimpleNamespace(**brought))
+    recorder.replace("tai_engine.tuning.TuningTask.prepare")
+    recorder.replace("tai_engine.tuning.find_constants", best)
+    recorder.replace("tai_engine.tuning.tune", SimpleNamespace(prompts=PROMPTS, remarks=()))
+    recorder.replace("tai_engine.prompts.prompt_set.PromptSet.save")
+    recorder.replace("tai_engine.cli.tune.print_json")
+    recorder.quietly("tai_engine.cli.tune.print_trials", None)
+    recorder.quietly("tai_engine.cli.tune.summary", {"classes": 1})
+    recorder.quietly("tai_engine.cli.tune.describe", None)
 
 
 def cache_images_stops(recorder: Recorder) -> None:
@@ -358,47 +376,56 @@ def table_cases(*places: str) -> dict[str, Case]:
     }
 
 
-JOB = "run_job.job"
-RECIPE = f"{JOB}.config"
+def recipe(**settings: Any) -> dict[str, Any]:
+    """Settings that both the task and its run are handed."""
+    return {f"{place}.config.{name}": value for place in ("prepare", "tune") for name, value in settings.items()}
+
+
 TUNE = {
-    "store": one("", {f"{JOB}.store": "STORE2"}, argument=1),
-    "sentences": one("--sentences S", {f"{JOB}.sentences": "S", f"{JOB}.store": None}, without="STORE"),
-    "out": one("--out PLACE/q", {f"{JOB}.out": "PLACE/q", f"{JOB}.folder": "PLACE/q.run"}),
-    "run": one("--run PLACE/r", {f"{JOB}.folder": "PLACE/r"}),
-    "recipe": one("--recipe published", {f"{JOB}.recipe": "published"}),
-    "labels": one("--labels PLACE/l", {f"{JOB}.labels": "PLACE/l"}),
-    "unknown_labels": one("--unknown-labels ignore", {f"{JOB}.unknown_labels": "ignore"}),
-    "system": one("--system coop", {f"{RECIPE}.": ...}),
-    "known": one("--known 0.5", {f"{RECIPE}.known": 0.5}, beside="--loss asl_partial"),
-    "shots": one("--shots 4", {f"{RECIPE}.shots": 4}),
-    "epochs": one("--epochs 7", {f"{RECIPE}.epochs": 7}),
-    "learning_rate": one("--lr 0.5", {f"{RECIPE}.learning_rate": 0.5}),
-    "batch_size": one("--batch-size 9", {f"{RECIPE}.batch_size": 9}),
-    "seed": one("--seed 5", {f"{RECIPE}.seed": 5, f"{RECIPE}.negatives.seed": 5}),
-    "loss": one("--loss asl", {f"{RECIPE}.loss": "asl"}),
-    "temperature": one("--temperature 12", {f"{RECIPE}.text_temperature": 12.0}),
-    "image_temperature": one("--image-temperature 9", {f"{RECIPE}.image_temperature": 9.0}),
-    "find_constants": one("--find-constants", {f"{JOB}.find_constants": True}),
-    "negatives": one("--negatives hard", {f"{RECIPE}.negatives.strategy": "hard"}),
-    "negative_share": one("--negative-share 0.5", {f"{RECIPE}.negatives.share": 0.5}, beside="--negatives hard"),
-    "refresh": one("--refresh 3", {f"{RECIPE}.negatives.refresh": 3}, beside="--negatives hard"),
-    "contexts": one("--contexts 4", {f"{RECIPE}.n_contexts": 4}),
-    "class_specific": one("--class-specific", {f"{RECIPE}.class_specific": True}),
-    "position": one("--position front", {f"{RECIPE}.position": "front"}),
-    "init": one("--init word", {f"{JOB}.init": "word"}),
-    "held_out": one("--held-out 0.2", {f"{RECIPE}.held_out": 0.2}),
-    "keep": one("--keep best", {f"{RECIPE}.keep": "best"}),
-    "noise": one("--noise 1.5", {f"{RECIPE}.noise": 1.5}),
-    "start_share": one("--start-share 0.3", {f"{RECIPE}.start_share": 0.3}),
-    "normalise": one("--normalise centre", {f"{RECIPE}.normalise": "centre"}),
-    "patience": one("--patience 2", {f"{RECIPE}.patience": 2}),
-    "model": one("--model RN50", {f"{JOB}.encoder.model": "RN50"}),
-    "pretrained": one("--pretrained openai", {f"{JOB}.encoder.pretrained": "openai"}),
-    "device": one("--device cpu", {f"{JOB}.encoder.device": "cpu"}),
-    "precision": one("--precision bf16", {f"{JOB}.encoder.precision": "bf16"}),
-    "cuda_graphs": one("--cuda-graphs", {f"{JOB}.cuda_graphs": True}),
-    "as_json": one("--json", {f"{JOB}.as_json": True}),
-    **vocabulary_cases(f"{JOB}.vocabulary"),
+    "store": one("", {"prepare.store.path": "STORE2", "open.store.path": "STORE2"}, argument=1),
+    "sentences": one(
+        "--sentences S",
+        {"cache_sentences_of.sentences": "S", "prepare.store": ..., "constants_of.model": ...},
+        without="STORE",
+    ),
+    "out": one("--out PLACE/q", {"save.path": "PLACE/q", "tune.run": "PLACE/q.run"}),
+    "run": one("--run PLACE/r", {"tune.run": "PLACE/r"}),
+    "recipe": one("--recipe published", {"prepare.init": None, **recipe(noise=0.0)}),
+    "labels": one("--labels PLACE/l", {"load_truth.path": "PLACE/l", "prepare.store": "pictures"}),
+    "unknown_labels": one(
+        "--unknown-labels ignore", {"load_truth.options.unknown_labels": "ignore"}, beside="--labels PLACE/l"
+    ),
+    "system": one("--system coop", {"prepare.config.": ..., "tune.config.": ..., "prepare.init": None}),
+    "known": one("--known 0.5", recipe(known=0.5), beside="--loss asl_partial"),
+    "shots": one("--shots 4", recipe(shots=4)),
+    "epochs": one("--epochs 7", recipe(epochs=7)),
+    "learning_rate": one("--lr 0.5", recipe(learning_rate=0.5)),
+    "batch_size": one("--batch-size 9", recipe(batch_size=9)),
+    "seed": one("--seed 5", recipe(**{"seed": 5, "negatives.seed": 5})),
+    "loss": one("--loss asl", recipe(loss="asl")),
+    "temperature": one("--temperature 12", recipe(text_temperature=12.0)),
+    "image_temperature": one("--image-temperature 9", recipe(image_temperature=9.0)),
+    "find_constants": one("--find-constants", {"find_constants.folder": "PLACE/p.run"}),
+    "negatives": one("--negatives hard", recipe(**{"negatives.strategy": "hard"})),
+    "negative_share": one("--negative-share 0.5", recipe(**{"negatives.share": 0.5}), beside="--negatives hard"),
+    "refresh": one("--refresh 3", recipe(**{"negatives.refresh": 3}), beside="--negatives hard"),
+    "contexts": one("--contexts 4", recipe(n_contexts=4)),
+    "class_specific": one("--class-specific", recipe(class_specific=True)),
+    "position": one("--position front", recipe(position="front")),
+    "init": one("--init word", {"prepare.init": "word"}),
+    "held_out": one("--held-out 0.2", recipe(held_out=0.2)),
+    "keep": one("--keep best", recipe(keep="best")),
+    "noise": one("--noise 1.5", recipe(noise=1.5)),
+    "start_share": one("--start-share 0.3", recipe(start_share=0.3)),
+    "normalise": one("--normalise centre", recipe(normalise="centre")),
+    "patience": one("--patience 2", recipe(patience=2)),
+    "model": one("--model RN50", {"open.self.model": "RN50", "constants_of.model": "RN50"}),
+    "pretrained": one("--pretrained openai", {"open.self.pretrained": "openai"}),
+    "device": one("--device cpu", {"open.self.device": "cpu"}),
+    "precision": one("--precision bf16", {"open.self.precision": "bf16"}),
+    "cuda_graphs": one("--cuda-graphs", {"prepare.cuda_graphs": True}),
+    "as_json": one("--json", {"print_json.value.classes": 1}),
+    **vocabulary_cases("load.self"),
 }
 
 ENCODING = "open_encoder.options"

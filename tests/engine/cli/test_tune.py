@@ -6,14 +6,13 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tai_engine import tuning
 from tai_engine.cli.main import main
-from tai_engine.cli.tune import settings_for
+from tai_engine.cli.tune import with_model_settings
 from tai_engine.encoders.embedded import constants_of
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
 from tai_engine.tuning import ConstantsGrid, Tuner
@@ -201,10 +200,8 @@ def test_names_that_no_file_system_takes(options, message, tai, store, vocabular
 
 
 def test_settings_come_from_the_user_then_with_the_model_then_from_the_paper(capsys):
-    def settled(config, *, made_by="photos", model=None, recipe="auto", said=(), init=None):
-        encoder = SimpleNamespace(model=model)
-        job = SimpleNamespace(config=config, recipe=recipe, said=frozenset(said), encoder=encoder, init=init)
-        return settings_for(job, SimpleNamespace(spec=SimpleNamespace(provenance={"model": made_by})))
+    def settled(config, *, model="photos", said=(), init=None):
+        return with_model_settings(config, init, said, model)
 
     published, constants = tuning.TuningConfig(), constants_of("photos")
     assert settled(published) == (tuning.TuningConfig(**constants.tuning), constants.initial_words)
@@ -213,9 +210,10 @@ def test_settings_come_from_the_user_then_with_the_model_then_from_the_paper(cap
     own = replace(published, epochs=7)
     config, start = settled(own, said={"epochs"}, init="words")
     assert (config.epochs, config.learning_rate, start) == (7, constants.tuning["learning_rate"], "words")
-    assert settled(published, recipe="published") == (published, None)
-    assert settled(published, made_by="RN50") == (published, None)
-    assert settled(published, made_by="RN50", model="demo")[0].n_contexts == constants.tuning["n_contexts"]
+    assert settled(published, model="RN50") == (published, None)
+    assert settled(published, model="demo")[0].n_contexts == constants.tuning["n_contexts"]
+    pictures = replace(published, system="coop")
+    assert settled(pictures) == (pictures, None)
 
 
 def test_an_unknown_recipe(tai, store, vocabulary, tmp_path):
