@@ -46,6 +46,9 @@ def test_the_wheel_holds_packages_data_and_licences(wheel: Path):
         assert wanted in names
     assert {Path(n).name for n in names if ".dist-info/licenses/" in n} == {"LICENSE", "NOTICE"}
     assert not [n for n in names if n.startswith("tests")]
+    model = zipfile.ZipFile(wheel).getinfo("tai_engine/demo/photo_clip/open_clip_model.safetensors")
+    assert model.file_size <= 40e6
+    assert model.compress_size <= 25e6
 
 
 @pytest.mark.slow
