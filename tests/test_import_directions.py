@@ -55,11 +55,14 @@ ALLOWED: dict[str, set[str]] = {
     },
     "tai_engine.tagging.exporters": {"tai_engine.sources.ids"},
     "tai_engine.tagging.normalisation": set(),
+    "tai_engine.tagging.score_batch": {"tai_engine.features"},
+    "tai_engine.tagging.tag_selection": set(),
     "tai_engine.tagging.tag_rows": {"tai_engine.tables", "tai_engine.tagging.exporters"},
     "tai_engine.tagging.scoring": {
         "tai_engine.features",
         "tai_engine.prompts",
         "tai_engine.tagging.normalisation",
+        "tai_engine.tagging.score_batch",
         "tai_kernels",
     },
     "tai_engine.explain": {
@@ -89,6 +92,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.sentences.built_in",
         "tai_engine.sources.ids",
         "tai_engine.tables",
+        "tai_engine.tagging.score_batch",
         "tai_engine.tagging.tag_file",
         "tai_engine.vocabulary",
     },

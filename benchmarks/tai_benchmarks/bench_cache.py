@@ -28,7 +28,7 @@ from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import tag_store
-from tai_engine.tagging.tag_job import Selection
+from tai_engine.tagging.tag_selection import Selection
 
 BENCH = "cache"
 CASES = ("random-128", "sequential", "re-tag", "memory")

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from tai_benchmarks.bench_tune import mining_problem
 from tai_benchmarks.cache_problem import random_prompts, write_store
 from tai_benchmarks.machine import environment
+from tai_benchmarks.mining_problem import mining_problem
 from tai_benchmarks.protocol import BenchRow, Candidate, Columns, Timing, Value, measure, throughput_row
 from tai_benchmarks.score_problem import SCALE, TEMPERATURE, ScoreProblem, Shape
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.tagging.batch_loop import tag_store
-from tai_engine.tagging.tag_job import Selection
+from tai_engine.tagging.tag_selection import Selection
 from tai_engine.tuning import NegativeConfig
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.negatives.strategies import HardNegatives

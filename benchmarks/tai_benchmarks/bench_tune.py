@@ -15,33 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from tai_benchmarks.machine import environment, resolve_device
+from tai_benchmarks.mining_problem import HARD, check_mining, mining_problem, plain_mining
 from tai_benchmarks.peak_memory import NotMeasurableError, ask_new_process, process_peak_bytes
 from tai_benchmarks.protocol import BenchRow, Candidate, Columns, Timing, Value, measure
-from tai_benchmarks.tune_problem import TowerSize, TuneProblem, write_store
+from tai_benchmarks.tune_contenders import check_step, our_step, published_step
+from tai_benchmarks.tune_problem import TowerSize, TuneProblem
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.tuning import NegativeConfig, Tuner
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.negatives.strategies import HardNegatives
-from tai_engine.tuning.objective import score_sentences, tuning_loss
-from tai_engine.tuning.sentence_table import split_sentences
 
 BENCH = "tune"
 CASES = ("step", "mining", "memory")
 MEMORY_BOUND_BYTES = 8e9
-_CHECKED_SENTENCES = 8
 _STEPS_PER_SAMPLE = 8
-_TOLERANCE = 1e-3
-_HARD = NegativeConfig(strategy="hard")
 
 TABLE: Columns = {}
-
-
-class WrongStepError(RuntimeError):
-    """Our step is not the published one."""
 
 
 @dataclass(frozen=True)
@@ -193,65 +183,6 @@ def _repeated(step: Callable[[], object], times: int) -> Callable[[], object]:
     return run_all
 
 
-def check_step(problem: TuneProblem) -> float:
-    """The larger relative error of our two gradients against the published ones, on a few sentences.
-
-    Raises:
-        WrongStepError: for a loss or a gradient that is off by more than a thousandth.
-    """
-    tokens_NL, labels = problem.sentence_tokens(_CHECKED_SENTENCES), problem.labels(_CHECKED_SENTENCES)
-    labels_NC = _dense(labels, problem.classes).to(problem.device)
-    published, ours = problem.published(), problem.learner()
-    expected = published.loss(tokens_NL.to(problem.device), labels_NC.float())
-    expected.backward()
-    scores = score_sentences(problem.encode(tokens_NL), ours.class_vectors(), problem.config)
-    found = tuning_loss(scores, labels_NC, problem.config)
-    found.backward()
-    errors = [abs(float(found.detach() / expected.detach()) - 1)]
-    for name, parameter in ours.named_parameters():
-        wanted, got = published.get_parameter(name).grad, parameter.grad
-        assert wanted is not None
-        assert got is not None
-        errors.append(float((got - wanted).norm() / wanted.norm()))
-    if not max(errors) <= _TOLERANCE:
-        raise WrongStepError(f"our loss and gradients are off by {errors}")
-    return max(errors[1:])
-
-
-def published_step(problem: TuneProblem, tokens_NL: Tensor, labels: list[tuple[int, ...]]) -> Callable[[], object]:
-    """One step of the baseline, its sentences encoded within it."""
-    tuning, labels_NC = problem.published(), _dense(labels, problem.classes).float().to(problem.device)
-    on_device_NL = tokens_NL.to(problem.device)
-    recipe = problem.config
-    optimizer = torch.optim.SGD(
-        tuning.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = tuning.loss(on_device_NL, labels_NC)
-        loss.backward()
-        optimizer.step()
-        return float(loss.detach())
-
-    return step
-
-
-def our_step(problem: TuneProblem, folder: Path) -> Callable[[], object]:
-    """One step of the loop that `tai tune` runs, over a store of a few batches made in ``folder``."""
-    store = write_store(folder / "sentences.zarr", problem, batches=4)
-    tuner = Tuner(store, split_sentences(store, 0), problem.learner(), problem.config)
-    steps = tuner.steps()
-    return lambda: next(steps)
-
-
-def _dense(labels: list[tuple[int, ...]], classes: int) -> Tensor:
-    labels_NC = torch.zeros(len(labels), classes, dtype=torch.bool)
-    for row, present in zip(labels_NC, labels, strict=True):
-        row[list(present)] = True
-    return labels_NC
-
-
 # Mining
 
 
@@ -264,17 +195,17 @@ def mining_rows(
     """
     vectors_MD, labels_MC, queries_CD = mining_problem(config.mined_sentences, config.mined_dim, config.classes)
     remark(f"mining for {config.classes} classes among {config.mined_sentences} sentences")
-    strategy = HardNegatives(vectors_MD, Holders.from_dense(labels_MC), _HARD, device.type)
+    strategy = HardNegatives(vectors_MD, Holders.from_dense(labels_MC), HARD, device.type)
     vectors_MD, labels_MC, queries_CD = (tensor.to(device) for tensor in (vectors_MD, labels_MC, queries_CD))
     check_mining(strategy, vectors_MD, labels_MC, queries_CD)
     refreshes = iter(range(1 << 62))
     candidates = {
         "gemm": Candidate(lambda: queries_CD @ vectors_MD.T, 1),
-        "torch-topk": Candidate(lambda: _plain_mining(strategy, vectors_MD, labels_MC, queries_CD), 1),
+        "torch-topk": Candidate(lambda: plain_mining(strategy, vectors_MD, labels_MC, queries_CD), 1),
         "tai": Candidate(lambda: strategy.mine(queries_CD, next(refreshes)), 1),
     }
     timings = measure(candidates, device, rounds=max(config.rounds, 3 if config.quick else 15))
-    extra: dict[str, Value] = {"dim": config.mined_dim, "per_class": _HARD.per_class, **facts}
+    extra: dict[str, Value] = {"dim": config.mined_dim, "per_class": HARD.per_class, **facts}
     for name in candidates:
         yield seconds_row(
             f"mining/{config.mined_sentences}-sentences",
@@ -284,44 +215,6 @@ def mining_rows(
             "s/refresh",
             extra,
         )
-
-
-def mining_problem(sentences: int, dim: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit rows around a direction per class [M, D], labels [M, C] bool, and class vectors [C, D]."""
-    generator = torch.Generator().manual_seed(0)
-    queries_CD = normalize(torch.randn(classes, dim, generator=generator), dim=1)
-    own_M = torch.randint(classes, (sentences,), generator=generator)
-    vectors_MD = torch.randn(sentences, dim, generator=generator).mul_(dim**-0.5).add_(queries_CD[own_M], alpha=0.7)
-    labels_MC = torch.zeros(sentences, classes, dtype=torch.bool)
-    labels_MC[torch.arange(sentences), own_M] = True
-    # Every tenth label is missing, so that there are near sentences that do not hold the class.
-    labels_MC[torch.arange(0, sentences, 10), own_M[::10]] = False
-    return normalize(vectors_MD, dim=1), labels_MC, queries_CD
-
-
-def check_mining(strategy: HardNegatives, vectors_MD: Tensor, labels_MC: Tensor, queries_CD: Tensor) -> None:
-    """Hold what is mined against plain torch.
-
-    Raises:
-        WrongStepError: where similarities differ by more than rounding.
-    """
-    expected = _plain_mining(strategy, vectors_MD, labels_MC, queries_CD)
-    mined = strategy.mine(queries_CD, 0)
-    for c, wanted in enumerate(expected):
-        _, similarities = mined.of(c)
-        hard = similarities[: len(similarities) - int(mined.n_random[c])]
-        if len(hard) != len(wanted) or not torch.allclose(hard, wanted.cpu(), atol=1e-5):
-            raise WrongStepError(f"what is mined for class {c} differs from brute force")
-
-
-def _plain_mining(strategy: HardNegatives, vectors_MD: Tensor, labels_MC: Tensor, queries_CD: Tensor) -> list[Tensor]:
-    """Similarities of each class's hard negatives by the rules of `HardNegatives`, all of them computed."""
-    n_hard = _HARD.per_class - round(_HARD.random_share * _HARD.per_class)
-    similarities_CM = (queries_CD @ vectors_MD.T).masked_fill_(labels_MC.T, -torch.inf)
-    ceilings_C = torch.from_numpy(strategy.ceilings(queries_CD)).to(queries_CD.device)
-    similarities_CM.masked_fill_(similarities_CM > ceilings_C[:, None], -torch.inf)
-    best_CK = similarities_CM.topk(min(_HARD.skip_top + n_hard, len(vectors_MD)), dim=1).values[:, _HARD.skip_top :]
-    return [row[row > -torch.inf] for row in best_CK]
 
 
 # Memory

@@ -16,7 +16,7 @@ from tai_benchmarks.cache_problem import random_prompts, write_store
 from tai_benchmarks.peak_memory import ask_new_process, process_peak_bytes
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import tag_store
-from tai_engine.tagging.tag_job import Selection
+from tai_engine.tagging.tag_selection import Selection
 
 _DIM, _ROWS, _CLASSES, _TAGS = 16, 2, 20, 3
 

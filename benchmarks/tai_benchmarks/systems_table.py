@@ -15,14 +15,13 @@ form three of the label-free ways have was fixed with a look at the 152 photogra
 from __future__ import annotations
 
 import argparse
-import gzip
 import itertools
 import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,82 +31,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tai_benchmarks.embedded_photographs import Photographs, Scores
 from tai_benchmarks.head_recipes import RECIPES, linear_head
-from tai_engine.caching.texts import cache_sentences, label_spec
-from tai_engine.encoders import Encoder, load_encoder
-from tai_engine.encoders.embedded import constants_of, embedded_folder
 from tai_engine.evaluation.bootstrap import compare
 from tai_engine.evaluation.measures import mean_average_precision
-from tai_engine.evaluation.truth import Truth, load_truth
-from tai_engine.files import write_atomically
+from tai_engine.evaluation.truth import Truth
 from tai_engine.label_free.compound import with_compound_prompts
 from tai_engine.label_free.patch_gaussians import with_patch_gaussians
 from tai_engine.label_free.sentence_means import with_sentence_means
 from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
-from tai_engine.sentences.corpus import CorpusOptions, LabelledCorpus
 from tai_engine.sentences.nouns import NounFilter
-from tai_engine.store import FeatureStore
 from tai_engine.tagging.normalisation import normalise
-from tai_engine.tagging.scoring import SCORES, default_scoring, score
-from tai_engine.tuning import TrainingPictures, TuningConfig, TuningTask, tune
-from tai_engine.vocabulary import Vocabulary, imagenet_templates, load_vocabulary
+from tai_engine.tagging.scoring import SCORES
+from tai_engine.tuning import TrainingPictures, TuningConfig
+from tai_engine.vocabulary import imagenet_templates, load_vocabulary
 
-Scores = NDArray[np.floating]
 PARTS = ("label-free", "few-labels", "real-clip", "voc")
 SHOTS, KNOWN = (1, 5, 16), (0.1, 0.5, 1.0)
 FEW_SHOT_RATIO, PARTIAL_RATIO = 0.6, 0.9
-CAPTION_STEP = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Photographs:
-    """The model 'photos' with its photographs, their truth in the order of the store, and its sentences."""
-
-    encoder: Encoder
-    vocabulary: Vocabulary
-    store: FeatureStore
-    truth: Truth
-    sentences: FeatureStore
-    work: Path
-
-    @staticmethod
-    def open(work: Path) -> Photographs:
-        """Load all of it; sentences (every fourth caption) are encoded into ``work`` once."""
-        folder, vocabulary = embedded_folder("photos"), load_vocabulary("coco80")
-        assert folder is not None
-        encoder = load_encoder("photos", "", device="cpu")
-        captions = work / "captions.jsonl"
-        if not captions.exists():
-            lines = gzip.decompress((folder / "coco_captions.jsonl.gz").read_bytes()).splitlines(keepends=True)
-            write_atomically(captions, b"".join(lines[CAPTION_STEP - 1 :: CAPTION_STEP]))
-        corpus = LabelledCorpus(captions, vocabulary, CorpusOptions())
-        named = ((one.id, one.text, one.class_indices) for one in corpus)
-        cache_sentences(named, encoder, work / "sentences.zarr", labels=label_spec(corpus))
-        store = FeatureStore.open(folder / "coco_photographs.zarr")
-        known = load_truth(folder / "coco_photographs.jsonl", vocabulary.names)
-        row_of = {name: row for row, name in enumerate(known.ids)}
-        ids = tuple(name for batch in store.iter_batches(with_fine=False) for name in batch.ids)
-        truth = Truth(ids, known.class_names, known.labels[[row_of[name] for name in ids]])
-        return Photographs(encoder, vocabulary, store, truth, FeatureStore.open(work / "sentences.zarr"), work)
-
-    def scores(self, prompts: PromptSet, which: Any, normalisation: str = "standard") -> Scores:
-        """[N, C] of all photographs."""
-        config = replace(default_scoring(prompts, which), normalise=normalisation)
-        with torch.inference_mode():
-            found = [score(batch, prompts, config).scores for batch in self.store.iter_batches()]
-        return torch.cat(found).numpy()
-
-    def tuned(self, name: str, source: Any, config: TuningConfig, start: str | None) -> PromptSet:
-        """Prompts of one run, which is kept in the folder of work and gone on with there."""
-        task = TuningTask.prepare(source, self.encoder, self.vocabulary, config, start)
-        return tune(task, config, self.work / "runs" / name).prompts
-
-    def from_sentences(self, seed: int) -> PromptSet:
-        """TaI-DPT's prompts, with the settings that come with the model."""
-        constants = constants_of("photos")
-        assert constants is not None
-        config = TuningConfig(seed=seed, **constants.tuning)
-        return self.tuned(f"tai-dpt-{seed}", self.sentences, config, constants.initial_words)
 
 
 def mean_precision(scores: Scores, labels: NDArray[np.int8]) -> float:
@@ -135,7 +76,7 @@ def label_free(photographs: Photographs, seeds: Sequence[int], remark: Callable[
     base = {which: photographs.scores(plain, which) for which in SCORES}
     remark("sentences")
     moved = with_sentence_means(plain, photographs.sentences)
-    coarse, holds = sentences_of(photographs.sentences)
+    coarse, holds = photographs.written_sentences()
     heads = {name: [linear_head(plain.global_vectors, coarse, holds, name, seed) for seed in seeds] for name in RECIPES}
     remark("compound prompts")
     compound = with_compound_prompts(plain, encoder, words)
@@ -181,12 +122,6 @@ def label_free(photographs: Photographs, seeds: Sequence[int], remark: Callable[
             both = scaled_mean(first, second, 0.5)
             value, told_both = mean_precision(both, labels), difference(base["merged"], both, labels)
             yield f"| {name} (merged) with {other} (coarse), ensemble r = 0.5 | | | {value:.1f} | {told_both} | |"
-
-
-def sentences_of(store: FeatureStore) -> tuple[Tensor, Tensor]:
-    """Coarse vectors [M, D] fp32 and labels [M, C] bool of a store of sentences."""
-    batches = [(batch.coarse.float(), batch.labels) for batch in store.iter_coarse()]
-    return torch.cat([rows for rows, _ in batches]), torch.cat([holds for _, holds in batches if holds is not None])
 
 
 def few_labels(photographs: Photographs, seeds: Sequence[int], remark: Callable[[str], None]) -> Iterator[str]:

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tai_engine.encoders import Encoder, load_encoder
     from tai_engine.errors import UserError
-    from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch
+    from tai_engine.features import FeatureBatch
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.store import FeatureStore
     from tai_engine.tagging.batch_loop import tag_store
     from tai_engine.tagging.normalisation import normalise
+    from tai_engine.tagging.score_batch import ScoreBatch, SparseScoreBatch
     from tai_engine.tagging.scoring import ScoringConfig, score
-    from tai_engine.tagging.tag_job import Selection, tag_batch
+    from tai_engine.tagging.tag_job import tag_batch
+    from tai_engine.tagging.tag_selection import Selection
     from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
     __version__: str
@@ -50,11 +52,13 @@ __all__ = [
 _HOMES = {
     "encoders": ("Encoder", "load_encoder"),
     "errors": ("UserError",),
-    "features": ("FeatureBatch", "ScoreBatch", "SparseScoreBatch"),
+    "features": ("FeatureBatch",),
     "prompts.prompt_set": ("PromptSet", "zero_shot_prompts"),
     "tagging.normalisation": ("normalise",),
     "tagging.scoring": ("ScoringConfig", "score"),
-    "tagging.tag_job": ("Selection", "tag_batch"),
+    "tagging.score_batch": ("ScoreBatch", "SparseScoreBatch"),
+    "tagging.tag_selection": ("Selection",),
+    "tagging.tag_job": ("tag_batch",),
     "store": ("FeatureStore",),
     "tagging.batch_loop": ("tag_store",),
     "vocabulary": ("Vocabulary", "load_vocabulary"),

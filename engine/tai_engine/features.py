@@ -1,7 +1,6 @@
 """The one type: a coarse vector and a bag of fine vectors per item, be it a photo or a sentence.
 
-Shape legend: N items, T fine rows of all items together, L fine rows per item, D embedding size, C classes,
-M scores that were kept, K scores kept per item.
+Shape legend: N items, T fine rows of all items together, L fine rows per item, D embedding size.
 """
 
 from __future__ import annotations
@@ -309,92 +308,3 @@ def require_same_space(
             f"The vectors of {first} have {dims[0]:,} numbers and those of {second} {dims[1]:,}, though both say that "
             f"they are of the space {first_key!r}: one of the two is not what its maker wrote; make it anew."
         )
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreBatch:
-    """Scores of every class for every item.
-
-    Attributes:
-        ids: N names.
-        class_names: C names.
-        scores: [N, C] fp32, no NaN.
-
-    Raises:
-        ValueError: for a shape or dtype that does not fit, or NaN.
-    """
-
-    ids: tuple[str, ...]
-    class_names: tuple[str, ...]
-    scores: Tensor
-
-    def __post_init__(self) -> None:
-        if self.scores.shape != (len(self.ids), len(self.class_names)) or self.scores.dtype != torch.float32:
-            raise ValueError(
-                f"scores are {self.scores.dtype} {tuple(self.scores.shape)}, "
-                f"expected float32 ({len(self.ids)}, {len(self.class_names)})"
-            )
-        if bool(self.scores.isnan().any()):
-            raise ValueError("scores hold NaN")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def top_k(self, k: int, minimum: Tensor | float | None = None) -> SparseScoreBatch:
-        """The ``k`` best classes of each item, best first, equal scores in class order.
-
-        Args:
-            k: at most so many per item; more than C means all of them.
-            minimum: one score or one per class [C]; what lies below is left out.
-        """
-        if k < 0:
-            raise ValueError(f"k is {k}, expected 0 or more")
-        kept = min(k, len(self.class_names))
-        # topk leaves the order of ties open; a stable sort does not.
-        scores_NK, classes_NK = (x[:, :kept] for x in self.scores.sort(dim=1, descending=True, stable=True))
-        if minimum is None:
-            keep_NK = torch.ones_like(scores_NK, dtype=torch.bool)
-        else:
-            minimum_C = torch.as_tensor(minimum, dtype=torch.float32).expand(len(self.class_names))
-            keep_NK = scores_NK >= minimum_C[classes_NK]
-        return SparseScoreBatch(
-            ids=self.ids,
-            class_names=self.class_names,
-            class_indices=classes_NK[keep_NK],
-            scores=scores_NK[keep_NK],
-            offsets=offsets_from_counts(keep_NK.sum(dim=1)),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class SparseScoreBatch:
-    """The scores that were kept: item ``n`` owns entries ``offsets[n]:offsets[n+1]``, best first.
-
-    Attributes:
-        ids: N names.
-        class_names: C names.
-        class_indices: [M] int64 into ``class_names``.
-        scores: [M] fp32.
-        offsets: [N + 1] int64.
-
-    Raises:
-        ValueError: for shapes, offsets or indices that do not fit.
-    """
-
-    ids: tuple[str, ...]
-    class_names: tuple[str, ...]
-    class_indices: Tensor
-    scores: Tensor
-    offsets: Tensor
-
-    def __post_init__(self) -> None:
-        m = self.scores.shape[0]
-        if self.scores.shape != (m,) or self.class_indices.shape != (m,) or self.offsets.shape != (len(self.ids) + 1,):
-            raise ValueError("scores, class_indices and offsets do not fit together")
-        if int(self.offsets[0]) != 0 or int(self.offsets[-1]) != m or bool((self.offsets.diff() < 0).any()):
-            raise ValueError(f"offsets must rise from 0 to {m}, the number of scores")
-        if m and not 0 <= int(self.class_indices.min()) <= int(self.class_indices.max()) < len(self.class_names):
-            raise ValueError(f"class_indices reach outside the {len(self.class_names)} classes")
-
-    def __len__(self) -> int:
-        return len(self.ids)

@@ -11,7 +11,7 @@ from tai_benchmarks.bench_cache import CacheConfig, WrongReadError
 from tai_benchmarks.cache_problem import find_pictures, random_prompts, write_random_model, write_store
 from tai_engine.encoders import load_encoder
 from tai_engine.errors import UserError
-from tai_engine.tagging.tag_job import Selection
+from tai_engine.tagging.tag_selection import Selection
 
 SMALL = CacheConfig(items=130, dim=16, classes=3, pictures=2, rounds=1, memory_items=(50, 200))
 

@@ -7,19 +7,11 @@ import torch
 from typer.testing import CliRunner
 
 from tai_benchmarks import bench_tune, protocol
-from tai_benchmarks.bench_tune import (
-    TuneConfig,
-    WrongStepError,
-    check_mining,
-    check_step,
-    configure,
-    memory_row,
-    mining_problem,
-    run,
-    seconds_row,
-)
+from tai_benchmarks.bench_tune import TuneConfig, configure, memory_row, run, seconds_row
+from tai_benchmarks.mining_problem import HARD, WrongNegativesError, check_mining, mining_problem
 from tai_benchmarks.peak_memory import NotMeasurableError
 from tai_benchmarks.protocol import Timing, read_rows
+from tai_benchmarks.tune_contenders import WrongStepError, check_step
 from tai_benchmarks.tune_problem import TowerSize, TuneProblem, class_names, write_store
 from tai_engine.cli.bench import app
 from tai_engine.errors import UserError
@@ -93,9 +85,9 @@ def test_the_store_holds_batches_of_the_problem(problem, tmp_path):
 
 def test_mining_is_checked_against_brute_force():
     vectors, labels, queries = mining_problem(900, 16, 7)
-    strategy = HardNegatives(vectors, Holders.from_dense(labels), bench_tune._HARD)
+    strategy = HardNegatives(vectors, Holders.from_dense(labels), HARD)
     check_mining(strategy, vectors, labels, queries)
-    with pytest.raises(WrongStepError, match="mined for class 0"):
+    with pytest.raises(WrongNegativesError, match="mined for class 0"):
         check_mining(strategy, vectors.flip(0) * 0.9, labels, queries)
 
 

@@ -28,7 +28,8 @@ from tai_engine.sources.source import Source
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import TagReport, check_output, tag_store
 from tai_engine.tagging.scoring import default_scoring
-from tai_engine.tagging.tag_job import Selection, require_fit
+from tai_engine.tagging.tag_job import require_fit
+from tai_engine.tagging.tag_selection import Selection
 
 
 class AnnotateWatch(Protocol):

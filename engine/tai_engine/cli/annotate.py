@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tai_engine.cli.cache import describe as describe_caching
-from tai_engine.cli.cache import say_failed, show, warnings_of
+from tai_engine.cli.cache_output import describe as describe_caching
+from tai_engine.cli.cache_output import say_failed, show, warnings_of
 from tai_engine.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
@@ -111,7 +111,7 @@ def annotate(
     from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
     from tai_engine.sources import open_source
     from tai_engine.tagging.normalisation import FEWEST_CLASSES
-    from tai_engine.tagging.tag_job import Selection
+    from tai_engine.tagging.tag_selection import Selection
 
     if vocabulary is None and (vocabulary_column is not None or merge_duplicates):
         option = "--merge-duplicates" if vocabulary_column is None else "--vocabulary-column"

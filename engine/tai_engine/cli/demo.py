@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.cache import describe as describe_caching
-from tai_engine.cli.cache import show
+from tai_engine.cli.cache_output import describe as describe_caching
+from tai_engine.cli.cache_output import show
 from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, progress_bar, results
 from tai_engine.cli.tag import describe as describe_tagging

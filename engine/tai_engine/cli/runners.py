@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tai_engine.store import FeatureStore
     from tai_engine.tagging.batch_loop import Progress, TagReport
     from tai_engine.tagging.scoring import ScoringConfig
-    from tai_engine.tagging.tag_job import Selection
+    from tai_engine.tagging.tag_selection import Selection
 
 RUNNERS = ("local", "ray")
 

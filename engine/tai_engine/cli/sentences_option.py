@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tai_engine.caching.texts import cache_corpus
-from tai_engine.cli.cache import show
+from tai_engine.cli.cache_output import show
 from tai_engine.cli.output import progress_bar, remarks
 from tai_engine.encoders import Encoder
 from tai_engine.sentences.built_in import BUILT_IN, built_in_captions

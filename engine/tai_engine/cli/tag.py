@@ -125,7 +125,7 @@ def tag(
     from tai_engine.tagging.batch_loop import tag_store
     from tai_engine.tagging.choosing import without_effect
     from tai_engine.tagging.normalisation import why_not
-    from tai_engine.tagging.tag_job import Selection
+    from tai_engine.tagging.tag_selection import Selection
 
     places = workplaces(runner, devices, processes, ray_address, device, all_gpus=False)
     check_tag_output(places, out, format_)

@@ -22,7 +22,7 @@ from tai_engine.sentences.read import read_sentences
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import TagReport, tag_store
 from tai_engine.tagging.scoring import default_scoring
-from tai_engine.tagging.tag_job import Selection
+from tai_engine.tagging.tag_selection import Selection
 from tai_engine.vocabulary import Vocabulary, load_vocabulary
 
 VOCABULARY = "everyday"

@@ -29,7 +29,8 @@ from tai_engine.store.places.store_files import open_files
 from tai_engine.tagging.batch_loop import Progress, TagReport
 from tai_engine.tagging.parts_folder import is_lock, is_own
 from tai_engine.tagging.scoring import ScoringConfig
-from tai_engine.tagging.tag_job import Selection, TagJob, TagPart, part_name
+from tai_engine.tagging.tag_job import TagJob, TagPart, part_name
+from tai_engine.tagging.tag_selection import Selection
 
 JOB = "_job.json"
 MANIFEST = "_manifest.json"

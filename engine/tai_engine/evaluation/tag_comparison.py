@@ -15,8 +15,8 @@ from tai_engine.evaluation.draws import DRAWS
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
 from tai_engine.evaluation.tag_evaluation import EvaluationRules, common_rows, describe_ties, require_untaught
 from tai_engine.evaluation.truth import TruthOptions, load_truth
-from tai_engine.features import ScoreBatch
 from tai_engine.regular_files import printable
+from tai_engine.tagging.score_batch import ScoreBatch
 from tai_engine.tagging.tag_file import TagFile, read_tag_file
 from tai_engine.vocabulary import comparable_name
 

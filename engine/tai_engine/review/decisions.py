@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -295,17 +295,3 @@ def _texts(value: Any, what: str) -> tuple[str, ...]:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def known_labels(decisions: Mapping[str, PictureDecision], tags: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
-    """(id, tag, whether it is there) for every pair that a person decided: what calibration learns from.
-
-    Args:
-        decisions: by picture.
-        tags: the vocabulary; a picture with none of these counts as decided for all of it.
-    """
-    for item_id, decision in decisions.items():
-        if decision.is_none:
-            yield from ((item_id, tag, False) for tag in tags if tag not in decision.verdicts)
-        for tag, verdict in decision.verdicts.items():
-            yield item_id, tag, verdict != "reject"

@@ -25,7 +25,8 @@ from tai_engine.tagging.exporters import Exporter
 from tai_engine.tagging.exporters.item_tags import ExportOptions
 from tai_engine.tagging.parts_folder import hold_parts, require_free
 from tai_engine.tagging.scoring import ScoringConfig
-from tai_engine.tagging.tag_job import SLICE_ITEMS, Selection, TagJob, TagPart, part_name
+from tai_engine.tagging.tag_job import SLICE_ITEMS, TagJob, TagPart, part_name
+from tai_engine.tagging.tag_selection import Selection
 
 Progress = Callable[[int, int], None]
 PartsRunner: TypeAlias = Callable[[TagJob, Path, Sequence[int]], Iterator[TagPart]]

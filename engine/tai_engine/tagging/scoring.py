@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.features import FeatureBatch, ScoreBatch, SparseScoreBatch, offsets_from_counts, require_same_space
+from tai_engine.features import FeatureBatch, offsets_from_counts, require_same_space
 from tai_engine.prompts.dual_scores import dual_scores
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.tagging import normalisation
 from tai_engine.tagging.normalisation import NORMALISATIONS, normalise
+from tai_engine.tagging.score_batch import ScoreBatch, SparseScoreBatch
 from tai_kernels.scoring import ops, selection
 from tai_kernels.scoring.library import SLICE_BYTES
 from tai_kernels.scoring.pooling import POOLING_MODES

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from tai_engine.errors import UserError
-from tai_engine.features import ScoreBatch
 from tai_engine.regular_files import printable
 from tai_engine.tables import short_repr
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
+from tai_engine.tagging.score_batch import ScoreBatch
 from tai_engine.tagging.tag_rows import (
     damage_as_user_error,
     iter_tag_rows,

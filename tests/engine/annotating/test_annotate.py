@@ -23,7 +23,7 @@ from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.review.decisions import Change
 from tai_engine.review.journal import Journal
 from tai_engine.sources import open_source
-from tai_engine.tagging.tag_job import Selection
+from tai_engine.tagging.tag_selection import Selection
 
 NAMES = [f"{n}.jpg" for n in range(6)]
 WORDS = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])

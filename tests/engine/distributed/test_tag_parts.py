@@ -21,7 +21,7 @@ from tai_engine.sources import open_source
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.batch_loop import tag_store
 from tai_engine.tagging.scoring import default_scoring
-from tai_engine.tagging.tag_job import Selection
+from tai_engine.tagging.tag_selection import Selection
 
 NAMES = [f"{group:08}.parquet" for group in range(6)]
 

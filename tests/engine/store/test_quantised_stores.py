@@ -12,7 +12,8 @@ from tai_engine.features import FeatureBatch, quantise_rows, wrong_lengths
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem
 from tai_engine.tagging.scoring import ScoringConfig, score
-from tai_engine.tagging.tag_job import Selection, tag_batch
+from tai_engine.tagging.tag_job import tag_batch
+from tai_engine.tagging.tag_selection import Selection
 from tai_kernels.processor import has_fast_bf16
 
 

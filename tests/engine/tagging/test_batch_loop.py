@@ -20,7 +20,8 @@ from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 from tai_engine.tagging.parts_folder import PartsFolder
 from tai_engine.tagging.scoring import ScoringConfig, score
 from tai_engine.tagging.tag_file import read_tag_file
-from tai_engine.tagging.tag_job import Selection, part_name, tag_batch, tag_table
+from tai_engine.tagging.tag_job import part_name, tag_batch, tag_table
+from tai_engine.tagging.tag_selection import Selection
 
 DIM, PATCHES, GROUP = 8, 3, 4
 

@@ -13,7 +13,8 @@ from tai_engine.features import FeatureBatch, offsets_from_counts
 from tai_engine.prompts.prompt_set import PromptSet, ScoringConstants
 from tai_engine.tagging import scoring
 from tai_engine.tagging.scoring import ScoringConfig, default_scoring, in_effect, score, score_tags
-from tai_engine.tagging.tag_job import Selection, tag_batch
+from tai_engine.tagging.tag_job import tag_batch
+from tai_engine.tagging.tag_selection import Selection
 from tai_kernels.scoring import library, ops, selection
 
 
