@@ -91,8 +91,9 @@ class TuningTask:
             cuda_graphs: see above.
 
         Raises:
-            UserError: for a store of pictures, without labels, of another vocabulary or space, or without a sentence to
-                train on; for prompts of another space to start from; and as `PromptTower`.
+            UserError: for a store of pictures, without labels, of another vocabulary or space, without a sentence to
+                train on, or without a held-out one where the recipe goes by these; for prompts of another space to
+                start from; and as `PromptTower`.
         """
         if not isinstance(store, TrainingPictures):
             check_store(store, vocabulary)
@@ -123,6 +124,12 @@ class TuningTask:
             sums = {name: f"{float(tensor.double().sum()):.12g}" for name, tensor in sorted(init.items())}
             contexts, start = dict(init), f"contexts with the sums {json.dumps(sums)}"
         split = split_sentences(store, config.held_out)
+        if not len(split.held_out) and (config.patience is not None or config.keep == "best"):
+            raise UserError(
+                "Stopping early and keeping the best epoch go by held-out sentences, but of the store "
+                f"{store.path} none of its {len(split.training)} sentences is one, as held_out is {config.held_out}; "
+                "hold more out, or keep the last epoch."
+            )
         return cls(
             store,
             text_model,

@@ -324,6 +324,15 @@ def test_the_best_epoch_is_kept_when_asked(sentence_store, encoder, vocabulary, 
     assert not torch.equal(last.prompts.global_vectors, best.prompts.global_vectors)
 
 
+def test_what_goes_by_held_out_sentences_needs_one(tmp_path, encoder, vocabulary):
+    store = write_store(tmp_path / "s.zarr", encoder, vocabulary, example_sentences(8))
+    assert not len(split_sentences(store, 0.01).held_out)
+    for setting in ({"keep": "best"}, {"patience": 1}):
+        with pytest.raises(UserError, match=r"none of its 8 sentences .* held_out is 0.01; hold more out"):
+            tune(store, encoder, vocabulary, replace(CONFIG, held_out=0.01, **setting), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_nothing_held_out_nothing_said(sentence_store, encoder, vocabulary, tmp_path):
     result = tune(sentence_store, encoder, vocabulary, replace(CONFIG, held_out=0, epochs=1), run=tmp_path)
     assert result.held_out is None
