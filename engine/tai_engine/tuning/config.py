@@ -86,9 +86,10 @@ class NegativeConfig:
                 f"The refresh of negatives is {self.refresh!r}; it has to be 'epoch' or a number of steps from 1 on."
             )
 
-    def refresh_is_due(self, step: int, steps_per_epoch: int) -> bool:
-        """Whether negatives are mined before ``step`` (counted from 0 over the whole run)."""
-        return step % (steps_per_epoch if self.refresh == "epoch" else int(self.refresh)) == 0
+    def refresh_before(self, step: int, steps_per_epoch: int) -> int | None:
+        """Which mining, counted from 0, is due before ``step`` (counted from 0 over the whole run); None for none."""
+        number, rest = divmod(step, steps_per_epoch if self.refresh == "epoch" else int(self.refresh))
+        return None if rest else number
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from tai_engine.files import write_atomically
 from tai_engine.prompts.learner import ClassVectors, ContextLearner, DualVectors
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.epoch_metrics import EpochMetrics
-from tai_engine.tuning.negatives.miner import NegativeMiner
-from tai_engine.tuning.negatives.strategies import MinedNegatives
+from tai_engine.tuning.negatives.strategies import NegativeMiner
 from tai_engine.tuning.objective import disturbed, evaluate, score_sentences, tuning_loss
 from tai_engine.tuning.run_folder import MINED, RunFolder, RunSizes, RunState
 from tai_engine.tuning.sentence_table import MIX, NOISE, EpochOrder, SentenceStore, Split, generator_of
@@ -219,23 +218,18 @@ class Tuner:
         self, miner: NegativeMiner, batch: FeatureBatch, indices_B: Tensor
     ) -> tuple[FeatureBatch, Tensor]:
         """The batch with its mined share, after mining anew where that is due."""
-        state, per_epoch = self.state, self.order.steps
-        if self._config.negatives.refresh_is_due(state.step, per_epoch):
-            refresh = self._config.negatives.refresh
-            state.mined = self._mine(miner, state.step // (per_epoch if refresh == "epoch" else int(refresh)))
+        state, config = self.state, self._config
+        refresh = config.negatives.refresh_before(state.step, self.order.steps)
+        if refresh is not None:
+            with torch.no_grad():
+                queries_CD = self.learner.class_vectors().global_vectors
+            state.mined = miner.mine(queries_CD, refresh)
+            if self._folder and (lines := miner.describe(state.mined)):
+                title = f"{config.negatives.strategy} negatives before step {state.step + 1}, {len(state.mined)} in all"
+                write_atomically(self._folder.path / MINED, "".join(f"{line}\n" for line in (title, "", *lines)))
         if state.mined is None:
             return batch, indices_B
-        return miner.mix(batch, indices_B, state.mined, generator_of(self._config.seed, MIX, state.step))
-
-    def _mine(self, miner: NegativeMiner, refresh: int) -> MinedNegatives:
-        with torch.no_grad():
-            queries_CD = self.learner.class_vectors().global_vectors
-        mined = miner.mine(queries_CD, refresh)
-        if self._folder and (lines := miner.describe(mined)):
-            strategy = self._config.negatives.strategy
-            title = f"{strategy} negatives before step {self.state.step + 1}, {len(mined)} in all"
-            write_atomically(self._folder.path / MINED, "".join(f"{line}\n" for line in (title, "", *lines)))
-        return mined
+        return miner.mix(batch, indices_B, state.mined, generator_of(config.seed, MIX, state.step))
 
     def _diverged(self, epoch: int) -> DivergedError:
         """Go back to the last good contexts; the error that says so."""

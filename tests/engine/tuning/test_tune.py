@@ -26,6 +26,7 @@ from tai_engine.tuning import (
     find_constants,
     loop,
 )
+from tai_engine.tuning.negatives.strategies import NegativeMiner
 from tai_engine.tuning.objective import evaluate
 from tai_engine.tuning.sentence_table import split_sentences
 from tai_engine.vocabulary import Vocabulary
@@ -381,14 +382,11 @@ def test_no_held_out_sentence_is_ever_trained_on(sentence_store, encoder, vocabu
 
 @pytest.mark.parametrize(("refresh", "expected"), [("epoch", 3), (1, 9), (2, 5)])
 def test_mining_happens_when_it_is_due(refresh, expected, sentence_store, encoder, vocabulary, monkeypatch):
-    calls, real = [], loop.Tuner._mine
-    monkeypatch.setattr(
-        loop.Tuner, "_mine", lambda self, miner, n: calls.append((self.state.step, n)) or real(self, miner, n)
-    )
+    calls, real = [], NegativeMiner.mine
+    monkeypatch.setattr(NegativeMiner, "mine", lambda self, queries, n: calls.append(n) or real(self, queries, n))
     result = tune(sentence_store, encoder, vocabulary, with_negatives("hard", refresh=refresh))
     assert result.steps == 9
-    assert len(calls) == expected
-    assert [n for _, n in calls] == list(range(expected))
+    assert calls == list(range(expected))
 
 
 # Stores, starts and kinds of contexts

@@ -243,9 +243,10 @@ def test_the_report_can_be_read():
 
 
 def test_refresh_by_epoch_or_by_steps():
-    due = [step for step in range(9) if NegativeConfig(refresh="epoch").refresh_is_due(step, 4)]
-    assert due == [0, 4, 8]
-    assert [step for step in range(9) if NegativeConfig(refresh=3).refresh_is_due(step, 4)] == [0, 3, 6]
+    due = [NegativeConfig(refresh="epoch").refresh_before(step, 4) for step in range(9)]
+    assert due == [0, None, None, None, 1, None, None, None, 2]
+    due = [NegativeConfig(refresh=3).refresh_before(step, 4) for step in range(9)]
+    assert due == [0, None, None, 1, None, None, 2, None, None]
 
 
 @pytest.mark.parametrize(
