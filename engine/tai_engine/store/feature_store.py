@@ -10,7 +10,6 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
 from tai_engine.store.group import check_group, fine_columns, group_columns
-from tai_engine.store.layout.array_layout import ChunkFiles, create_arrays
+from tai_engine.store.layout.array_layout import create_arrays
 from tai_engine.store.layout.commits import HIDDEN, CommitRecord, create_record, record_name
 from tai_engine.store.layout.labels import content_of, contents_digest
 from tai_engine.store.layout.live_records import delete_slots, deletion_names, read_live_record
@@ -240,7 +239,7 @@ class FeatureStore(StoreReader):
                 digest=digest,
             )
             # Measured as they lie there now, so that what got lost on the way is never committed.
-            return replace(record, bytes=self._chunk_files.total_bytes(record))
+            return replace(record, bytes=self._arrays.chunk_files.total_bytes(record))
 
     def commit_group(self, record: CommitRecord) -> None:
         """Commit a group that `prepare_group` wrote, here or elsewhere.
@@ -255,7 +254,7 @@ class FeatureStore(StoreReader):
         if record.group in self._records:
             raise ValueError(f"group {record.group} is committed already")
         try:
-            if self._chunk_files.total_bytes(record) == record.bytes:
+            if self._arrays.chunk_files.total_bytes(record) == record.bytes:
                 self._commit(record)
                 return
         except FileNotFoundError:
@@ -358,7 +357,7 @@ class FeatureStore(StoreReader):
             raise
 
     def _remove_chunks(self, group: int) -> None:
-        for name in list(self._arrays.group_chunks(group)):
+        for name in list(self._arrays.chunk_files.existing(group)):
             self._files.remove(name)
 
     def _restore_lengths(self, lock: StoreLock) -> None:
@@ -371,12 +370,8 @@ class FeatureStore(StoreReader):
         """Remove what a compaction that was cut off left, and, of a killed writer, files of temporary names."""
         try:
             if self._files.exists(HIDDEN):
-                self._chunk_files.remove_hidden()
+                self._arrays.chunk_files.remove_hidden()
             if lock.follows_dead:
-                self._chunk_files.remove_temporaries()
+                self._arrays.chunk_files.remove_temporaries()
         except OSError as error:
             raise write_error(self.path, error) from error
-
-    @cached_property
-    def _chunk_files(self) -> ChunkFiles:
-        return ChunkFiles(self._files, self.spec)

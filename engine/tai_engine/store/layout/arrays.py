@@ -1,6 +1,7 @@
 """The arrays of a feature store: reading and writing the chunks that a commit group has in them.
 
-All knowledge of zarr-python and of chunk files is here and in `array_layout`; `feature_store` thinks in groups and
+All knowledge of zarr-python and of chunk files is here and in the files beside it: `array_layout` has the arrays,
+`chunk_files` their files, `plain_reads` and `zarr_reads` the two ways to read; `feature_store` thinks in groups and
 items.
 
 Shape legend: T rows, D embedding size.
@@ -9,8 +10,6 @@ Shape legend: T rows, D embedding size.
 from __future__ import annotations
 
 import dataclasses
-import errno
-import functools
 import json
 import math
 import os
@@ -23,16 +22,22 @@ import zarr
 
 from tai_engine.errors import UserError
 from tai_engine.json_documents import parse_json
-from tai_engine.store.layout.array_layout import ARRAY_CONFIG, ROW_ARRAYS, SEPARATOR, array_layouts, open_array
+from tai_engine.store.layout.array_layout import ARRAY_CONFIG, SEPARATOR, array_layouts, open_array
+from tai_engine.store.layout.chunk_files import ChunkFiles
 from tai_engine.store.layout.commits import record_groups
-from tai_engine.store.layout.plain_reads import DamagedChunkError, PlainChunks, share_out
+from tai_engine.store.layout.plain_reads import DamagedChunkError, PlainChunks
 from tai_engine.store.layout.spec import StoreSpec
+from tai_engine.store.layout.zarr_reads import ZarrChunks
 from tai_engine.store.places.abstract_files import METADATA, StoreFiles
 from tai_engine.store.places.damage import DamagedDescriptionError, DamagedGroupError, unreadable
 
 
 class StoreArrays:
-    """The arrays of one store, read and written within single groups."""
+    """The arrays of one store, read and written within single groups.
+
+    Attributes:
+        chunk_files: of the store.
+    """
 
     def __init__(self, files: StoreFiles, spec: StoreSpec, group: zarr.Group) -> None:
         """Open all arrays that ``spec`` asks for.
@@ -44,6 +49,7 @@ class StoreArrays:
         self._spec = spec
         self._group = group
         self._layouts = array_layouts(spec)
+        self.chunk_files = ChunkFiles(files, spec)
         self._arrays = {name: self._open(name) for name in self._layouts}
         self._plain = {name: self._plain_chunks(name) for name, array in self._arrays.items() if self._is_plain(array)}
 
@@ -82,6 +88,10 @@ class StoreArrays:
         entry_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
         return PlainChunks(path_of, array.chunks[0], entry_bytes)
 
+    def _zarr_chunks(self, name: str) -> ZarrChunks:
+        # Made for every read, since arrays are opened anew when they grow.
+        return ZarrChunks(self._files, self._arrays[name], name, self.chunk_files)
+
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Entries ``start:stop`` of an array, all of them written by one committed group.
 
@@ -92,7 +102,8 @@ class StoreArrays:
         if start == stop:
             return np.empty((0, *array.shape[1:]), dtype=array.dtype)
         if name not in self._plain:
-            return self._read_by_zarr(name, start, stop)
+            self._require_length(name, start, stop)
+            return self._zarr_chunks(name).read(start, stop)
         out = np.empty((stop - start, *array.shape[1:]), dtype=array.dtype)
         self.read_runs(name, [start], [stop - start], out)
         return out
@@ -117,13 +128,13 @@ class StoreArrays:
             self._require_length(name, starts[last], starts[last] + lengths[last])
         plain = self._plain.get(name)
         if plain is None:
-            self._read_runs_by_zarr(name, starts, lengths, out)
+            self._zarr_chunks(name).read_runs(starts, lengths, out)
             return
         try:
             plain.read(starts, lengths, out)
         except DamagedChunkError as error:
-            group = error.number * self._arrays[name].chunks[0] // self._group_length(name)
-            what = f"the chunk {self._chunk_name(name, error.number)} {error}"
+            group = error.number * self._arrays[name].chunks[0] // self.chunk_files.group_length(name)
+            what = f"the chunk {self.chunk_files.name(name, error.number)} {error}"
             raise DamagedGroupError(self._files, group, what) from error
         except OSError as error:
             raise unreadable(self._files, os.path.relpath(error.filename or name, str(self._files)), error) from error
@@ -132,60 +143,7 @@ class StoreArrays:
         length = self._arrays[name].shape[0]
         if stop > length:
             what = f"{name}/{METADATA} says {length} entries, but {stop} were written"
-            raise DamagedGroupError(self._files, start // self._group_length(name), what)
-
-    def _read_by_zarr(self, name: str, start: int, stop: int) -> np.ndarray:
-        self._require_length(name, start, stop)
-        array, group = self._arrays[name], start // self._group_length(name)
-        length = array.chunks[0]
-        chunks = range(start // length, -(-stop // length))
-        for index in chunks:
-            place = self._files.local_path(self._chunk_name(name, index))
-            if place is not None and place.exists() and not place.is_file():  # zarr would wait for a pipe's writer
-                raise DamagedGroupError(self._files, group, f"the chunk {self._chunk_name(name, index)} is no file")
-        try:
-            values = np.asarray(array[start:stop])
-        except MemoryError:
-            raise
-        except Exception as error:  # of the place or of a codec, which both raise whatever they raise
-            bad = [self._chunk_name(name, index) for index in chunks if self._is_damaged(name, index)]
-            if not bad:
-                cause = error if isinstance(error, OSError) else OSError(errno.EIO, f"{type(error).__name__}: {error}")
-                raise unreadable(self._files, name, cause) from error
-            what = f"the chunk {', '.join(bad)} is damaged: {error}"
-            raise DamagedGroupError(self._files, group, what) from error
-        for index in chunks:
-            if not np.any(values[max(0, index * length - start)]):  # zarr takes a missing chunk for zeros
-                self._require_chunk(name, index, group)
-        return values
-
-    def _require_chunk(self, name: str, index: int, group: int) -> None:
-        chunk = self._chunk_name(name, index)
-        try:
-            is_there = self._files.exists(chunk)
-        except OSError as error:
-            raise unreadable(self._files, chunk, error) from error
-        if not is_there:
-            raise DamagedGroupError(self._files, group, f"the chunk {chunk} is missing")
-
-    def _read_runs_by_zarr(self, name: str, starts: Sequence[int], lengths: Sequence[int], out: np.ndarray) -> None:
-        """One read for each run, and one for all short runs that lie in the same chunk."""
-        per_chunk = self._arrays[name].chunks[0]
-        wanted: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
-        target = 0
-        for start, length in zip(starts, lengths, strict=True):
-            if length:
-                chunks = (start // per_chunk, -(-(start + length) // per_chunk))
-                wanted.setdefault(chunks, []).append((start, length, target))
-                target += length
-
-        def read(pieces: list[tuple[int, int, int]]) -> None:
-            first = min(start for start, _, _ in pieces)
-            values = self._read_by_zarr(name, first, max(start + length for start, length, _ in pieces))
-            for start, length, place in pieces:
-                out[place : place + length] = values[start - first :][:length]
-
-        share_out([functools.partial(read, pieces) for _, pieces in sorted(wanted.items())])
+            raise DamagedGroupError(self._files, start // self.chunk_files.group_length(name), what)
 
     def write(self, name: str, start: int, values: np.ndarray) -> None:
         """Write entries from ``start``, the first of a chunk, and lengthen the array where it is too short.
@@ -211,7 +169,7 @@ class StoreArrays:
             self._files.fence()
         except UserError:
             # This process slept over it, and another one may have needed more since.
-            needed = (max(record_groups(self._files), default=-1) + 1) * self._group_length(name)
+            needed = (max(record_groups(self._files), default=-1) + 1) * self.chunk_files.group_length(name)
             if needed > length:
                 metadata["shape"][0] = needed
                 self._files.put_right(f"{name}/{METADATA}", json.dumps(metadata, indent=2))
@@ -224,7 +182,7 @@ class StoreArrays:
         A writer that slept may have put back an old length after another one had taken the store over; records count.
         """
         for name, array in self._arrays.items():
-            needed = groups * self._group_length(name)
+            needed = groups * self.chunk_files.group_length(name)
             if array.shape[0] < needed:
                 metadata: Any = dataclasses.replace(array.metadata, shape=(needed, *array.shape[1:]))
                 longer: zarr.Array[Any] = zarr.Array(zarr.AsyncArray(metadata, array.store_path))
@@ -236,11 +194,11 @@ class StoreArrays:
 
     def groups_begun(self) -> int:
         """How many groups the arrays reach to, whole or not."""
-        return max(-(-self.length(name) // max(1, self._group_length(name))) for name in self._arrays)
+        return max(-(-self.length(name) // max(1, self.chunk_files.group_length(name))) for name in self._arrays)
 
     def is_reserved(self, groups: int) -> bool:
         """Whether every array is long enough for the groups below this number."""
-        return all(self.length(name) >= groups * self._group_length(name) for name in self._arrays)
+        return all(self.length(name) >= groups * self.chunk_files.group_length(name) for name in self._arrays)
 
     def reserve(self, groups: int) -> None:
         """Make every array long enough for the groups below this number.
@@ -249,8 +207,8 @@ class StoreArrays:
             UserError: when the file system refuses.
         """
         for name in self._arrays:
-            if self.length(name) < groups * self._group_length(name):
-                self._lengthen(name, groups * self._group_length(name))
+            if self.length(name) < groups * self.chunk_files.group_length(name):
+                self._lengthen(name, groups * self.chunk_files.group_length(name))
 
     def refresh(self) -> None:
         """Look again how long the arrays are, which another process may have changed."""
@@ -285,46 +243,7 @@ class StoreArrays:
             OSError: when the file system refuses.
         """
         # The folders of all arrays too: chunks of an earlier attempt were removed from them.
-        self._files.sync([*self.group_chunks(group), *(f"{name}/{METADATA}" for name in self._arrays)])
-
-    def group_chunks(self, group: int) -> Iterator[str]:
-        """Names of the chunk files that there are in a group's part of the arrays."""
-        for name, array in self._arrays.items():
-            per_group = self._group_length(name) // array.chunks[0]
-            for index in range(group * per_group, (group + 1) * per_group):
-                chunk = self._chunk_name(name, index)
-                if self._files.exists(chunk):
-                    yield chunk
-
-    def _group_length(self, name: str) -> int:
-        return self._spec.group_rows if name in ROW_ARRAYS else self._spec.group_items
-
-    def _chunk_name(self, name: str, index: int) -> str:
-        return f"{name}/c.{index}" + ".0" * (self._arrays[name].ndim - 1)
-
-    def _is_damaged(self, name: str, index: int) -> bool:
-        """Whether a chunk is missing, or its bytes are there and not what was written.
-
-        Raises:
-            UserError: if its bytes cannot be had.
-        """
-        chunk = self._chunk_name(name, index)
-        try:
-            self._files.read(chunk)
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            raise unreadable(self._files, chunk, error) from error
-        array = self._arrays[name]
-        try:
-            array[index * array.chunks[0] : (index + 1) * array.chunks[0]]
-        except MemoryError:
-            raise
-        except OSError:
-            return False  # its bytes were there a moment ago
-        except Exception:
-            return True
-        return False
+        self._files.sync([*self.chunk_files.existing(group), *(f"{name}/{METADATA}" for name in self._arrays)])
 
 
 def _whole_chunks(pieces: Iterable[Mapping[str, np.ndarray]], chunk_rows: int) -> Iterator[dict[str, np.ndarray]]:

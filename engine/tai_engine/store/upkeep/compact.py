@@ -18,7 +18,7 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.files import write_error
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.layout.array_layout import ChunkFiles
+from tai_engine.store.layout.chunk_files import ChunkFiles
 from tai_engine.store.layout.commits import HIDDEN, CommitRecord, create_record, read_hidden, write_hidden
 from tai_engine.store.layout.live_records import read_summaries
 from tai_engine.store.layout.spec import StoredItem

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tai_engine.features import LENGTH_TOLERANCE
-from tai_engine.store.layout.array_layout import ROW_ARRAYS, ChunkFiles
+from tai_engine.store.layout.array_layout import ROW_ARRAYS
 from tai_engine.store.layout.arrays import StoreArrays
 from tai_engine.store.layout.commits import CommitRecord, record_name
 from tai_engine.store.layout.labels import content_of, contents_digest, unpack_labels
@@ -54,7 +54,7 @@ class GroupChecker:
         self._files = files
         self._spec = spec
         self._arrays = arrays
-        self._chunks = ChunkFiles(files, spec)
+        self._chunks = arrays.chunk_files
 
     def short_arrays(self, records: Iterable[CommitRecord]) -> dict[str, int]:
         """Arrays that are too short for what records without problems say: the lengths that they need."""

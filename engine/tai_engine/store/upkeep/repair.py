@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tai_engine.files import write_error
 from tai_engine.store.feature_store import FeatureStore
-from tai_engine.store.layout.array_layout import ChunkFiles, array_description
+from tai_engine.store.layout.array_layout import array_description
+from tai_engine.store.layout.chunk_files import ChunkFiles
 from tai_engine.store.layout.commits import HIDDEN, RECORDS, record_name
 from tai_engine.store.layout.live_records import deletion_names, read_summaries
 from tai_engine.store.layout.spec import StoreSpec

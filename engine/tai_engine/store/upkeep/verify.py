@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tai_engine.store.inventory import IdSet
-from tai_engine.store.layout.array_layout import ChunkFiles, open_group, wrong_descriptions
+from tai_engine.store.layout.array_layout import open_group, wrong_descriptions
 from tai_engine.store.layout.arrays import StoreArrays
 from tai_engine.store.layout.commits import (
     HIDDEN,
@@ -188,7 +188,7 @@ class Examination:
         self._files = files
         self._spec = spec
         self._deep = deep
-        self._chunks = ChunkFiles(files, spec)
+        self._chunks = arrays.chunk_files
         self._checker = GroupChecker(files, spec, arrays)
         self.problems: list[StoreProblem] = []
         self.leftovers: list[str] = []
