@@ -214,6 +214,8 @@ def tune(
     if labels is not None:
         truth = load_truth(labels, words.names, TruthOptions(unknown_labels))
         source = tuning.TrainingPictures(features, truth, known=config.known, shots=config.shots, seed=config.seed)
+        if few := tuning.too_few_for(config.system, len(source)):
+            remarks.print(few)
     elif sentences is None:
         tuning.check_store(features, words)
     if recipe == "auto":

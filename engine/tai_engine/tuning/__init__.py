@@ -7,7 +7,7 @@ from tai_engine.tuning.job import TuningResult, tune
 from tai_engine.tuning.loop import DivergedError, StepProgress, Tuner
 from tai_engine.tuning.sentence_table import SentenceStore
 from tai_engine.tuning.task import TextModel, TuningTask, check_store
-from tai_engine.tuning.training_pictures import TrainingPictures
+from tai_engine.tuning.training_pictures import TrainingPictures, too_few_for
 
 __all__ = [
     "ConstantsGrid",
@@ -26,5 +26,6 @@ __all__ = [
     "TuningTask",
     "check_store",
     "find_constants",
+    "too_few_for",
     "tune",
 ]

@@ -20,6 +20,9 @@ from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore, StoredItem
 
 _SHOTS, _KNOWN = 1, 2
+_FEW_FOR_DUAL = 1000
+"""Published with 5,000 pictures and more; by 76 it learned these by heart, and knew less of others than zero-shot does
+(benchmarks/results/systems.md)."""
 
 
 class TrainingPictures:
@@ -118,6 +121,17 @@ class TrainingPictures:
     def iter_coarse(self, batch_items: int = 1024, *, groups: Iterable[int] | None = None) -> Iterator[Any]:
         """As the store."""
         return self._store.iter_coarse(batch_items, groups=groups)
+
+
+def too_few_for(system: str, pictures: int) -> str | None:
+    """A sentence on why so many labelled pictures make poor prompts by a system, None if nothing speaks against it."""
+    if system != "dualcoop" or pictures >= _FEW_FOR_DUAL:
+        return None
+    return (
+        f"dualcoop starts from random contexts and wants {_FEW_FOR_DUAL:,} labelled pictures or more; of {pictures:,} "
+        "it may know less afterwards than words do without any tuning: hold both against pictures that were not "
+        "trained on (`tai compare`), or take --system coop."
+    )
 
 
 def few_shots(present_NC: NDArray[np.bool_], shots: int, seed: int) -> NDArray[np.int64]:

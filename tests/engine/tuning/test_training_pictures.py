@@ -15,7 +15,7 @@ from tai_engine.tagging.scoring import score
 from tai_engine.tuning import NegativeConfig, TrainingPictures, TuningConfig, TuningTask, tune
 from tai_engine.tuning.objective import SentenceScores, tuning_loss
 from tai_engine.tuning.sentence_table import split_sentences
-from tai_engine.tuning.training_pictures import few_shots
+from tai_engine.tuning.training_pictures import few_shots, too_few_for
 
 PICTURES = 24
 
@@ -97,6 +97,12 @@ def test_difficult_labels_are_unknown_and_pictures_without_a_class_stay(pictures
     targets = table.targets(torch.arange(len(table)))
     assert targets[1].tolist() == [-1] * 5
     assert targets[2].tolist() == [-1, -1, 1, 1 if 3 in shown(2) else -1, 0]
+
+
+def test_few_pictures_are_told_where_a_system_wants_thousands():
+    assert too_few_for("coop", 3) is None
+    assert too_few_for("dualcoop", 1000) is None
+    assert "wants 1,000 labelled pictures or more; of 999 " in too_few_for("dualcoop", 999)
 
 
 def test_the_loss_passes_over_what_is_unknown():
