@@ -118,23 +118,28 @@ def evaluate(
 ) -> HeldOut:
     """Figures over the sentences of ``table``, of which there is at least one.
 
-    Memory: four fp32 [H, C] and the rows of 512 sentences.
+    What is unknown counts neither for nor against a class. Memory: four fp32 [H, C] and the rows of 512 sentences.
     """
-    coarse, fine, labels, total = [], [], [], 0.0
+    coarse, fine, targets, total = [], [], [], 0.0
     with torch.inference_mode():
         for indices in torch.arange(len(table)).split(_SLICE):
             batch = store.read_items(table.positions[indices])
-            labels_BC = table.labels(indices)
+            targets_BC = table.targets(indices)
             scores = score_sentences(batch, vectors, config)
-            total += float(tuning_loss(scores, labels_BC, config)) * len(indices)
+            total += float(tuning_loss(scores, targets_BC, config)) * len(indices)
             coarse.append(scores.coarse.cpu())
             fine.append(scores.fine.cpu())
-            labels.append(labels_BC)
-    coarse_HC, fine_HC, labels_HC = torch.cat(coarse), torch.cat(fine), torch.cat(labels)
-    names = store.class_names
+            targets.append(targets_BC)
+    coarse_HC, fine_HC, targets_HC = torch.cat(coarse), torch.cat(fine), torch.cat(targets)
+
+    def precisions(scores_HC: Tensor) -> AveragePrecisions:
+        leaves_out = table.known is not None and bool((targets_HC == -1).any())
+        rule = "ignore" if leaves_out else "as-negative"
+        return mean_average_precision(scores_HC, targets_HC, store.class_names, difficult=rule)
+
     return HeldOut(
         loss=total / len(table),
-        coarse=mean_average_precision(coarse_HC, labels_HC, names),
-        fine=mean_average_precision(fine_HC, labels_HC, names),
-        merged=mean_average_precision((coarse_HC + fine_HC) / 2, labels_HC, names),
+        coarse=precisions(coarse_HC),
+        fine=precisions(fine_HC),
+        merged=precisions((coarse_HC + fine_HC) / 2),
     )

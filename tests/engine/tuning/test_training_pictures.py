@@ -8,12 +8,14 @@ import torch
 
 from feature_samples import write_group
 from tai_engine.errors import UserError
+from tai_engine.evaluation.measures import average_precision
 from tai_engine.evaluation.truth import Truth
 from tai_engine.features import FeatureBatch
+from tai_engine.prompts.learner import ClassVectors
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 from tai_engine.tagging.scoring import score
 from tai_engine.tuning import NegativeConfig, TrainingPictures, TuningConfig, TuningTask, tune
-from tai_engine.tuning.objective import SentenceScores, tuning_loss
+from tai_engine.tuning.objective import SentenceScores, evaluate, tuning_loss
 from tai_engine.tuning.sentence_table import split_sentences
 from tai_engine.tuning.training_pictures import few_shots, too_few_for
 
@@ -97,6 +99,20 @@ def test_difficult_labels_are_unknown_and_pictures_without_a_class_stay(pictures
     targets = table.targets(torch.arange(len(table)))
     assert targets[1].tolist() == [-1] * 5
     assert targets[2].tolist() == [-1, -1, 1, 1 if 3 in shown(2) else -1, 0]
+
+
+def test_held_out_figures_leave_out_what_is_unknown(pictures, encoder, vocabulary):
+    source = TrainingPictures(pictures, truth_of(vocabulary), known=0.7, seed=2)
+    table = split_sentences(source, 0.0).training
+    texts = encoder.encode_class_texts(list(vocabulary.names))
+    config = TuningConfig.of_system("coop", known=0.7, loss="asl_partial")
+    found = evaluate(source, table, ClassVectors(texts, texts), config)
+    targets = table.targets(torch.arange(len(table)))
+    assert bool((targets == 0).any())
+    scores = (source.read_items(table.positions).coarse @ texts.T).numpy()
+    for c, average in enumerate(found.coarse.values):
+        is_known = (targets[:, c] != 0).numpy()
+        assert average == pytest.approx(average_precision(scores[is_known, c], (targets[is_known, c] == 1).numpy()))
 
 
 def test_few_pictures_are_told_where_a_system_wants_thousands():
