@@ -23,7 +23,7 @@ from tai_engine.errors import UserError
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore
 from tai_engine.store.places.abstract_files import StoreFiles
-from tai_engine.store.places.lease import StoreLock
+from tai_engine.store.places.abstract_lock import StoreLock
 from tai_engine.store.places.lock import find_writer, hold_lock
 from tai_engine.store.places.store_files import open_files
 from tai_engine.tagging.batch_loop import Progress, TagReport

@@ -239,7 +239,7 @@ class StoreContract:
                 if step != "prepare":
                     record = store.prepare_group(group, done(*names), [random_batch(names, [3, 3], seed=7)])
                 with monkeypatch.context() as patched:
-                    patched.setattr(lease.Holder, "is_in_force", False)
+                    patched.setattr(lease.FoundLease, "is_in_force", False)
                     taking = successor.writing()
                     taking.__enter__()
                 with contextlib.ExitStack() as stack:

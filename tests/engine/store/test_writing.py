@@ -145,7 +145,7 @@ def test_a_writer_that_was_taken_for_dead_commits_nothing_and_spoils_nothing(pla
     with slow.writing():
         record = slow.prepare_group(0, done("a"), [random_batch("a", [3])])
         with monkeypatch.context() as patched:
-            patched.setattr(lease.Holder, "is_in_force", False)
+            patched.setattr(lease.FoundLease, "is_in_force", False)
             fast = FeatureStore.open(place)
             writing = fast.writing()
             writing.__enter__()

@@ -1,4 +1,4 @@
-"""The right to write a store, and its form where there are no file locks: a lease, which is a file that is renewed.
+"""The right to write a store where there are no file locks: a lease, which is a file that is renewed.
 
 Leases are numbered. Whoever takes the right over makes the file of the next number, which only one can make; a holder
 that finds a higher number than its own, or its own file gone, or that has not renewed it for too long (it slept), has
@@ -14,20 +14,16 @@ on object stores without a server of its own.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
 import secrets
-import socket
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from tai_engine.errors import UserError
-from tai_engine.json_documents import parse_json
 from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.abstract_lock import Holder, StoreLock, busy
 
 RENEW_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
@@ -37,129 +33,6 @@ MARGIN_SECONDS = 10.0
 SETTLE_SECONDS = 0.2
 _LEASE = re.compile(r"lease\.(\d{6,})\.json")
 _CLOCK_IN_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine sleeps
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who writes a store, or was the last to write it.
-
-    Attributes:
-        pid, host: the process.
-        since: when it began, seconds since 1970.
-        owner: what tells its lease from any other; empty for a file lock.
-        renewed_at: when the lease was renewed last, seconds since 1970; that of ``since`` for a file lock.
-        first_group: groups with lower numbers that do not exist may still be written by somebody who lost the right and
-            does not know it yet; nobody makes them. 0 as long as every holder has ended well.
-        ended: ``"well"``, or ``"early"`` if an error or Ctrl-C ended its work; empty while it holds the right.
-    """
-
-    pid: int
-    host: str
-    since: float
-    owner: str = ""
-    renewed_at: float = 0.0
-    first_group: int = 0
-    ended: str = ""
-
-    @classmethod
-    def this_process(cls, owner: str = "") -> Holder:
-        """The process that runs this."""
-        now = time.time()
-        return cls(os.getpid(), socket.gethostname(), now, owner, now)
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Holder | None:
-        """The same from a file; None if it holds nothing that makes sense (yet)."""
-        try:
-            values = parse_json(data)
-            found = cls(
-                pid=int(values["pid"]),
-                host=str(values["host"]),
-                since=float(values["since"]),
-                owner=str(values["owner"]),
-                renewed_at=float(values["renewed_at"]),
-                first_group=int(values["first_group"]),
-                ended=str(values["ended"]),
-            )
-            time.localtime(found.since)  # a date that there is
-            return found
-        except (ValueError, KeyError, TypeError, OverflowError, OSError):
-            return None
-
-    def to_json(self) -> str:
-        """The content of the file."""
-        return json.dumps(asdict(self)) + "\n"
-
-    @property
-    def is_in_force(self) -> bool:
-        """Whether a lease is. One from the future is as void as an old one: its clock cannot be trusted."""
-        return not self.ended and abs(time.time() - self.renewed_at) < EXPIRY_SECONDS
-
-    def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.since))
-        return f"process {self.pid} on {self.host} since {since}"
-
-
-class StoreLock(ABC):
-    """The right to write a store, held by this process until `release`.
-
-    Attributes:
-        first_group: see `Holder`.
-        must_skip_groups: whether the last holder may not have ended: its groups are to be kept out of use
-            (`keep_out_of`) before anything is written.
-        can_replace: whether no other process can be about to write to a file that is there already.
-        follows_dead: whether the last holder may have been killed, so that files of temporary names may be left.
-    """
-
-    def __init__(self, files: StoreFiles) -> None:
-        self._files = files
-        self._pid = os.getpid()
-        self.first_group = 0
-        self.must_skip_groups = False
-        self.can_replace = True
-        self.follows_dead = False
-
-    def check(self) -> None:
-        """Make sure that the right is still there; to be called right before and after every commit.
-
-        Raises:
-            UserError: if another process took it over, or it was taken away.
-        """
-        if os.getpid() != self._pid:
-            raise RuntimeError("a forked process does not hold the lock of its parent")
-        self._check()
-
-    @abstractmethod
-    def fence(self) -> None:
-        """The part of `check` that asks nobody; called before every single write.
-
-        Raises:
-            UserError: as `check`.
-        """
-
-    def keep_out_of(self, groups: int) -> None:
-        """Note, durably, that groups below this number which do not exist are not to be made.
-
-        Raises:
-            UserError: as `check`, and when the place refuses.
-        """
-        self.first_group = max(self.first_group, groups)
-        self.must_skip_groups = False
-
-    def release(self, is_well: bool) -> None:
-        """Give the right back; nothing happens in a forked child, whose parent holds it.
-
-        Args:
-            is_well: whether the work came to its end, so that nothing of it is under way any more.
-        """
-        if os.getpid() == self._pid:
-            self._release(is_well)
-
-    @abstractmethod
-    def _check(self) -> None: ...
-
-    @abstractmethod
-    def _release(self, is_well: bool) -> None: ...
 
 
 class Lease(StoreLock):
@@ -176,8 +49,8 @@ class Lease(StoreLock):
         self._loss: UserError | None = None
         with self._readable():
             before = newest_lease(files)
-        if before is not None and before.holder is not None and before.holder.is_in_force:
-            raise busy(files, before.holder)
+        if before is not None and before.is_in_force:
+            raise _taken(files, before)
         self._number = 1 if before is None else before.number + 1
         self._name = _lease_name(self._number)
         self._me = Holder.this_process(owner=secrets.token_hex(16))
@@ -199,7 +72,7 @@ class Lease(StoreLock):
         with self._readable():
             found = newest_lease(self._files)
         if found is None or found.holder is None or found.holder.owner != self._me.owner:
-            raise busy(self._files, None if found is None else found.holder)
+            raise _taken(self._files, found)
         # Holders of older ones find a higher number as well as their own gone.
         with contextlib.suppress(OSError, UserError):
             for number in _lease_numbers(self._files):
@@ -294,6 +167,12 @@ class FoundLease:
     number: int
     holder: Holder | None
 
+    @property
+    def is_in_force(self) -> bool:
+        """Whether it holds the right. One from the future is as void as an old one: its clock cannot be trusted."""
+        holder = self.holder
+        return holder is not None and not holder.ended and abs(time.time() - holder.renewed_at) < EXPIRY_SECONDS
+
 
 def newest_lease(files: StoreFiles) -> FoundLease | None:
     """The lease that counts, in force or not; None if there is none.
@@ -321,13 +200,11 @@ def _lease_name(number: int) -> str:
 def live_lease(files: StoreFiles) -> Holder | None:
     """The holder of the lease if it is in force."""
     found = newest_lease(files)
-    return None if found is None or found.holder is None or not found.holder.is_in_force else found.holder
+    return found.holder if found is not None and found.is_in_force else None
 
 
-def busy(files: StoreFiles, holder: Holder | None) -> UserError:
-    """The error for a store that somebody else writes."""
-    who = "another process" if holder is None else str(holder)
-    lease = ""
-    if holder is not None and holder.owner:
-        lease = f" (a process that died lets go {EXPIRY_SECONDS:.0f} seconds after its last sign of life)"
-    return UserError(f"The {files.what} {files} is being written by {who}; wait for it or stop it{lease}.")
+def _taken(files: StoreFiles, found: FoundLease | None) -> UserError:
+    if found is None or found.holder is None:
+        return busy(files, None)
+    hint = f" (a process that died lets go {EXPIRY_SECONDS:.0f} seconds after its last sign of life)"
+    return busy(files, found.holder, hint)

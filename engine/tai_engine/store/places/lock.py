@@ -17,7 +17,8 @@ from pathlib import Path
 from tai_engine.errors import UserError
 from tai_engine.files import write_error
 from tai_engine.store.places.abstract_files import StoreFiles
-from tai_engine.store.places.lease import Holder, Lease, StoreLock, busy, live_lease
+from tai_engine.store.places.abstract_lock import Holder, StoreLock, busy
+from tai_engine.store.places.lease import Lease, live_lease
 
 try:
     import fcntl

@@ -23,7 +23,7 @@ from tai_engine.store.layout.commits import HIDDEN, CommitRecord, create_record,
 from tai_engine.store.layout.live_records import read_summaries
 from tai_engine.store.layout.spec import StoredItem
 from tai_engine.store.places.abstract_files import StoreFiles
-from tai_engine.store.places.lease import StoreLock
+from tai_engine.store.places.abstract_lock import StoreLock
 from tai_engine.store.places.lock import hold_lock
 from tai_engine.store.places.store_files import open_files
 

@@ -19,7 +19,7 @@ from tai_engine.store.layout.commits import HIDDEN, RECORDS, record_name
 from tai_engine.store.layout.live_records import deletion_names, read_summaries
 from tai_engine.store.layout.spec import StoreSpec
 from tai_engine.store.places.abstract_files import METADATA, StoreFiles
-from tai_engine.store.places.lease import StoreLock
+from tai_engine.store.places.abstract_lock import StoreLock
 from tai_engine.store.places.lock import hold_lock
 from tai_engine.store.places.store_files import open_files
 from tai_engine.store.upkeep.group_checks import StoreProblem

@@ -11,7 +11,8 @@ import pytest
 
 from tai_engine.errors import UserError
 from tai_engine.store.places import lease, lock
-from tai_engine.store.places.lease import Holder, newest_lease
+from tai_engine.store.places.abstract_lock import Holder
+from tai_engine.store.places.lease import newest_lease
 from tai_engine.store.places.lock import LOCK, find_writer, hold_lock
 from tai_engine.store.places.store_files import LocalFiles, open_files
 
