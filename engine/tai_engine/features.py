@@ -39,10 +39,8 @@ def _check_lengths(name: str, rows: Tensor, scales: Tensor | None = None) -> Non
     wrong = wrong_lengths(rows, scales)
     if len(wrong):
         first = int(wrong[0])
-        row = rows[first].float() * (1 if scales is None else scales[first])
-        raise ValueError(
-            f"{name} row {first} has length {float(row.norm()):.6g}; rows must be finite and of unit length"
-        )
+        length = float(rows[first].float().norm() * (1 if scales is None else scales[first]))
+        raise ValueError(f"{name} row {first} has length {length:.6g}; rows must be finite and of unit length")
 
 
 def wrong_lengths(rows: Tensor, scales: Tensor | None = None) -> Tensor:
@@ -118,17 +116,15 @@ class FeatureBatch:
         if self.coarse.ndim != 2:
             raise ValueError(f"coarse has shape {tuple(self.coarse.shape)}, expected [N, D]")
         n, d = len(self.ids), self.coarse.shape[1]
-        _check_shape("coarse", self.coarse, (n, d))
+        for name, rows in (("coarse", self.coarse), ("coarse_clip", self.coarse_clip)):
+            if rows is not None:
+                _check_shape(name, rows, (n, d))
+                if check_coarse:
+                    _check_lengths(name, rows)
         if self.fine_scales is None:
             _check_shape("fine", self.fine, (None, d))
         else:
             _check_quantised(self.fine, self.fine_scales, d)
-        if self.coarse_clip is not None:
-            _check_shape("coarse_clip", self.coarse_clip, (n, d))
-        if check_coarse:
-            _check_lengths("coarse", self.coarse)
-            if self.coarse_clip is not None:
-                _check_lengths("coarse_clip", self.coarse_clip)
         if check_fine:
             _check_lengths("fine", self.fine, self.fine_scales)
         if self.offsets.dtype != torch.int64 or self.offsets.shape != (n + 1,):
@@ -170,34 +166,27 @@ class FeatureBatch:
         stop = max(start, stop)
         offsets = self.offsets[start : stop + 1]
         rows = slice(int(offsets[0]), int(offsets[-1]))
-        return FeatureBatch(
-            ids=self.ids[start:stop],
-            coarse=self.coarse[start:stop],
-            fine=self.fine[rows],
-            offsets=offsets - offsets[0],
-            space_key=self.space_key,
-            coarse_clip=None if self.coarse_clip is None else self.coarse_clip[start:stop],
-            fine_scales=None if self.fine_scales is None else self.fine_scales[rows],
-            check_fine=False,
-            check_coarse=False,
-        )
+        return self._part(self.ids[start:stop], slice(start, stop), rows, offsets - offsets[0])
 
     def select(self, indices: Sequence[int]) -> FeatureBatch:
         """The items at ``indices`` in that order, copied."""
         index = torch.as_tensor(indices, dtype=torch.int64)
         counts = self.counts[index]
-        offsets = torch.zeros(len(index) + 1, dtype=torch.int64)
-        torch.cumsum(counts, 0, out=offsets[1:])
+        offsets = offsets_from_counts(counts)
         # Row t of the result lies (t - its item's new start) rows after that item's old start.
         shift = torch.repeat_interleave(self.offsets[:-1][index] - offsets[:-1], counts)
         rows = torch.arange(int(offsets[-1])) + shift
-        return FeatureBatch(
-            ids=tuple(self.ids[i] for i in index.tolist()),
-            coarse=self.coarse[index],
+        return self._part(tuple(self.ids[i] for i in index.tolist()), index, rows, offsets)
+
+    def _part(self, ids: tuple[str, ...], items: slice | Tensor, rows: slice | Tensor, offsets: Tensor) -> FeatureBatch:
+        """Some of the items with their fine rows, all of them checked when this batch was made."""
+        return replace(
+            self,
+            ids=ids,
+            coarse=self.coarse[items],
             fine=self.fine[rows],
             offsets=offsets,
-            space_key=self.space_key,
-            coarse_clip=None if self.coarse_clip is None else self.coarse_clip[index],
+            coarse_clip=None if self.coarse_clip is None else self.coarse_clip[items],
             fine_scales=None if self.fine_scales is None else self.fine_scales[rows],
             check_fine=False,
             check_coarse=False,
@@ -212,9 +201,8 @@ class FeatureBatch:
     ) -> FeatureBatch:
         """The same batch with its rows on another device and in another float dtype.
 
-        Offsets are int64 on the CPU, where the kernels read them without waiting for a GPU.
-
-        Fine rows in int8 stay so, unless a dtype is given.
+        Offsets are int64 on the CPU, where the kernels read them without waiting for a GPU. Fine rows in int8 stay so,
+        unless a dtype is given.
 
         Args:
             device: where to.
@@ -255,27 +243,28 @@ class FeatureBatch:
         """
         if not batches:
             raise ValueError("nothing to concatenate")
-        first = batches[0]
+        space_key = batches[0].space_key
         for other in batches[1:]:
-            require_same_space(first.space_key, other.space_key, "a batch", "another batch")
-        clip_rows = [b.coarse_clip for b in batches if b.coarse_clip is not None]
-        if len(clip_rows) not in (0, len(batches)):
-            raise ValueError("only some of the batches carry coarse_clip")
-        scales = [b.fine_scales for b in batches if b.fine_scales is not None]
-        if len(scales) not in (0, len(batches)):
-            raise ValueError("only some of the batches carry fine_scales")
-        counts = torch.cat([b.counts for b in batches])
+            require_same_space(space_key, other.space_key, "a batch", "another batch")
         return FeatureBatch(
             ids=tuple(i for b in batches for i in b.ids),
             coarse=torch.cat([b.coarse for b in batches]),
             fine=torch.cat([b.fine for b in batches]),
-            offsets=offsets_from_counts(counts),
-            space_key=first.space_key,
-            coarse_clip=torch.cat(clip_rows) if clip_rows else None,
-            fine_scales=torch.cat(scales) if scales else None,
+            offsets=offsets_from_counts(torch.cat([b.counts for b in batches])),
+            space_key=space_key,
+            coarse_clip=_joined("coarse_clip", [b.coarse_clip for b in batches]),
+            fine_scales=_joined("fine_scales", [b.fine_scales for b in batches]),
             check_fine=False,
             check_coarse=False,
         )
+
+
+def _joined(name: str, parts: Sequence[Tensor | None]) -> Tensor | None:
+    """What all batches carry in one tensor, None if none does."""
+    carried = [part for part in parts if part is not None]
+    if carried and len(carried) != len(parts):
+        raise ValueError(f"only some of the batches carry {name}")
+    return torch.cat(carried) if carried else None
 
 
 def offsets_from_counts(counts: Tensor) -> Tensor:
