@@ -11,20 +11,18 @@ from typing import Any
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 from torch import Tensor
 
 from tai_engine.encoders import devices, keys
 from tai_engine.encoders.dense import ImageVectors, image_recipe
-from tai_engine.encoders.fast.gate import fast_tower
+from tai_engine.encoders.image_encoding import ImageEncoding
 from tai_engine.encoders.known_words import names_with_others, read_known_words
 from tai_engine.encoders.loading import LoadedModel, load_model, place_model
 from tai_engine.encoders.positions import resize_image_tower
 from tai_engine.encoders.preprocessing import Preprocess
 from tai_engine.encoders.sentence_encoding import SentenceEncoding
-from tai_engine.encoders.unit_rows import join_rows, unit_rows
 from tai_engine.encoders.weights import ModelFiles, find_model
 from tai_engine.features import FeatureBatch, offsets_from_counts
 
@@ -109,7 +107,6 @@ class Encoder:
         has_fine_sentences: whether sentence features have token rows.
         device: where it computes.
         precision: ``fp32``, ``bf16`` or ``fp16``, of sentences.
-        image_precision: the same of pictures, or ``int16``.
         logit_scale: CLIP's learned factor before the softmax, e.g. 100.
         provenance: model, weights, precision and versions, for the record.
         preprocess: PIL picture (RGB) to uint8 [3, S, S]; picklable.
@@ -132,31 +129,37 @@ class Encoder:
         fast: bool,
     ) -> None:
         visual = loaded.model.visual
-        self._recipe = image_recipe(visual, image_size, dense, coarse)
-        self._image_batch = devices.image_batch(batch_size, device, image_size)
-        self._wants_fast = fast
-        self._image_compute: Callable[[Tensor], ImageVectors] | None = None
+        recipe = image_recipe(visual, image_size, dense, coarse)
         self.preprocess = Preprocess(files.preprocess, image_size)
         self.device = device
         self.precision = precision
-        self.image_precision = image_precision
         self.image_size = image_size
         self.dim = int(loaded.config["embed_dim"])
         self.context_length = loaded.context_length
-        self.rows_per_image = self._recipe.rows_per_image
-        self.has_coarse_clip = self._recipe.coarse == "no-position"
+        self.rows_per_image = recipe.rows_per_image
+        self.has_coarse_clip = recipe.coarse == "no-position"
         self.logit_scale = float(loaded.model.logit_scale.exp().max())
         self.space_key = keys.space_key(loaded.config, weights_digest)
         self.model = place_model(loaded.model, device, devices.PRECISIONS[precision], keeps_image_tower=fast)
         if isinstance(visual, ModifiedResNet):
             visual.to(memory_format=torch.channels_last)  # convolutions are faster so on CPUs and GPUs alike
+        self._images = ImageEncoding(
+            visual,
+            recipe,
+            dim=self.dim,
+            device=device,
+            precision=image_precision,
+            image_size=image_size,
+            batch_size=batch_size,
+            fast=fast,
+        )
         self._sentences = SentenceEncoding(loaded, self.dim, device, precision, batch_size)
         self.has_fine_sentences = self._sentences.tower.has_fine
         self._known_words = read_known_words(files.folder)
         self.recipe: dict[str, Any] = {
             **self.preprocess.recipe,
-            "dense": self._recipe.dense,
-            "coarse": self._recipe.coarse,
+            "dense": recipe.dense,
+            "coarse": recipe.coarse,
             "decoding": dict(decoding),
         }
         self.recipe_key = keys.recipe_key(self.recipe)
@@ -181,25 +184,19 @@ class Encoder:
 
     # Images
 
+    @property
+    def image_precision(self) -> str:
+        """``fp32``, ``bf16``, ``fp16`` or ``int16``, of pictures."""
+        return self._images.precision
+
     def prepare_images(self) -> None:
         """Make the fast tower and compare it with the exact one, which otherwise the first pictures have to wait for.
 
         From then on ``image_precision`` and ``provenance`` say how pictures are really encoded.
         """
-        if self._image_compute is not None:
-            return
-        visual = self.model.visual
-        if self._wants_fast:
-            with devices.exact_arithmetic(self.device, "fp32"):
-                fast = fast_tower(self._recipe, visual, self.image_size, self.image_precision, self.device)
-            self.image_precision = "fp32" if fast is None else fast.precision
-            self.provenance["image_precision"] = self.image_precision
-            if fast is not None:
-                self._image_compute = fast.compute
-                return
-            self.provenance["image_tower"] = "exact"
-        dtype = devices.PRECISIONS[self.image_precision]
-        self._image_compute = lambda pixels_NCHW: self._recipe.compute(pixels_NCHW.to(dtype))
+        self._images.prepare()
+        self.provenance["image_precision"] = self._images.precision
+        self.provenance["image_tower"] = "fast" if self._images.is_fast else "exact"
 
     def encode_images(self, images: Sequence[Image.Image], ids: Sequence[str]) -> FeatureBatch:
         """Features of decoded RGB pictures of any size.
@@ -215,7 +212,7 @@ class Encoder:
         Raises:
             ValueError: for another shape or dtype.
         """
-        self._check_pixels(pixels_NCHW, floating=False)
+        self._images.check(pixels_NCHW, floating=False)
         return self._encode(len(pixels_NCHW), ids, lambda start, stop: self._normalised(pixels_NCHW[start:stop]))
 
     def encode_normalised(self, pixels_NCHW: Tensor, ids: Sequence[str]) -> FeatureBatch:
@@ -224,7 +221,7 @@ class Encoder:
         Raises:
             ValueError: for another shape or dtype.
         """
-        self._check_pixels(pixels_NCHW, floating=True)
+        self._images.check(pixels_NCHW, floating=True)
         return self._encode(len(pixels_NCHW), ids, lambda start, stop: pixels_NCHW[start:stop].to(self.device))
 
     def image_vectors(self, pixels_NCHW: Tensor) -> ImageVectors:
@@ -233,9 +230,7 @@ class Encoder:
         For those who want more than a `FeatureBatch`; no batching, no back-off.
         """
         self.prepare_images()
-        assert self._image_compute is not None
-        with torch.no_grad(), devices.exact_arithmetic(self.device, self.image_precision):
-            return self._image_compute(pixels_NCHW.to(self.device))
+        return self._images.vectors(pixels_NCHW)
 
     def _stack(self, images: Sequence[Image.Image]) -> Tensor:
         return self._normalised(torch.stack([self.preprocess(image) for image in images]))
@@ -247,17 +242,9 @@ class Encoder:
         """Features of ``total`` pictures; ``pixels_of(start, stop)`` gives those of one batch, normalised."""
         if len(ids) != total:
             raise ValueError(f"there are {total} items but {len(ids)} ids")
-
-        def one_batch(start: int, stop: int) -> tuple[Tensor | None, ...]:
-            count = stop - start
-            padding = devices.padded_size(count, self._image_batch.size) - count
-            pixels_NCHW = F.pad(pixels_of(start, stop), (0, 0, 0, 0, 0, 0, 0, padding))
-            vectors = self.image_vectors(pixels_NCHW)
-            coarse, fine, clip = (None if rows is None else rows[:count] for rows in vectors)
-            fine = None if fine is None else fine.flatten(0, 1)
-            return tuple(unit_rows(rows, self.image_precision) for rows in (coarse, fine, clip))
-
-        coarse, fine, clip = join_rows(list(self._image_batch.map(one_batch, total)), kinds=3, dim=self.dim)
+        if total:
+            self.prepare_images()
+        coarse, fine, clip = self._images.encode(total, pixels_of)
         return FeatureBatch(
             ids=tuple(ids),
             coarse=coarse,
@@ -266,15 +253,6 @@ class Encoder:
             space_key=self.space_key,
             coarse_clip=clip if self.has_coarse_clip else None,
         )
-
-    def _check_pixels(self, pixels_NCHW: Tensor, floating: bool) -> None:
-        right_dtype = pixels_NCHW.is_floating_point() if floating else pixels_NCHW.dtype == torch.uint8
-        size = self.image_size
-        if not right_dtype or pixels_NCHW.ndim != 4 or pixels_NCHW.shape[1:] != (3, size, size):
-            raise ValueError(
-                f"pixels are {pixels_NCHW.dtype} {tuple(pixels_NCHW.shape)}, "
-                f"expected {'a float dtype' if floating else 'uint8'} (N, 3, {size}, {size})"
-            )
 
     # Sentences
 
