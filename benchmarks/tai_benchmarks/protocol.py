@@ -198,6 +198,12 @@ def _key(row: Mapping[str, Value]) -> tuple[Value, ...]:
     return tuple(row.get(name) for name in ("bench", "case", "classes", "candidate", "baseline"))
 
 
+def checkout_results() -> Path | None:
+    """``benchmarks/results`` of the checkout that this runs from, None when the package is installed elsewhere."""
+    root = Path(__file__).parents[1]
+    return root / "results" if (root.parent / "pyproject.toml").is_file() else None
+
+
 def record(rows: Sequence[BenchRow], folder: Path, device: str) -> Path:
     """Keep rows as ``<folder>/<bench>-<device>.jsonl``, where a newer row takes the place of the older one.
 

@@ -182,7 +182,7 @@ def test_the_command_prints_json_rows_and_records_them(tiny, tmp_path):
 
 
 def test_the_command_prints_a_table_and_records_no_quick_run(tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr("tai_engine.cli.bench._checkout_results", lambda: tmp_path)
+    monkeypatch.setattr("tai_benchmarks.protocol.checkout_results", lambda: tmp_path)
     monkeypatch.setattr("tai_engine.cli.output.results.width", 200)
     options = ["score", "--quick", "--device", "cpu", "--rounds", "1", "--rows", "int8", "--classes", "3"]
     result = CliRunner().invoke(app, options, catch_exceptions=False)

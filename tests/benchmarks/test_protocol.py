@@ -1,13 +1,24 @@
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tai_benchmarks.protocol import BenchRow, Candidate, Timing, json_line, measure, read_rows, record, throughput_row
+from tai_benchmarks.protocol import (
+    BenchRow,
+    Candidate,
+    Timing,
+    checkout_results,
+    json_line,
+    measure,
+    read_rows,
+    record,
+    throughput_row,
+)
 from tai_engine.errors import UserError
 
 CPU = torch.device("cpu")
@@ -109,6 +120,12 @@ def test_the_real_clock_measures_a_sleep():
     timing = measure({"sleep": Candidate(lambda: time.sleep(0.01), 1.0)}, CPU, rounds=2)["sleep"]
     assert min(timing.seconds) >= 0.01
     assert all(math.isfinite(s) for s in timing.seconds)
+
+
+def test_a_checkout_has_a_place_for_rows():
+    results = checkout_results()
+    assert results == Path(__file__).parents[2] / "benchmarks" / "results"
+    assert results.is_dir()
 
 
 def test_record_replaces_the_same_row_and_keeps_the_others(tmp_path):

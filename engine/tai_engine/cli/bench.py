@@ -6,13 +6,13 @@ A new benchmark is a function here with its own options and ``@app.command``; ``
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tai_engine.cli.options import SOME_ITEMS_FAILED
+from tai_engine.cli.options import SOME_ITEMS_FAILED, comma_separated
 from tai_engine.cli.output import print_narrow_table, remarks
 from tai_engine.cli.output import results as printed
 from tai_engine.errors import UserError
@@ -41,11 +41,6 @@ Results = Annotated[
 NoRecord = Annotated[bool, typer.Option("--no-record", help="Record nothing.")]
 
 
-@app.callback()
-def _benchmarks() -> None:
-    """Measure this machine."""
-
-
 @app.command("score")
 def score(
     cases: Annotated[str, typer.Option(help="Comma-separated: rn50-224,rn50-448,vit-b16-224,vit-b16-448.")] = "",
@@ -65,14 +60,15 @@ def score(
     Every candidate is checked against fp64 before it is timed. Ratios above 1 mean better than the baseline.
     """
     _set_threads(threads)
-    wanted: dict[str, Any] = {
-        "cases": _names(cases),
+    wanted = {
+        "cases": comma_separated(cases),
         "classes": _numbers("--classes", classes),
-        "poolings": _names(pooling),
-        "row_dtypes": _names(rows),
+        "poolings": comma_separated(pooling),
+        "row_dtypes": comma_separated(rows),
         "rounds": rounds,
+        "device": device,
     }
-    _measure("score", {**wanted, "device": device}, quick, as_json, results, no_record)
+    _measure("score", wanted, quick, as_json, results, no_record)
 
 
 @app.command("tune")
@@ -96,8 +92,8 @@ def tune(
     baseline. A quick run takes small batches, where there is less to gain.
     """
     _set_threads(threads)
-    wanted: dict[str, Any] = {"cases": _names(cases), "classes": classes, "sentences": sentences, "rounds": rounds}
-    _measure("tune", {**wanted, "device": device}, quick, as_json, results, no_record)
+    wanted = {"cases": comma_separated(cases), "classes": classes, "sentences": sentences, "rounds": rounds}
+    _measure("tune", wanted | {"device": device}, quick, as_json, results, no_record)
 
 
 @app.command("encode")
@@ -118,8 +114,8 @@ def encode(
     case are the photos in the folder that TAI_DATA names, or drawn ones, decoding included.
     """
     _set_threads(threads)
-    wanted: dict[str, Any] = {"cases": _names(cases), "batch": batch, "rounds": rounds}
-    _measure("encode", {**wanted, "device": device}, quick, as_json, results, no_record)
+    wanted = {"cases": comma_separated(cases), "batch": batch, "rounds": rounds, "device": device}
+    _measure("encode", wanted, quick, as_json, results, no_record)
 
 
 @app.command("cache")
@@ -140,7 +136,7 @@ def cache(
     are the photos in the folder that TAI_DATA names, or drawn ones.
     """
     _set_threads(threads)
-    wanted: dict[str, Any] = {"cases": _names(cases), "items": items, "classes": classes, "rounds": rounds}
+    wanted = {"cases": comma_separated(cases), "items": items, "classes": classes, "rounds": rounds}
     _measure("cache", wanted, quick, as_json, results, no_record)
 
 
@@ -164,8 +160,8 @@ def corpus(
 
     The published look-up, one name after another, is the baseline; both must give the same labels first.
     """
-    wanted: dict[str, Any] = {
-        "cases": _names(cases),
+    wanted = {
+        "cases": comma_separated(cases),
         "classes": _numbers("--classes", classes),
         "sentences": sentences,
         "file": file,
@@ -189,7 +185,7 @@ def scaling(
     A ratio of 1 means that one of many costs what one of the first point's few does.
     """
     _set_threads(threads)
-    _measure("scaling", {"cases": _names(cases), "rounds": rounds}, quick, as_json, results, no_record)
+    _measure("scaling", {"cases": comma_separated(cases), "rounds": rounds}, quick, as_json, results, no_record)
 
 
 @app.command("shell")
@@ -203,7 +199,7 @@ def shell(
     no_record: NoRecord = False,
 ) -> None:
     """Whole commands as a user waits for them: `tai --help`, and `tai tag` with and without kept class vectors."""
-    wanted: dict[str, Any] = {"cases": _names(cases), "pictures": pictures, "rounds": rounds}
+    wanted = {"cases": comma_separated(cases), "pictures": pictures, "rounds": rounds}
     _measure("shell", wanted, quick, as_json, results, no_record)
 
 
@@ -225,25 +221,22 @@ def all_(
     Nothing else should run meanwhile. Rows of a benchmark that failed are those of the run before.
     """
     from tai_benchmarks.book import run_all, write_book
+    from tai_benchmarks.protocol import checkout_results
 
-    checkout = None if quick else _checkout_results()
+    checkout = None if quick else checkout_results()
     folder = out or (None if checkout is None else checkout.parent)
     if folder is None:
         raise UserError("Name the folder of the book with --out: only a full run in a checkout has one of its own.")
     check_place(folder, folder=True)
-    outcomes = [] if only_write else run_all(folder, quick=quick, remark=_remark)
+    outcomes = [] if only_write else run_all(folder, quick=quick, remark=remarks.print)
     printed.print(str(write_book(folder, outcomes, quick)))
     if any(outcome.outcome != "done" for outcome in outcomes):
         raise typer.Exit(SOME_ITEMS_FAILED)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in _names(text))
+        return tuple(int(part) for part in comma_separated(text))
     except ValueError as error:
         raise UserError(f"The value of {option} is {text!r}; give whole numbers separated by commas.") from error
 
@@ -256,7 +249,7 @@ def _set_threads(threads: int) -> None:
 
 
 def _measure(
-    name: str, wanted: dict[str, Any], quick: bool, as_json: bool, results: Path | None, no_record: bool
+    name: str, wanted: Mapping[str, object], quick: bool, as_json: bool, results: Path | None, no_record: bool
 ) -> None:
     """Run a benchmark with what was asked for (empty values were not), print it and record it.
 
@@ -270,25 +263,15 @@ def _measure(
         if package.startswith("tai_"):
             raise
         raise UserError(f"tai bench {name} needs {package}, which is not installed here; install it.") from error
+    from tai_benchmarks.protocol import checkout_results
+
     config = bench.configure(quick=quick, **{name: value for name, value in wanted.items() if value})
     if no_record and results is not None:
         raise UserError("--no-record records nothing: leave it out, or --results.")
-    folder = None if no_record else results or (None if quick else _checkout_results())
+    folder = None if no_record else results or (None if quick else checkout_results())
     if folder is not None:
         check_place(folder, folder=True)
-    _report(bench.run(config, _remark), as_json, folder, bench.TABLE)
-
-
-def _remark(text: str) -> None:
-    remarks.print(text)
-
-
-def _checkout_results() -> Path | None:
-    """``benchmarks/results`` of the checkout that the package runs from, None when it is installed elsewhere."""
-    import tai_benchmarks
-
-    root = Path(tai_benchmarks.__file__).parents[1]
-    return root / "results" if (root.parent / "pyproject.toml").is_file() else None
+    _report(bench.run(config, remarks.print), as_json, folder, bench.TABLE)
 
 
 def _report(rows: Iterable[BenchRow], as_json: bool, folder: Path | None, columns: Columns) -> None:
@@ -313,4 +296,4 @@ def _report(rows: Iterable[BenchRow], as_json: bool, folder: Path | None, column
         for bench in dict.fromkeys(row.bench for row in done):
             own = [row for row in done if row.bench == bench]
             if folder is not None:
-                _remark(f"recorded in {record(own, folder, slug(str(own[0].extra['device'])))}")
+                remarks.print(f"recorded in {record(own, folder, slug(str(own[0].extra['device'])))}")

@@ -73,6 +73,11 @@ TagThreshold = Annotated[float | None, typer.Option("--threshold", help="Or of t
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 
+def comma_separated(text: str) -> tuple[str, ...]:
+    """The parts of an option's value, without the spaces around them and without empty ones."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def open_encoder(model: str, pretrained: str, **options: Any) -> Encoder:
     """`load_encoder`, imported when it is needed: open_clip takes seconds."""
     from tai_engine.encoders import load_encoder

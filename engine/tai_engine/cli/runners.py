@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tai_engine.addresses import is_address, local_path
-from tai_engine.cli.options import open_encoder
+from tai_engine.cli.options import comma_separated, open_encoder
 from tai_engine.errors import UserError, unknown_choice
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def workplaces(
         return Workplaces(runner, device, workers=processes, ray_address=ray_address)
     if ray_address:
         raise UserError("--ray-address says which Ray cluster is meant: add --runner ray, or leave it out.")
-    named = [name.strip() for name in devices.split(",") if name.strip()]
+    named = list(comma_separated(devices))
     if named and device != "auto":
         raise UserError("--devices names all devices: leave --device out, or that.")
     if devices and not named:

@@ -344,14 +344,14 @@ def bench_stops(recorder: Recorder) -> None:
     for name in ("score", "tune", "encode", "cache", "corpus", "scaling", "shell"):
         recorder.replace(f"tai_benchmarks.bench_{name}.run", [])
     recorder.replace("tai_engine.cli.bench._report", BegunError)
-    recorder.quietly("tai_engine.cli.bench._checkout_results", Path("checkout"))
+    recorder.quietly("tai_benchmarks.protocol.checkout_results", Path("checkout"))
     recorder.replace("tai_engine.cli.bench._set_threads")
 
 
 def book_stops(recorder: Recorder) -> None:
     recorder.replace("tai_benchmarks.book.run_all", [])
     recorder.replace("tai_benchmarks.book.write_book", Path("page"))
-    recorder.quietly("tai_engine.cli.bench._checkout_results", Path("checkout/results"))
+    recorder.quietly("tai_benchmarks.protocol.checkout_results", Path("checkout/results"))
 
 
 def vocabulary_cases(place: str, beside: str = "") -> dict[str, Case]:
