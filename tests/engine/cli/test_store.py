@@ -7,8 +7,8 @@ import pytest
 
 from feature_samples import done, random_batch, small_spec, write_group
 from tai_engine.store import FeatureStore
+from tai_engine.store.places.local_files import LocalFiles
 from tai_engine.store.places.lock import hold_lock
-from tai_engine.store.places.store_files import LocalFiles
 
 
 @pytest.fixture

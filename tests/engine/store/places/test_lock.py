@@ -13,8 +13,9 @@ from tai_engine.errors import UserError
 from tai_engine.store.places import lease, lock
 from tai_engine.store.places.abstract_lock import Holder
 from tai_engine.store.places.lease import newest_lease
+from tai_engine.store.places.local_files import LocalFiles
 from tai_engine.store.places.lock import LOCK, find_writer, hold_lock
-from tai_engine.store.places.store_files import LocalFiles, open_files
+from tai_engine.store.places.store_files import open_files
 
 LEASE = "lease.000001.json"
 SECOND = "lease.000002.json"

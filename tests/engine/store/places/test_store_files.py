@@ -10,7 +10,8 @@ from tai_engine.errors import UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore
 from tai_engine.store.places import store_files
-from tai_engine.store.places.store_files import AddressFiles, LocalFiles, open_files
+from tai_engine.store.places.local_files import LocalFiles
+from tai_engine.store.places.store_files import AddressFiles, open_files
 
 
 @pytest.fixture(params=["folder", "address"])

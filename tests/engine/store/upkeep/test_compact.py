@@ -16,7 +16,8 @@ from tai_engine.store.layout import arrays
 from tai_engine.store.layout.commits import HIDDEN
 from tai_engine.store.layout.live_records import read_summaries
 from tai_engine.store.places import lease
-from tai_engine.store.places.store_files import LocalFiles, open_files
+from tai_engine.store.places.local_files import LocalFiles
+from tai_engine.store.places.store_files import open_files
 from tai_engine.store.upkeep.compact import compact_store
 from tai_engine.store.upkeep.verify import verify_store
 

@@ -18,8 +18,9 @@ from tai_engine.store import FeatureStore, LabelSpec, StoredItem
 from tai_engine.store.layout.array_layout import array_description
 from tai_engine.store.layout.commits import HIDDEN, write_hidden
 from tai_engine.store.places import lease
+from tai_engine.store.places.local_files import LocalFiles
 from tai_engine.store.places.lock import hold_lock
-from tai_engine.store.places.store_files import LocalFiles, open_files
+from tai_engine.store.places.store_files import open_files
 from tai_engine.store.upkeep.repair import repair_store
 from tai_engine.store.upkeep.verify import verify_store
 
