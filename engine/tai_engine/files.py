@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 from tai_engine.errors import UserError
 
@@ -213,6 +214,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in places:
             raise write_error(path, error) from error
         raise
+
+
+@contextlib.contextmanager
+def atomic_text(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
+    """A text file (UTF-8, line ends as they are written) for the body to write; `atomic_path` says when it appears.
+
+    Raises:
+        UserError: when the file system refuses.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 def write_atomically(path: str | os.PathLike[str], data: str | bytes | bytearray | memoryview) -> None:

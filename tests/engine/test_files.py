@@ -13,6 +13,7 @@ from tai_engine.files import (
     FOLDER_SUFFIX,
     alive,
     atomic_path,
+    atomic_text,
     check_place,
     clear_dead,
     read_error,
@@ -61,6 +62,13 @@ def test_a_failure_in_the_body_leaves_the_older_file_alone(tmp_path):
         write()
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a"]
+
+
+def test_text_is_written_as_it_is(tmp_path):
+    with atomic_text(tmp_path / "new" / "a") as file:
+        file.write("größe\n\r\n")
+        assert not (tmp_path / "new" / "a").exists()
+    assert (tmp_path / "new" / "a").read_bytes() == b"gr\xc3\xb6\xc3\x9fe\n\r\n"
 
 
 def test_ctrl_c_leaves_the_older_file_alone(tmp_path):

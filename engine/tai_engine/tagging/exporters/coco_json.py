@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tai_engine.files import atomic_path
+from tai_engine.files import atomic_text
 from tai_engine.tagging.exporters.item_tags import (
     DEFAULT_OPTIONS,
     ExportOptions,
     ImageSizes,
     class_names_of,
     items_of,
-    json_text,
 )
+from tai_engine.tagging.exporters.json_pieces import JsonPieces, json_text
 
 
 def export(
@@ -43,16 +43,16 @@ def export(
     sizes = ImageSizes(options.images)
     rows = 0
     with (
-        atomic_path(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="\n") as file,
-        tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=temporary.parent) as waiting,
+        atomic_text(path) as file,
+        tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=Path(file.name).parent) as waiting,
     ):
         info = {"description": "Tags of whole pictures", "tai_engine": dict(provenance)}
         file.write(f'{{"info": {json_text(info)}, "licenses": [],\n"images": [')
+        images, annotations = JsonPieces(file), JsonPieces(waiting)
         for image, item in enumerate(items_of(batches, options.untagged), 1):
             size = sizes.of(item.id)
             shape = {"width": size[0], "height": size[1]} if size else {}
-            file.write(("" if image == 1 else ",") + "\n" + json_text({"id": image, "file_name": item.id, **shape}))
+            images.write(json_text({"id": image, "file_name": item.id, **shape}))
             for tag in item.tags:
                 rows += 1
                 annotation: dict[str, float] = {
@@ -61,7 +61,7 @@ def export(
                     "category_id": number_of[tag.name],
                     "iscrowd": 0,
                 }
-                waiting.write(("" if rows == 1 else ",") + "\n" + json_text(annotation | tag.numbers))
+                annotations.write(json_text(annotation | tag.numbers))
         file.write('\n],\n"annotations": [')
         waiting.seek(0)
         shutil.copyfileobj(waiting, file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tai_engine.files import atomic_path
+from tai_engine.files import atomic_text
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, Tag, class_names_of, items_of
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA, conform
 
@@ -27,7 +27,7 @@ def export_long(
         UserError: when the file cannot be written; an older one stays as it was.
     """
     rows = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_text(path) as file:
         writer = csv.writer(file)
         for number, batch in enumerate(_or_empty(conform(batches))):
             if number == 0:
@@ -53,7 +53,7 @@ def export_wide(
     """
     names = class_names_of(provenance)
     rows = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_text(path) as file:
         writer = csv.writer(file)
         writer.writerow(["id", *names])
         for item in items_of(batches, options.untagged):

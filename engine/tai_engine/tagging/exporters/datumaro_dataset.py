@@ -16,8 +16,8 @@ from tai_engine.tagging.exporters.item_tags import (
     ItemTags,
     class_names_of,
     items_of,
-    json_text,
 )
+from tai_engine.tagging.exporters.json_pieces import JsonPieces, json_text
 from tai_engine.tagging.exporters.stems import Stems
 
 
@@ -44,9 +44,9 @@ def export(
         with (folder / "annotations" / "default.json").open("w", encoding="utf-8", newline="\n") as file:
             file.write(f'{{"dm_format_version": "1.0", "media_type": 2, "infos": {json_text(dict(provenance))},\n')
             file.write(f'"categories": {json_text(categories)},\n"items": [')
-            for number, item in enumerate(items_of(batches, options.untagged)):
-                entry = _item(item, stems.of(item.id), number_of, sizes, rows)
-                file.write(("," if number else "") + "\n" + json_text(entry))
+            pieces = JsonPieces(file)
+            for item in items_of(batches, options.untagged):
+                pieces.write(json_text(_item(item, stems.of(item.id), number_of, sizes, rows)))
                 rows += len(item.tags)
             file.write("\n]}\n")
     return rows

@@ -12,15 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from tai_engine.files import atomic_path
+from tai_engine.files import atomic_text
 from tai_engine.tagging.exporters.item_tags import (
     DEFAULT_OPTIONS,
     ExportOptions,
     ItemTags,
     class_names_of,
     items_of,
-    json_text,
 )
+from tai_engine.tagging.exporters.json_pieces import JsonPieces, json_text
 from tai_engine.tagging.exporters.stems import Stems
 
 
@@ -40,11 +40,11 @@ def export(
             without it.
     """
     stems, rows = Stems("FiftyOne"), 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_text(path) as file:
         file.write(f'{{"classes": {json_text(class_names_of(provenance))},\n"labels": {{')
-        for number, item in enumerate(items_of(batches, options.untagged)):
-            key = json_text(stems.of(item.id))
-            file.write(("," if number else "") + f"\n{key}: {json_text(_labels(item))}")
+        pieces = JsonPieces(file)
+        for item in items_of(batches, options.untagged):
+            pieces.write(f"{json_text(stems.of(item.id))}: {json_text(_labels(item))}")
             rows += len(item.tags)
         file.write("\n}}\n")
     return rows

@@ -12,8 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from tai_engine.errors import UserError
-from tai_engine.files import atomic_path
-from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, items_of, json_text
+from tai_engine.files import atomic_text
+from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, items_of
+from tai_engine.tagging.exporters.json_pieces import json_text
 
 FILE_NAME = "metadata.jsonl"
 
@@ -39,7 +40,7 @@ def export(
             "give --out the folder of the pictures."
         )
     rows = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_text(path) as file:
         for item in items_of(batches, options.untagged):
             line = {
                 "file_name": options.image_prefix + item.id,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -140,8 +139,3 @@ class ImageSizes:
             self.missing += 1
             return None
         return (height, width) if turned else (width, height)
-
-
-def json_text(value: Any) -> str:
-    """One JSON value on one line, for files that are written piece by piece."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tai_engine.files import atomic_path
+from tai_engine.files import atomic_text
 from tai_engine.tagging.exporters.item_tags import DEFAULT_OPTIONS, ExportOptions, shortest
+from tai_engine.tagging.exporters.json_pieces import json_text
 from tai_engine.tagging.exporters.tag_table import conform
 
 SLICE_ROWS = 16_384
@@ -47,19 +48,19 @@ def export(
     """
     path = Path(path)
     rows = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_text(path) as file:
         for batch in conform(batches):
             for start in range(0, batch.num_rows, SLICE_ROWS):
                 file.writelines(_lines(batch.slice(start, SLICE_ROWS)))
             rows += batch.num_rows
     record = {"file": path.name, "rows": rows, "bytes": path.stat().st_size, "tai_engine": dict(provenance)}
     beside = provenance_path(path)
-    with atomic_path(beside) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_text(beside) as file:
         text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True)
         file.write(text.removesuffix("\n}"))
         opening, closing = ',\n  "untagged": [\n    ', "\n}\n"
         for item_id in options.untagged:  # one at a time: there may be millions
-            file.write(opening + json.dumps(item_id, ensure_ascii=False))
+            file.write(opening + json_text(item_id))
             opening, closing = ",\n    ", "\n  ]\n}\n"
         file.write(closing)
     return rows
@@ -76,7 +77,7 @@ def _lines(batch: pa.RecordBatch) -> Iterator[str]:
         _shortest(column) if pa.types.is_floating(column.type) else column.to_pylist() for column in batch.columns
     ]
     for values in zip(*columns, strict=True):
-        yield json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, allow_nan=False) + "\n"
+        yield json_text(dict(zip(names, values, strict=True))) + "\n"
 
 
 def _shortest(column: pa.Array) -> list[float | None]:

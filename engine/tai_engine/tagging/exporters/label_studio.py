@@ -23,8 +23,8 @@ from tai_engine.tagging.exporters.item_tags import (
     ItemTags,
     class_names_of,
     items_of,
-    json_text,
 )
+from tai_engine.tagging.exporters.json_pieces import json_text
 
 CONTROL, OBJECT, IMAGE = "tags", "image", "image"
 LOCAL_FILES = "/data/local-files/?d="
