@@ -300,6 +300,23 @@ def test_what_a_killed_writer_left_under_temporary_names_goes_with_the_next_one(
         assert all(file.exists() for file in left)
 
 
+def test_a_store_that_is_written_again_removes_nothing_without_the_right_to_it(path, monkeypatch):
+    store = three_groups(path)
+    with store.writing():
+        store.write_group(3, done("o"), [random_batch("o", [1])])
+    left = path / "commits" / ".0123456789abcdef.tmp"
+    left.write_bytes(b"half")
+    (path / ".lock").write_bytes(lease.Holder.this_process().to_json().encode())
+
+    def lost(_lock):
+        raise UserError("another one may be writing it")
+
+    monkeypatch.setattr(lock._FileLock, "fence", lost)
+    with pytest.raises(UserError, match="another one may be writing"), store.writing():
+        pytest.fail("the right was lost")
+    assert left.exists()
+
+
 def test_a_killed_holder_of_a_lease_leaves_nothing_either(path, monkeypatch):
     monkeypatch.setattr(lock, "fcntl", None)
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
