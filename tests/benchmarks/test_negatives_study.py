@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from tai_benchmarks.negatives_study import LabelledPhotographs, VectorsOnly, false_share, vectors_table
+from tai_benchmarks.negatives_study import (
+    LabelledPhotographs,
+    VectorsOnly,
+    false_share,
+    photograph_holders,
+    vectors_table,
+)
 from tai_engine.errors import UserError
 from tai_engine.tuning.negatives.strategies import MinedNegatives
+from tai_engine.tuning.sentence_table import SentenceTable
 
 
 def mined():
@@ -25,6 +32,14 @@ def test_false_negatives_are_those_whose_photograph_shows_the_class():
     assert (cosine, false, known) == (pytest.approx(0.6), pytest.approx(1 / 3), 3)
     # A template has no photograph, and some photographs have no labels.
     assert false_share(mined(), [None, "5", None, "8"], truth)[1:] == (1.0, 1)
+
+
+def test_a_photograph_holds_what_any_of_its_captions_names():
+    """Sentences that hold {0}, {1, 2}, {}, {2} and {}; the first and third are of one photograph, the last of none."""
+    offsets, classes = torch.tensor([0, 1, 3, 3, 4, 4]), torch.tensor([0, 1, 2, 2])
+    table = SentenceTable(torch.arange(5), torch.arange(5), offsets, classes, 3)
+    holders = photograph_holders(table, ["7", "8", "7", "9", None])
+    assert [holders.of(c).tolist() for c in range(3)] == [[0, 2], [1], [1, 3]]
 
 
 def test_labels_of_photographs(tmp_path):
