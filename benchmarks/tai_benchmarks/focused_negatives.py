@@ -4,9 +4,10 @@
 
 In `tai tune` a mined sentence trains as any other: with every class that it does not name, of which the one that it
 was mined for is one in many. Here a quarter of each batch is mined pairs of a sentence and a class, and the loss is
-the ranking loss of the others plus a weight times the mean hinge of the pairs: each class that the sentence names should
-beat the mined one by the margin. A run is a strategy, who does not name the class of what is mined (``sentence``, or
-``photograph``: no caption of the sentence's photograph), the weight, and settings of `NegativeConfig`; or ``none``.
+the ranking loss of the others plus a weight times the mean hinge of the pairs: each class that the sentence names
+should beat the mined one by the margin. A run is ``none``, or a strategy, who does not name the class of what is mined
+(``sentence``, or ``photograph``: no caption of the sentence's photograph), the weight, and settings of
+`NegativeConfig`.
 
 Prints Markdown: mean average precision, and paired 95 % intervals of what the seeds' averaged scores gain on the run
 before with none. With DATA and WORK, those of `tai_benchmarks.photo_tuning_choice`, it is of held-out photographs of
@@ -40,7 +41,7 @@ from tai_benchmarks.photo_tuning_choice import held_out_photographs
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.encoders.embedded import constants_of
 from tai_engine.errors import UserError
-from tai_engine.prompts.learner import ClassVectors
+from tai_engine.prompts.learner import ClassVectors, DualVectors
 from tai_engine.prompts.losses import ranking_loss
 from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
 from tai_engine.store import FeatureStore
@@ -176,7 +177,12 @@ class FocusedTuning:
         return make_strategy(replace(run.negatives, seed=seed), vectors, holders, device="cpu")
 
     def _pair_losses(
-        self, mined: MinedNegatives, count: int, vectors: ClassVectors, config: TuningConfig, step: int
+        self,
+        mined: MinedNegatives,
+        count: int,
+        vectors: ClassVectors | DualVectors,
+        config: TuningConfig,
+        step: int,
     ) -> Tensor:
         """Of coarse and of fine scores."""
         training = self.task.split.training

@@ -7,7 +7,8 @@ A sentence is a negative of a class that it does not name; it is a false one if 
 same. FILE has a line for each photograph: COCO's number, then the numbers of the classes among COCO's 80 that it
 shows. For every guard (`NegativeConfig`) the table has the mean cosine of what is mined to its class and the share
 that is false; once with every sentence that does not name the class, and once with those alone of whose photograph no
-caption names it.
+caption names it. A second table has of how many pairs of a sentence and an absent class the ranking loss learns at
+first: those where a class that the sentence names does not beat the absent one by the margin.
 
 The second form has nothing but vectors (CLIP ViT-B/32's of 500 sentences, 489 photographs and 80 names), and no text
 tower: the class vectors themselves learn, from the names' on, by the ranking loss over coarse scores, and are judged
@@ -133,6 +134,29 @@ def mined_table(store: FeatureStore, queries_CD: Tensor, truth: LabelledPhotogra
             yield _mined_line("hard", who, f"{margin:g}", str(skip), *false_share(mined, keys, truth))
 
 
+def costing(scores_MC: Tensor, labels_MC: Tensor) -> Tensor:
+    """[M, C] bool: the absent classes that a present one does not beat by the ranking loss's margin, 1."""
+    lowest_M1 = scores_MC.masked_fill(~labels_MC, torch.inf).amin(dim=1, keepdim=True)
+    return (scores_MC > lowest_M1 - 1) & ~labels_MC
+
+
+def pairs_table(store: FeatureStore, queries_CD: Tensor) -> Iterator[str]:
+    """Lines of Markdown: of how many pairs of a sentence and an absent class training learns, and of mined ones."""
+    table = split_sentences(store, 0.0).training
+    vectors, labels_MC = StoredVectors(store, table), table.labels(torch.arange(len(table)))
+    costs_MC = costing(SCALE * torch.as_tensor(vectors[slice(0, len(table))]).float() @ queries_CD.T, labels_MC)
+    yield "| sentences | absent classes that cost, of each | mined pairs that cost |"
+    yield "|---|---|---|"
+    yield f"| all {len(table):,} | {float(costs_MC.sum(dim=1).float().mean()):.1f} | |"
+    for strategy in ("random", "hard"):
+        config = NegativeConfig(strategy=strategy, random_share=0.0)
+        mined = make_strategy(config, vectors, table.holders()).mine(queries_CD, 0)
+        classes = torch.repeat_interleave(torch.arange(len(queries_CD)), mined.offsets.diff())
+        of_each = float(costs_MC[mined.sentences].sum(dim=1).float().mean())
+        share = float(costs_MC[mined.sentences, classes].float().mean())
+        yield f"| {strategy} | {of_each:.1f} | {100 * share:.0f} % |"
+
+
 def replace_random(mined: MinedNegatives) -> MinedNegatives:
     """The same with none of them called random."""
     return replace(mined, n_random=torch.zeros_like(mined.n_random))
@@ -239,7 +263,8 @@ def main(arguments: list[str] | None = None) -> None:
         encoder, vocabulary = load_encoder(MODEL, "", device="cpu", precision="fp32"), load_vocabulary("coco80")
         with tempfile.TemporaryDirectory() as passing:
             store = labelled_captions(options.work or Path(passing), encoder, vocabulary)
-            for line in mined_table(store, zero_shot_prompts(encoder, vocabulary).global_vectors, truth):
+            queries = zero_shot_prompts(encoder, vocabulary).global_vectors
+            for line in (*mined_table(store, queries, truth), "", *pairs_table(store, queries)):
                 print(line, flush=True)
     if options.clip is not None:
         for line in vectors_table(VectorsOnly.read(options.clip)):

@@ -7,6 +7,7 @@ import torch
 from tai_benchmarks.negatives_study import (
     LabelledPhotographs,
     VectorsOnly,
+    costing,
     false_share,
     photograph_holders,
     vectors_table,
@@ -40,6 +41,13 @@ def test_a_photograph_holds_what_any_of_its_captions_names():
     table = SentenceTable(torch.arange(5), torch.arange(5), offsets, classes, 3)
     holders = photograph_holders(table, ["7", "8", "7", "9", None])
     assert [holders.of(c).tolist() for c in range(3)] == [[0, 2], [1], [1, 3]]
+
+
+def test_absent_classes_that_cost():
+    scores = torch.tensor([[3.0, 2.5, 1.9, 0.5], [1.0, 2.0, 0.5, -0.5]])
+    labels = torch.tensor([[True, False, False, False], [True, True, False, False]])
+    # Below 3 - 1 lie 1.9 and 0.5; below the lower of the two less 1 lies -0.5.
+    assert costing(scores, labels).tolist() == [[False, True, False, False], [False, False, True, False]]
 
 
 def test_labels_of_photographs(tmp_path):

@@ -151,8 +151,16 @@ def annotate(
         say_unread(encoder.unread_words(words.prompt_names), words)
         prompts = zero_shot_prompts(encoder, words, templates_of(None, words))
     own = constants_of(folder.about.model)
-    if own is not None and calibrated is None and threshold is None and len(prompts.class_names) >= FEWEST_CLASSES:
-        selection = replace(selection, threshold=own.tag_threshold)
+    if own is not None and calibrated is None and threshold is None:
+        if len(prompts.class_names) >= FEWEST_CLASSES:
+            selection = replace(selection, threshold=own.tag_threshold)
+        else:
+            remarks.print(
+                f"Of fewer than {FEWEST_CLASSES} words no least score is known for this model: every picture gets its "
+                f"best {min(top_k, len(prompts.class_names))}, right or not. Give more words (even such as you do not "
+                "look for), or a --threshold of your own.",
+                style="yellow",
+            )
     options = AnnotateOptions(cache, selection, calibrated, page, scored_on)
     report = run(pictures, encoder, prompts, folder, options, _AnnotateBars())
     if as_json:

@@ -115,6 +115,7 @@ def tag(
 ) -> None:
     """Tag every picture of a store with your own words, without decoding a single one again."""
     from tai_engine.calibration.calibration import Calibration
+    from tai_engine.encoders.embedded import constants_of
     from tai_engine.label_free.compound import with_compound_prompts
     from tai_engine.label_free.linear_head import with_linear_head
     from tai_engine.label_free.patch_gaussians import with_patch_gaussians
@@ -169,6 +170,14 @@ def tag(
     reason = why_not(scoring.normalise, len(prompt_set.class_names))
     if reason:
         remarks.print(reason)
+    own = constants_of(str(features.spec.provenance.get("model") or ""))
+    is_its_scale = scoring.which == "merged" and scoring.normalise == "standard" and not reason
+    if own is not None and is_its_scale and top_k is not None and threshold is None and calibrated is None:
+        remarks.print(
+            f"Some words are near to every picture for this model: what scores below {own.tag_threshold:g} is rarely "
+            f"right, and --threshold {own.tag_threshold:g} leaves it out.",
+            style="yellow",
+        )
     if strange := without_effect(unwanted, prompt_set.class_names):
         more = f" and {len(strange) - MANY:,} more" if len(strange) > MANY else ""
         shown = ", ".join(map(repr, strange[:MANY]))
