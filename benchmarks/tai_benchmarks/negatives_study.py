@@ -1,56 +1,49 @@
-"""What hard negatives are, and what tuning with them does: on the built-in captions, whose photographs are labelled.
+"""What hard negatives are: of the built-in captions, whose photographs are labelled.
 
-    python -m tai_benchmarks.negatives_study --labels FILE          # what is mined
-    python -m tai_benchmarks.negatives_study --clip FILE.npz        # what it does to class vectors of a real CLIP
+    python -m tai_benchmarks.negatives_study --labels FILE [--read 36]
 
 A sentence is a negative of a class that it does not name; it is a false one if its photograph shows the class all the
 same. FILE has a line for each photograph: COCO's number, then the numbers of the classes among COCO's 80 that it
 shows. For every guard (`NegativeConfig`) the table has the mean cosine of what is mined to its class and the share
 that is false; once with every sentence that does not name the class, and once with those alone of whose photograph no
 caption names it. A second table has of how many pairs of a sentence and an absent class the ranking loss learns at
-first: those where a class that the sentence names does not beat the absent one by the margin.
-
-The second form has nothing but vectors (CLIP ViT-B/32's of 500 sentences, 489 photographs and 80 names), and no text
-tower: the class vectors themselves learn, from the names' on, by the ranking loss over coarse scores, and are judged
-by the photographs, standardised.
+first: those where a class that the sentence names does not beat the absent one by the margin. Last come so many false
+ones as are asked for, drawn at random, to be read.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from tai_benchmarks.photo_tuning import MODEL, labelled_captions
 from tai_engine.encoders import load_encoder
 from tai_engine.errors import UserError
-from tai_engine.evaluation.bootstrap import Interval, compare
-from tai_engine.prompts.losses import ranking_loss
 from tai_engine.prompts.prompt_set import zero_shot_prompts
 from tai_engine.sentences.built_in import built_in_captions
 from tai_engine.sentences.corpus import image_key
-from tai_engine.sentences.nouns import NounFilter
 from tai_engine.sentences.read import read_sentences
 from tai_engine.store import FeatureStore
-from tai_engine.tagging.normalisation import normalise
 from tai_engine.tuning import NegativeConfig
-from tai_engine.tuning.config import STRATEGIES
 from tai_engine.tuning.negatives.holders import Holders
-from tai_engine.tuning.negatives.strategies import MinedNegatives, make_strategy, mix_into_batch
+from tai_engine.tuning.negatives.strategies import MinedNegatives, make_strategy
 from tai_engine.tuning.sentence_table import SentenceTable, StoredVectors, split_sentences
 from tai_engine.vocabulary import load_vocabulary
 
 GUARDS = ((0.0, 0), (0.1, 5), (0.3, 5), (0.5, 5), (0.3, 50), (0.7, 5))
 """Margins and numbers of the most similar sentences that are skipped; the second pair is the default."""
-STEPS, RATE, BATCH, SCALE = 200, 0.02, 128, 4.0
+SCALE = 4.0
+"""Of cosines in the ranking loss."""
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -100,21 +93,47 @@ def photograph_holders(table: SentenceTable, keys: Sequence[str | None]) -> Hold
     return Holders.from_dense(torch.stack(rows))
 
 
+class MinedPair(NamedTuple):
+    """A sentence that was mined for a class; ``is_false`` is None where nobody has labelled its photograph."""
+
+    class_index: int
+    sentence: int
+    cosine: float
+    is_false: bool | None
+
+
+def mined_pairs(mined: MinedNegatives, keys: Sequence[str | None], truth: LabelledPhotographs) -> Iterator[MinedPair]:
+    """All but those drawn at random."""
+    for c in range(len(mined.offsets) - 1):
+        sentences, similarities = mined.of(c)
+        hard = len(sentences) - int(mined.n_random[c])
+        for sentence, cosine in zip(sentences[:hard].tolist(), similarities[:hard].tolist(), strict=True):
+            shown = truth.classes.get(keys[sentence] or "")
+            yield MinedPair(c, sentence, cosine, None if shown is None else c in shown)
+
+
 def false_share(
     mined: MinedNegatives, keys: Sequence[str | None], truth: LabelledPhotographs
 ) -> tuple[float, float, int]:
     """Mean cosine, the share of false negatives, and of how many that is known; random ones among them left out."""
-    cosines, false, known = [], 0, 0
-    for c in range(len(mined.offsets) - 1):
-        sentences, similarities = mined.of(c)
-        hard = len(sentences) - int(mined.n_random[c])
-        for sentence, similarity in zip(sentences[:hard].tolist(), similarities[:hard].tolist(), strict=True):
-            cosines.append(similarity)
-            shown = truth.classes.get(keys[sentence] or "")
-            if shown is not None:
-                known += 1
-                false += c in shown
-    return float(np.mean(cosines)) if cosines else float("nan"), false / max(known, 1), known
+    pairs = list(mined_pairs(mined, keys, truth))
+    known = [pair.is_false for pair in pairs if pair.is_false is not None]
+    cosine = float(np.mean([pair.cosine for pair in pairs])) if pairs else float("nan")
+    return cosine, sum(known) / max(len(known), 1), len(known)
+
+
+def false_sentences(
+    store: FeatureStore, queries_CD: Tensor, truth: LabelledPhotographs, count: int, seed: int = 5
+) -> Iterator[str]:
+    """So many false ones of the default guards, drawn at random, to be read: class, sentence and cosine."""
+    table = split_sentences(store, 0.0).training
+    config = NegativeConfig(random_share=0.0)
+    mined = make_strategy(config, StoredVectors(store, table), table.holders()).mine(queries_CD, 0)
+    false = [pair for pair in mined_pairs(mined, photograph_keys(store, table), truth) if pair.is_false]
+    drawn = sorted(random.Random(seed).sample(false, min(count, len(false))))
+    texts = store.read_texts(table.positions[torch.tensor([pair.sentence for pair in drawn], dtype=torch.int64)])
+    for pair, text in zip(drawn, texts, strict=True):
+        yield f"{store.class_names[pair.class_index]} | {text.strip()} | {pair.cosine:.2f}"
 
 
 def mined_table(store: FeatureStore, queries_CD: Tensor, truth: LabelledPhotographs) -> Iterator[str]:
@@ -124,8 +143,8 @@ def mined_table(store: FeatureStore, queries_CD: Tensor, truth: LabelledPhotogra
     yield "| negatives | the class is named by no | margin | skipped | mean cosine | false | known pairs |"
     yield "|---|---|---|---|---|---|---|"
     holders = {"sentence": table.holders(), "caption of the photograph": photograph_holders(table, keys)}
-    random = make_strategy(NegativeConfig(strategy="random"), vectors, holders["sentence"]).mine(queries_CD, 0)
-    every = replace_random(random)
+    at_random = make_strategy(NegativeConfig(strategy="random"), vectors, holders["sentence"]).mine(queries_CD, 0)
+    every = replace_random(at_random)
     yield _mined_line("random", "sentence", "", "", *false_share(every, keys, truth))
     for who, held in holders.items():
         for margin, skip in GUARDS:
@@ -166,87 +185,6 @@ def _mined_line(what: str, who: str, margin: str, skip: str, cosine: float, fals
     return f"| {what} | {who} | {margin} | {skip} | {cosine:.2f} | {100 * false:.1f} % | {known:,} |"
 
 
-@dataclass(frozen=True, eq=False)
-class VectorsOnly:
-    """Unit vectors of a model without the model.
-
-    Attributes:
-        sentences: [M, D] of sentences that name a class.
-        labels: [M, C] bool.
-        pictures: [N, D].
-        truth: [N, C] int8, +1 and -1.
-        names: [C, D] of the classes' names.
-    """
-
-    sentences: Tensor
-    labels: Tensor
-    pictures: Tensor
-    truth: np.ndarray[tuple[int, ...], np.dtype[np.int8]]
-    names: Tensor
-
-    @classmethod
-    def read(cls, path: Path) -> VectorsOnly:
-        """Arrays of a .npz file: sentence_features, sentences, image_features, caption_labels, class_features."""
-        with np.load(path) as arrays:
-            data = {name: arrays[name] for name in arrays.files}
-        vocabulary = load_vocabulary("coco80")
-        nouns = NounFilter(vocabulary)
-        labels = torch.zeros(len(data["sentences"]), len(vocabulary), dtype=torch.bool)
-        for row, sentence in enumerate(data["sentences"].tolist()):
-            labels[row, list(nouns.classes_in(sentence))] = True
-        kept = labels.any(dim=1)
-        sentences, pictures, names = (
-            normalize(torch.from_numpy(data[name]).float(), dim=1)
-            for name in ("sentence_features", "image_features", "class_features")
-        )
-        truth = np.where(data["caption_labels"] > 0, 1, -1).astype(np.int8)
-        return cls(sentences[kept], labels[kept], pictures, truth, names)
-
-    def scores(self, classes_CD: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """[N, C], standardised."""
-        return normalise(SCALE * self.pictures @ classes_CD.T, "standard").numpy()
-
-    def learned(self, strategy: str, seed: int) -> Tensor:
-        """[C, D] class vectors after `STEPS` steps of SGD on batches of sentences."""
-        generator = torch.Generator().manual_seed(seed)
-        classes_CD = self.names.clone().requires_grad_()
-        optimizer = torch.optim.SGD([classes_CD], lr=RATE, momentum=0.9)
-        mined = None
-        for step in range(STEPS):
-            unit_CD = normalize(classes_CD, dim=1)
-            if strategy != "none" and step % (STEPS // 10) == 0:
-                holders = Holders.from_dense(self.labels)
-                config = NegativeConfig(strategy=strategy, seed=seed)
-                found = make_strategy(config, self.sentences, holders, device="cpu")
-                mined = found.mine(unit_CD.detach(), step)
-            batch = torch.randperm(len(self.sentences), generator=generator)[:BATCH]
-            if mined is not None:
-                batch = mix_into_batch(batch, mined, 0.25, generator)
-            loss = ranking_loss(SCALE * self.sentences[batch] @ unit_CD.T, self.labels[batch])
-            optimizer.zero_grad()
-            (loss / 80).backward()
-            optimizer.step()
-        return normalize(classes_CD.detach(), dim=1)
-
-
-def vectors_table(data: VectorsOnly, seeds: tuple[int, ...] = (1, 2, 3)) -> Iterator[str]:
-    """Lines of Markdown: class vectors learned with each strategy, against the names' and against none."""
-    yield "| negatives | seed | mAP % | against the names | against none |"
-    yield "|---|---|---|---|---|"
-    names = data.scores(data.names)
-    plain = {seed: data.scores(data.learned("none", seed)) for seed in seeds}
-    for strategy in STRATEGIES:
-        for seed in seeds:
-            found = plain[seed] if strategy == "none" else data.scores(data.learned(strategy, seed))
-            first, second = compare(names, found, data.truth), compare(plain[seed], found, data.truth)
-            gains = " | ".join(_points(one.difference) for one in (first, second))
-            yield f"| {strategy} | {seed} | {100 * first.second.value:.1f} | {gains} |"
-
-
-def _points(one: Interval) -> str:
-    return f"{100 * one.value:+.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}]"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables that were asked for."""
     parser = argparse.ArgumentParser(
@@ -254,20 +192,22 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--labels", type=Path, help="what the captions' photographs show")
-    parser.add_argument("--clip", type=Path, help="vectors of a real CLIP")
+    parser.add_argument("--labels", type=Path, required=True, help="what the captions' photographs show")
+    parser.add_argument("--read", type=int, default=0, help="so many false negatives to be read")
     parser.add_argument("--work", type=Path, help="folder where sentences stay encoded; default a passing one")
     options = parser.parse_args(arguments)
-    if options.labels is not None:
-        truth = LabelledPhotographs.read(options.labels)
-        encoder, vocabulary = load_encoder(MODEL, "", device="cpu", precision="fp32"), load_vocabulary("coco80")
-        with tempfile.TemporaryDirectory() as passing:
-            store = labelled_captions(options.work or Path(passing), encoder, vocabulary)
-            queries = zero_shot_prompts(encoder, vocabulary).global_vectors
-            for line in (*mined_table(store, queries, truth), "", *pairs_table(store, queries)):
-                print(line, flush=True)
-    if options.clip is not None:
-        for line in vectors_table(VectorsOnly.read(options.clip)):
+    truth = LabelledPhotographs.read(options.labels)
+    encoder, vocabulary = load_encoder(MODEL, "", device="cpu", precision="fp32"), load_vocabulary("coco80")
+    with tempfile.TemporaryDirectory() as passing:
+        store = labelled_captions(options.work or Path(passing), encoder, vocabulary)
+        queries = zero_shot_prompts(encoder, vocabulary).global_vectors
+        for line in (
+            *mined_table(store, queries, truth),
+            "",
+            *pairs_table(store, queries),
+            "",
+            *false_sentences(store, queries, truth, options.read),
+        ):
             print(line, flush=True)
 
 

@@ -6,11 +6,10 @@ import torch
 
 from tai_benchmarks.negatives_study import (
     LabelledPhotographs,
-    VectorsOnly,
     costing,
     false_share,
+    mined_pairs,
     photograph_holders,
-    vectors_table,
 )
 from tai_engine.errors import UserError
 from tai_engine.tuning.negatives.strategies import MinedNegatives
@@ -43,6 +42,14 @@ def test_a_photograph_holds_what_any_of_its_captions_names():
     assert [holders.of(c).tolist() for c in range(3)] == [[0, 2], [1], [1, 3]]
 
 
+def test_pairs_that_nobody_labelled_are_neither_false_nor_right():
+    truth = LabelledPhotographs({"7": frozenset({0}), "9": frozenset()})
+    pairs = list(mined_pairs(mined(), ["7", "8", "7", "9"], truth))
+    assert [(pair.class_index, pair.sentence, pair.is_false) for pair in pairs] == [
+        (0, 0, True), (0, 1, None), (1, 3, False),
+    ]  # fmt: skip
+
+
 def test_absent_classes_that_cost():
     scores = torch.tensor([[3.0, 2.5, 1.9, 0.5], [1.0, 2.0, 0.5, -0.5]])
     labels = torch.tensor([[True, False, False, False], [True, True, False, False]])
@@ -60,24 +67,3 @@ def test_labels_of_photographs(tmp_path):
         LabelledPhotographs.read(tmp_path / "empty.txt")
     with pytest.raises(UserError, match="cannot be read"):
         LabelledPhotographs.read(tmp_path / "missing.txt")
-
-
-def test_class_vectors_learn_from_sentences(tmp_path):
-    """Names that say nothing, sentences and pictures that lie where their classes are."""
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(80, 32, generator=generator), dim=1)
-    arrays = {
-        "class_features": torch.randn(80, 32, generator=generator),
-        "sentences": np.array(["a dog", "a cat", "a horse", "nothing"] * 20),
-        "sentence_features": directions[[16, 15, 17, 3] * 20] + 0.02,
-        "image_features": directions[[16, 15, 17] * 4],
-        "caption_labels": np.eye(80, dtype=np.uint8)[[16, 15, 17] * 4],
-    }
-    np.savez(tmp_path / "v.npz", **{name: np.asarray(value) for name, value in arrays.items()})
-    data = VectorsOnly.read(tmp_path / "v.npz")
-    assert data.labels.shape == (60, 80)
-    lines = list(vectors_table(data, seeds=(1,)))
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    assert [row[0] for row in rows] == ["none", "random", "hard"]
-    assert [row[2] for row in rows] == ["100.0"] * 3
-    assert rows[0][4] == "+0.0 [0.0, 0.0]"
