@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 import urllib.parse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tai_engine.errors import UserError, unknown_choice
 
@@ -22,6 +22,8 @@ _PACKAGES = {
     "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs", "adl": "adlfs", "hf": "huggingface_hub",
     "sftp": "paramiko", "ssh": "paramiko",
 }  # fmt: skip
+MISSING_STATUS = (404, 410)
+"""What a web server says of what is not there."""
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -153,6 +155,15 @@ def file_system_options(address: str) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
         return {**uncached, "client_kwargs": {"timeout": timeout}}
     return uncached
+
+
+def cause_of(error: Exception) -> Exception:
+    """What went wrong: fsspec says "not found" of whatever does not answer, and names the cause beside it."""
+    cause = error.__cause__
+    hides_cause = isinstance(error, FileNotFoundError) and isinstance(cause, Exception)
+    is_of_network = type(cause).__module__.startswith("aiohttp") or isinstance(cause, TimeoutError)
+    is_missing = getattr(cause, "status", None) in MISSING_STATUS
+    return cast("Exception", cause) if hides_cause and is_of_network and not is_missing else error
 
 
 def words_of(error: Exception) -> str:

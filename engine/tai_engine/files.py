@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -59,7 +59,7 @@ _READ_CAUSES = {
 
 def write_error(path: str | os.PathLike[str], error: OSError) -> UserError:
     """The sentence for a failed write to ``path``: what the operating system said, and what to do."""
-    cause = _WRITE_CAUSES.get(error.errno or 0, f"{error.strerror or error}; check the place and try again")
+    cause = _cause(_WRITE_CAUSES, error)
     return UserError(f"Cannot write {os.fspath(path)}: {cause}.")
 
 
@@ -70,8 +70,15 @@ def read_error(what: str, error: OSError) -> UserError:
         what: what it is, with its name, as in ``"list 'a.csv'"``.
         error: that reading it raised.
     """
-    cause = _READ_CAUSES.get(error.errno or 0, f"{error.strerror or error}; check the place and try again")
+    cause = _cause(_READ_CAUSES, error)
     return UserError(f"The {what} cannot be read: {cause}.")
+
+
+def _cause(known: Mapping[int, str], error: OSError) -> str:
+    """What is meant by it, and what to do; what a server says, which comes as EIO with words of its own, as it stands."""
+    said = error.strerror or str(error)
+    is_of_server = error.errno == errno.EIO and said != os.strerror(errno.EIO)
+    return (None if is_of_server else known.get(error.errno or 0)) or f"{said}; check the place and try again"
 
 
 def sync_file(path: Path) -> None:

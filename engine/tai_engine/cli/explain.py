@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tai_engine.cli.named_places import refuse_picture
 from tai_engine.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
@@ -88,6 +89,8 @@ def explain(
     folder = results_at(store)
     images = picture_folder_of(images, folder)
     features = None if store is None else FeatureStore.open(store_at(store))
+    if features is not None:
+        refuse_picture("--out", out, images, features)
     prompt_set = None if prompts is None else PromptSet.load(prompts)
     if prompt_set is None and not has_words:
         prompt_set = _annotated_prompts(folder, tags or ())

@@ -31,6 +31,7 @@ from tai_engine.cli import (
     tune,
 )
 from tai_engine.cli.finite_numbers import refuse_infinite
+from tai_engine.cli.named_places import guard_places
 from tai_engine.cli.options import INTERRUPTED, MISTAKE_OF_OURS, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import RemarkHandler, prepare_streams, remarks
 from tai_engine.errors import UserError
@@ -94,6 +95,7 @@ def _run(debug: bool) -> int:
     try:
         command = typer.main.get_command(app)
         refuse_infinite(command)
+        guard_places(command)
         status = command(prog_name="tai", standalone_mode=False)
     except UserError as error:
         if debug:

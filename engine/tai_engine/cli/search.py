@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tai_engine.cli.named_places import refuse_picture
 from tai_engine.cli.options import AsJson, Device, EncoderChoice, Precision
 from tai_engine.cli.output import print_json, print_table, progress_bar, remarks
 from tai_engine.cli.results_option import OR_RESULTS, picture_folder_of, results_at, store_at
@@ -77,6 +78,8 @@ def search(
     if sheet is not None:
         check_place(sheet)
     features = FeatureStore.open(store_at(store))
+    if sheet is not None:
+        refuse_picture("--sheet", sheet, images, features)
     encoder = EncoderChoice(None, "", device, precision).of(features)
     found: list[tuple[str, list[Hit]]] = []
     with progress_bar("Searching") as bar:

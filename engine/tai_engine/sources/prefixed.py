@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tai_engine.errors import UserError
+from tai_engine.sources.ids import id_from_path
 from tai_engine.sources.item_reading import ItemReader
 from tai_engine.sources.items import SourceItem
 from tai_engine.sources.source import Source
@@ -19,10 +20,12 @@ class PrefixedSource(Source):
     """
 
     def __init__(self, source: Source, prefix: str) -> None:
-        if not prefix.isprintable() or prefix != prefix.strip() or prefix.startswith("/"):
+        # What leads out of a folder, or is spelt otherwise than a path, names no file of it: see `ids.picture_path`.
+        is_plain = id_from_path(f"{prefix}a") == f"{prefix}a" and not prefix.startswith("../")
+        if not prefix.isprintable() or prefix != prefix.strip() or prefix.startswith("/") or not is_plain:
             raise UserError(
-                f"--id-prefix is {prefix!r}; it must be text without control characters, blanks around it or a "
-                "slash at its beginning, such as cam2/."
+                f"--id-prefix is {prefix!r}; it must be text such as cam2/: no control characters, blanks around it, "
+                "slash at its beginning, two slashes in a row, '.' or '..' as a folder, or % with two digits."
             )
         super().__init__()
         self._source = source

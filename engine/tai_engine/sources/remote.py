@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from tai_engine.addresses import is_http, open_file_system, words_of
+from tai_engine.addresses import MISSING_STATUS, cause_of, is_http, open_file_system, words_of
 from tai_engine.errors import ItemError, UserError
 from tai_engine.regular_files import check_size
 
@@ -16,7 +16,6 @@ PAUSES = (0.5, 2.0, 5.0)
 
 Result = TypeVar("Result")
 
-_MISSING_STATUS = (404, 410)
 _FORBIDDEN_STATUS = (401, 403, 407)
 _PASSING_STATUS = (408, 425, 429)
 _UNKNOWN_HOST = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
@@ -70,12 +69,9 @@ def read_error(error: Exception) -> tuple[ItemError, bool]:
     """An error of a file system, and whether trying again is of no use."""
     if isinstance(error, ItemError):
         return error, True
-    cause = error.__cause__
-    hides_cause = isinstance(error, FileNotFoundError) and isinstance(cause, Exception)
-    if hides_cause and (type(cause).__module__.startswith("aiohttp") or isinstance(cause, TimeoutError)):
-        return read_error(cast("Exception", cause))  # fsspec says "not found" of whatever does not answer
+    error = cause_of(error)
     status = getattr(error, "status", None)
-    if isinstance(error, FileNotFoundError) or status in _MISSING_STATUS:
+    if isinstance(error, FileNotFoundError) or status in MISSING_STATUS:
         return ItemError("missing", "there is nothing at this address"), True
     if isinstance(error, PermissionError) or status in _FORBIDDEN_STATUS or "Credentials" in type(error).__name__:
         return ItemError("no-permission", words_of(error)), True

@@ -6,6 +6,7 @@ They stand in the attributes of the store as ``sources``, which stores that were
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def require_same_place(known: Iterable[Origin], wanted: Origin, has_moved: bool,
     if before is None or before == wanted.place or has_moved:
         return
     whose = f"with the prefix {wanted.prefix!r} " if wanted.prefix else ""
-    name = wanted.place.rstrip("/").rpartition("/")[2] or "other"
+    name = re.sub(r"[^\w.-]+", "_", wanted.place.rstrip("/").rpartition("/")[2]).strip("._") or "other"
     raise UserError(
         f"The store {path} holds pictures {whose}of {before}, but this run is about {wanted.place}, whose pictures "
         f"would replace those of the same names: keep both with --id-prefix {name}/, choose another store, or say "

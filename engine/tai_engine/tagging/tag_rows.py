@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.regular_files import open_regular, printable
 from tai_engine.tables import Table, TableOptions, parse_json, read_small, short_repr
-from tai_engine.tagging.exporters.jsonl import provenance_path
+from tai_engine.tagging.exporters.jsonl import provenance_path, require_pair
 from tai_engine.tagging.exporters.parquet import METADATA_PREFIX
 from tai_engine.tagging.exporters.tag_table import TAG_SCHEMA
 from tai_engine.tagging.exporters.untagged_items import METADATA_KEY, read_listing
@@ -40,7 +40,9 @@ def read_provenance(path: Path) -> dict[str, str]:
             found = {k.removeprefix(METADATA_PREFIX): v for k, v in pairs.items() if k.startswith(METADATA_PREFIX)}
             found.pop(METADATA_KEY.removeprefix(METADATA_PREFIX), None)
             return found
-        beside = _read_beside(path).get("tai_engine")
+        record = _read_beside(path)
+        require_pair(path, record)
+        beside = record.get("tai_engine")
         if not isinstance(beside, dict) or not all(isinstance(value, str) for value in beside.values()):
             raise ValueError(f"'{provenance_path(path).name}' has no provenance in it")
         return dict(beside)

@@ -34,7 +34,7 @@ def tai(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             main()
         code = leaving.value.code
         captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
+        assert "Traceback" not in captured.err, captured.err
         return Outcome(0 if code is None else int(code), captured.out, captured.err)
 
     return run

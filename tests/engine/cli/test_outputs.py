@@ -79,6 +79,7 @@ def test_outputs_are_checked_before_the_work(command, kind, tai, filled_store, p
             "exists already",
             "is no report",
             "lies in the folder of",
+            "which is what is read for",
         )
     )
     assert (place / "file").read_text() == "kept"

@@ -24,7 +24,26 @@ def test_ids_have_it_and_all_else_is_the_same(tmp_path):
     assert (source.describe(), source.remarks) == (plain.describe(), plain.remarks)
 
 
-@pytest.mark.parametrize("prefix", ["a\tb", " a", "a ", "/a", "a\n", "\x1b[2J"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "a\tb",
+        " a",
+        "a ",
+        "/a",
+        "a\n",
+        "\x1b[2J",
+        "../a/",
+        "../",
+        "a/../b/",
+        "a/../../b/",
+        "./",
+        "a/./",
+        "a//",
+        "s3://bucket/",
+        "a%20b/",
+    ],
+)
 def test_prefixes_that_no_id_begins_with(tmp_path, prefix):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match="--id-prefix is"):

@@ -1,5 +1,6 @@
 """What comes back from a file of tags: all pictures that were scored, and nothing that is no tag."""
 
+import hashlib
 import io
 import json
 import os
@@ -174,9 +175,33 @@ def test_foreign_parquet_is_one_sentence(tmp_path, columns, provenance, message)
 def test_foreign_lines_are_one_sentence(tmp_path, line, message):
     path = write(tmp_path / "t.jsonl")
     path.write_text(line + "\n")
+    beside = tmp_path / "t.jsonl.provenance.json"
+    beside.write_text(json.dumps({"tai_engine": json.loads(beside.read_text())["tai_engine"]}))
     with pytest.raises(UserError, match=message) as caught:
         read_tag_file(path)
     assert str(path) in str(caught.value)
+
+
+def test_lines_beside_the_provenance_of_another_run_are_refused(tmp_path):
+    """As a writer leaves them that is killed between the two files."""
+    path, beside = write(tmp_path / "t.jsonl"), tmp_path / "t.jsonl.provenance.json"
+    older, lines = beside.read_text(), path.read_text()
+    assert json.loads(older)["sha256"] == hashlib.sha256(lines.encode()).hexdigest()
+    for other in (lines + lines.splitlines()[0] + "\n", lines.replace("p1", "p9"), ""):
+        path.write_text(other)
+        with pytest.raises(
+            UserError, match=r"'t\.jsonl\.provenance\.json' beside it are not of one run: .* again with"
+        ):
+            read_tag_file(path)
+    path.write_text(lines)
+    assert len(read_tag_file(path).scores.ids) == 5
+    record = json.loads(older)
+    del record["sha256"]  # as before there was one
+    beside.write_text(json.dumps(record))
+    assert len(read_tag_file(path).scores.ids) == 5
+    path.write_text(lines[:-2] + "\n")
+    with pytest.raises(UserError, match="are not of one run"):
+        read_tag_file(path)
 
 
 def test_the_file_beside_json_lines(tmp_path):

@@ -107,7 +107,10 @@ def open_group(files: StoreFiles) -> tuple[zarr.Group, dict[str, Any] | None]:
         is_there = files.exists(METADATA)
         is_nothing = not is_there and files.is_free()
     except OSError as error:
-        raise UserError(f"The store {files} cannot be read ({error.strerror or error}); check the path.") from error
+        raise UserError(
+            f"The store {files} cannot be read ({error.strerror or error}), which does not say that there is none: "
+            "check the path, its permissions and the connection."
+        ) from error
     if is_nothing:
         raise UserError(f"There is no store at {files}; check the path, or make it with `tai cache`.")
     if not is_there:

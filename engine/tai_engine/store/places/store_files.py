@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore
 
-from tai_engine.addresses import file_system_options, is_address, is_http, local_path, open_file_system
+from tai_engine.addresses import (
+    cause_of,
+    file_system_options,
+    is_address,
+    is_http,
+    local_path,
+    open_file_system,
+    words_of,
+)
 from tai_engine.errors import UserError
 from tai_engine.files import write_error
 from tai_engine.store.places.abstract_files import METADATA, StoreFiles
@@ -201,13 +209,14 @@ class AddressFiles(StoreFiles):
 
 @contextlib.contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """Whatever a protocol's package raises, as an OSError."""
+    """Whatever a protocol's package raises, as an OSError; what does not answer is not taken for what is not there."""
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:
-        raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+        cause = cause_of(error)
+        if isinstance(cause, OSError):
+            raise cause from error.__cause__
+        raise OSError(errno.EIO, f"{type(cause).__name__}: {words_of(cause)}") from error
 
 
 def _can_create(system: AbstractFileSystem) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
@@ -155,13 +156,42 @@ def test_whatever_a_protocol_raises_is_one_sentence(monkeypatch):
 
     for name in ("info", "ls", "pipe_file", "cat_file"):
         monkeypatch.setattr(found._system, name, refuse)
-    with pytest.raises(UserError, match=r"Cannot write memory://a/b/x: .*input/output error"):
+    with pytest.raises(UserError, match=r"Cannot write memory://a/b/x: RuntimeError: no credentials; check the place"):
         found.write("x", b"")
     for call in (found.exists, found.names, found.read):
         with pytest.raises(OSError, match="RuntimeError: no credentials"):
             call("x")
     with pytest.raises(UserError, match=r"memory://a/b cannot be read"):
         FeatureStore.is_free("memory://a/b")
+
+
+_CONNECTION_ERROR = type("ClientConnectionError", (Exception,), {"__module__": "aiohttp.client_exceptions"})
+
+
+@pytest.mark.parametrize("cause", [_CONNECTION_ERROR("refused"), TimeoutError("too slow")])
+def test_what_does_not_answer_is_not_taken_for_absent(monkeypatch, cause):
+    """As fsspec says it of web servers: not found, and the cause beside."""
+
+    def silent(*_args, **_kwargs):
+        raise FileNotFoundError("https://a/b") from cause
+
+    for name in ("info", "ls", "cat_file"):
+        monkeypatch.setattr(MemoryFileSystem, name, silent)
+    found = open_files("memory://a/b")
+    for call in (found.exists, found.names, found.read):
+        with pytest.raises(OSError, match=f"{cause}") as caught:
+            call("x")
+        assert not isinstance(caught.value, FileNotFoundError)
+    with pytest.raises(
+        UserError, match=r"The store memory://a/b cannot be read \(.*\), which does not say that there is"
+    ):
+        FeatureStore.open("memory://a/b")
+
+
+def test_a_web_server_that_nobody_runs():
+    pytest.importorskip("aiohttp")
+    with pytest.raises(UserError, match=r"^The store http://127\.0\.0\.1:9/x cannot be read \(Connect call failed"):
+        FeatureStore.open("http://127.0.0.1:9/x")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])

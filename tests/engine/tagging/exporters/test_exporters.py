@@ -1,5 +1,6 @@
 """Tag tables as files: the same rows come back, provenance with them, and an older file is never lost."""
 
+import hashlib
 import json
 
 import pyarrow as pa
@@ -53,7 +54,13 @@ def test_jsonl_comes_back_with_provenance_beside_it(tmp_path):
     assert lines[0] == '{"id": "a.jpg", "tag": "dog", "score": 0.3, "probability": null, "threshold": null}'
     assert [json.loads(line) for line in lines] == ROWS
     beside = json.loads((tmp_path / "tags.jsonl.provenance.json").read_text(encoding="utf-8"))
-    assert beside == {"file": "tags.jsonl", "rows": 3, "bytes": path.stat().st_size, "tai_engine": PROVENANCE}
+    assert beside == {
+        "file": "tags.jsonl",
+        "rows": 3,
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "tai_engine": PROVENANCE,
+    }
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tags.jsonl", "tags.jsonl.provenance.json"]
 
 
