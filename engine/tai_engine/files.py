@@ -75,7 +75,7 @@ def read_error(what: str, error: OSError) -> UserError:
 
 
 def _cause(known: Mapping[int, str], error: OSError) -> str:
-    """What is meant by it, and what to do; what a server says, which comes as EIO with words of its own, as it stands."""
+    """What is meant by it, and what to do; words of a server, which come as EIO, as they stand."""
     said = error.strerror or str(error)
     is_of_server = error.errno == errno.EIO and said != os.strerror(errno.EIO)
     return (None if is_of_server else known.get(error.errno or 0)) or f"{said}; check the place and try again"

@@ -96,4 +96,4 @@ class RunCounter:
 def _sentence(kind: str, count: int) -> str:
     if kind == METADATA_REMARK:
         return f"{count:,} encoded without their metadata, which is damaged or larger than a decoder takes."
-    return f"{count:,}: {kind}."
+    return f"{count:,} {kind}."

@@ -15,16 +15,19 @@ from PIL import Image, UnidentifiedImageError
 
 from tai_engine.decoding import raw
 from tai_engine.decoding.colours import to_rgb
+from tai_engine.decoding.cut_off import bytes_missing, with_end_marker
 from tai_engine.decoding.metadata import without_metadata
 from tai_engine.decoding.orientation import box_of_draft, turn_of
 from tai_engine.decoding.pillow import open_picture, pillow_in_use
 from tai_engine.decoding.unsupported import is_raw, unsupported_kind
-from tai_engine.errors import ItemError, UserError
+from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.picture_kinds import EXTRA, HEAD_BYTES, TIFF, kind_of
 from tai_engine.regular_files import open_regular
 
 METADATA_REMARK = "metadata passed over"
 """What a picture's remark begins with that was decoded without its metadata."""
+END_REMARK = "encoded although the mark at the end of the file is missing, for all pixels are there"
+"""The remark of a picture that lacks that alone."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class DecodeOptions:
         Raises:
             ItemError: that names our limit, and the option.
         """
+        if max(width, height) >= 2**31:  # a negative number in the header
+            raise ItemError("broken", f"its header says that it has {width} x {height} pixels")
         if (megapixels := width * height / 1e6) > self.max_megapixels:
             raise ItemError(
                 "too-large",
@@ -108,9 +113,11 @@ def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions 
     read by the smallest range that holds them all: 0..1 (floats), 0..255, 0..65535 (integers); beyond these they are
     stretched from their least to their greatest. Colour profiles are not applied, as in CLIP's own preprocessing.
 
-    Damage in what is not pixels (text, profiles, other metadata), and more of it than a decoder takes, does not matter.
+    Damage in what is not pixels (text, profiles, other metadata, a JPEG's mark of its end), and more of it than a
+    decoder takes, does not matter.
 
-    Memory: the decoded picture, and a second copy of it while it is converted; of a damaged file two copies.
+    Memory: the decoded picture, and a second copy of it while it is converted; of a damaged file two copies, and of a
+    JPEG that is cut off a third of its pixels.
 
     Args:
         source: a path, or a file's contents.
@@ -145,13 +152,21 @@ def decode_picture(source: bytes | str | os.PathLike[str], options: DecodeOption
             if failure.reason not in ("broken", "truncated"):
                 raise failure from error
         file.seek(0)
-        data = file.read()
+        data, whole = file.read(), replace(options, draft=0.0)
         for slimmer in without_metadata(data):
             with contextlib.suppress(Exception):
                 picture = _decode(io.BytesIO(slimmer), options, image_size)
                 return replace(picture, remark=f"{METADATA_REMARK}: {failure.detail}")
-        kind = unsupported_kind(data, failure.detail)
-        raise failure if kind is None else ItemError("unsupported", kind)
+        if failure.reason == "truncated":
+            with contextlib.suppress(Exception):
+                ended = with_end_marker(data, lambda one: _decode(io.BytesIO(one), whole, None).image.tobytes())
+                if ended is not None:
+                    return replace(_decode(io.BytesIO(ended), options, image_size), remark=END_REMARK)
+        if kind := unsupported_kind(data, failure.detail):
+            raise ItemError("unsupported", kind)
+        if missing := bytes_missing(data):
+            raise ItemError("truncated", f"the file ends {missing:,} bytes before what it declares")
+        raise failure
 
 
 def _failure(error: Exception) -> ItemError:
@@ -160,7 +175,9 @@ def _failure(error: Exception) -> ItemError:
         return error
     if isinstance(error, MemoryError):
         return ItemError("no-memory", "decoding it needs more memory than there is")
-    detail = f"{error}" or type(error).__name__
+    detail = reason_of(error) if f"{error}" else f"its contents make no sense ({type(error).__name__})"
+    if "build `libjxl`" in detail:  # advice for those who develop the decoder
+        detail = "the decoder of JPEG XL takes it for damaged or cut off"
     if isinstance(error, OSError) and error.errno is not None:
         return ItemError("unreadable", error.strerror or detail)
     is_cut = isinstance(error, EOFError) or any(word in detail.lower() for word in ("truncated", "unexpected end"))

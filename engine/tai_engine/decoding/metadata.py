@@ -14,6 +14,8 @@ from tai_engine.decoding.tiff_tags import read_directory
 from tai_engine.picture_kinds import HEAD_BYTES, JPEG, PNG, TIFF, WEBP, kind_of
 
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
+_PNG_TRANSPARENCY = {0: (2,), 2: (6,), 3: range(1, 257)}
+"""How long transparency is, by the type of colour; others have none apart."""
 _JPEG_ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
 _JPEG_SCAN, _JPEG_END, _JPEG_JFIF, _JPEG_EXIF, _JPEG_ADOBE, _JPEG_COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xFE
 _WEBP_METADATA = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}  # and their flags
@@ -52,6 +54,8 @@ def _png(data: bytes, keeps_orientation: bool) -> bytes | None:
         if name in _PNG_PIXELS:
             if not is_whole:
                 break  # where pixels are missing, the decoder says so
+            if name == b"tRNS" and length not in _PNG_TRANSPARENCY.get(data[25], ()):
+                continue
             parts.append(chunk)
         elif name == b"eXIf" and keeps_orientation and is_whole:
             if zlib.crc32(chunk[4:-4]) == struct.unpack(">L", chunk[-4:])[0]:

@@ -9,7 +9,7 @@ import struct
 from PIL import Image, TiffImagePlugin
 
 from tai_engine.decoding import tiff_tags
-from tai_engine.picture_kinds import AVIF, BMP, EXTRA, HEAD_BYTES, JPEG, JPEG2000, RAW, TIFF, kind_of
+from tai_engine.picture_kinds import AVIF, BMP, EXTRA, HEAD_BYTES, JPEG, JPEG2000, PNG, PPM, RAW, TIFF, kind_of
 
 _COMPRESSIONS = {
     1: "no compression", 2: "CCITT", 3: "Group 3", 4: "Group 4", 5: "LZW", 6: "old JPEG", 7: "JPEG", 8: "Deflate",
@@ -54,6 +54,10 @@ def unsupported_kind(data: bytes, detail: str) -> str | None:
         return _jpeg(data)
     if kind is BMP:
         return _bmp(data, detail)
+    if kind is PPM and data[:2] in (b"P7", b"PF"):
+        return f"a {'PAM' if data[:2] == b'P7' else 'map of coloured floats'} of Netpbm ({data[:2].decode()})"
+    if kind is PNG and data[12:16] == b"CgBI":
+        return "a PNG as Apple's devices have it (CgBI)"
     if kind is AVIF and "not implemented" in detail.lower():
         return "an AVIF that uses what libavif does not implement"
     if kind is JPEG2000:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tai_engine.decoding.decode import DecodeOptions, decode_picture
+from tai_engine.decoding.decode import END_REMARK, DecodeOptions, decode_picture
 from tai_engine.decoding.metadata import without_metadata
 from tai_engine.errors import ItemError
 
@@ -92,6 +92,32 @@ def test_a_png_whose_end_is_damaged_has_all_its_pixels(end):
     data = encode(noise(), "PNG")
     data = data[: data.index(b"IEND") - 4] + end
     np.testing.assert_array_equal(np.asarray(decode_picture(data, DecodeOptions(), None).image), np.asarray(noise()))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 5}, {"restart_marker_blocks": 1}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_without_the_mark_of_its_end_has_all_its_pixels(mode, options):
+    """Of one that lacks pixels too, none is made up."""
+    data = encode(noise(64, 48).convert(mode), "JPEG", **options)
+    picture = decode_picture(data[:-2], DecodeOptions(), None)
+    np.testing.assert_array_equal(
+        np.asarray(picture.image), np.asarray(decode_picture(data, DecodeOptions(), None).image)
+    )
+    assert picture.remark == END_REMARK
+    for missing in (6, 10, 40):
+        with pytest.raises(ItemError, match="truncated"):
+            decode_picture(data[:-missing], DecodeOptions(), None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "body"), [("RGB", b"\0"), ("RGB", b""), ("L", b"\0\0\0"), ("RGBA", b"\0\0"), ("P", b"")]
+)
+def test_transparency_of_a_wrong_length_is_passed_over(mode, body):
+    image = noise().convert(mode)
+    plain = encode(image, "PNG")
+    wanted = np.asarray(decode_picture(plain, DecodeOptions(), None).image)
+    found = decode_picture(with_chunk(plain, chunk(b"tRNS", body), b"IDAT"), DecodeOptions(), None)
+    np.testing.assert_array_equal(np.asarray(found.image), wanted)
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])

@@ -150,3 +150,26 @@ def test_jpegs_of_rarer_kinds_that_are_read():
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", **options)
         assert decode_image(buffer.getvalue()).size == (24, 24)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n" + bytes(6), "a PAM of Netpbm (P7)"),
+        (b"PF\n2 2\n-1.0\n" + bytes(48), "a map of coloured floats of Netpbm (PF)"),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0\0\4CgBIP\0 \2+\xd5\xb3\x7f\0\0\0\rIHDR" + bytes(60),
+            "a PNG as Apple's devices have it (CgBI)",
+        ),
+    ],
+)
+def test_other_kinds(data, words):
+    assert failure(data) == f"unsupported: {words}"
+
+
+def test_negative_sizes_are_damage():
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "BMP")
+    data = bytearray(file.getvalue())
+    data[18:22] = struct.pack("<i", -4)
+    assert failure(bytes(data)) == "broken: its header says that it has 4294967292 x 4 pixels"
