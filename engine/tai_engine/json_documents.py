@@ -34,14 +34,22 @@ def parse_json(text: str | bytes) -> Any:
     """The value of a text, or of bytes that are one in UTF-8.
 
     Raises:
-        ValueError: for what is not UTF-8 or not JSON, is nested hundreds of levels deep, or holds an infinity, NaN or a
-            number of thousands of digits.
+        ValueError: for what is not UTF-8 or not JSON, is nested hundreds of levels deep, has a key twice in one object,
+            or holds an infinity, NaN or a number of thousands of digits.
     """
     decoded = text.decode("utf-8") if isinstance(text, bytes) else text
     try:
-        return json.loads(decoded, parse_constant=_no_number, parse_float=_finite)
+        return json.loads(decoded, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+    return found
 
 
 def _no_number(name: str) -> NoReturn:

@@ -30,6 +30,7 @@ def test_text_and_bytes_are_parsed():
         (b"\xff\xfe{\x00", "utf-8"),
         (b"", "Expecting value"),
         ("{'a': 1}", "double quotes"),
+        ('{"a": [{"b": 1, "c": 2, "b": 1}]}', "it has 'b' twice in one object"),
     ],
 )
 def test_what_is_no_json_is_a_value_error(text, reason):

@@ -22,7 +22,7 @@ from tai_engine.sources.items import SourceItem, item_of_file
 from tai_engine.sources.source import Source, SourceOptions
 from tai_engine.sources.streams import AddressStream
 from tai_engine.sources.walk_notes import Exclusion, WalkNotes
-from tai_engine.tables import Table
+from tai_engine.tables import LINE_COLUMN, Row, Table
 
 
 class ListSource(Source):
@@ -66,6 +66,7 @@ class ListSource(Source):
             _copy_to(self._address, self._path)
         self._table = Table(self._path, LOCATION_COLUMNS, options.table, kind="list", name=self._name)
         self._columns = PictureColumns(self._table, options.column)
+        self._is_plain = self._table.shape.format in ("text", "json", "jsonl")
         self._repeated: frozenset[int] = frozenset()
         self._count = self._check()
 
@@ -96,6 +97,11 @@ class ListSource(Source):
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         """Place, id and location of every row."""
         for row in self._table.rows(self._columns.names):
+            if self._is_plain and LINE_COLUMN in row.values:  # a path alone, as a line or an entry
+                line = row.values[LINE_COLUMN].rstrip("\r\n")
+                if not line.strip():
+                    continue
+                row = Row(row.place, {LOCATION_COLUMNS[0]: line})
             path = self._columns.location_of(row)
             if self._address is not None:
                 if not is_address(path):

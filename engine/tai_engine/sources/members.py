@@ -6,6 +6,7 @@ word. So what it has read is looked at here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import io
@@ -76,10 +77,6 @@ class TarStream:
             raise
         except MemoryError as error:
             raise ItemError("no-memory", "reading the archive needs more memory than there is") from error
-        except (zlib.error, gzip.BadGzipFile) as error:
-            raise ItemError("broken", f"its gzip packing is damaged ({error})") from error
-        except EOFError as error:
-            raise ItemError("truncated", "the archive is cut off") from error
         except OSError as error:
             if error.errno == errno.EINVAL:  # of seeking, farther than this file system goes
                 raise ItemError("broken", "a header leads far beyond the archive's end") from error
@@ -139,16 +136,17 @@ class TarStream:
         """``size`` bytes, fewer only at the end.
 
         Raises:
-            ItemError: for more than ``limit``: no header is so long.
+            ItemError: for more than ``limit``: no header is so long; for packing that is damaged or cut off.
         """
         if not 0 <= size <= limit:
             raise ItemError("broken", f"a header of {size:,} bytes")
         parts = [self._again[:size]]
         self._again = self._again[size:]
         left = size - len(parts[0])
-        while left and (part := self._file.read(left)):
-            parts.append(part)
-            left -= len(part)
+        with _damage_as_item_error():
+            while left and (part := self._file.read(left)):
+                parts.append(part)
+                left -= len(part)
         self._last_read = b"".join(parts)
         self._position += size - left
         return self._last_read
@@ -167,3 +165,14 @@ class TarStream:
         while rest := self.read(_SKIP_BYTES):
             if any(rest):
                 raise ItemError("broken", "there is more behind its end: it is damaged, or several archives in one")
+
+
+@contextlib.contextmanager
+def _damage_as_item_error() -> Iterator[None]:
+    """Whatever unpacking meets, in headers and in members alike."""
+    try:
+        yield
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise ItemError("broken", f"its gzip packing is damaged ({error})") from error
+    except EOFError as error:
+        raise ItemError("truncated", "the archive is cut off") from error

@@ -61,7 +61,8 @@ def _open_path(text: str, options: SourceOptions) -> Source:
             return FileSource(path)
         raise UserError(
             f"'{printable(text)}' is neither a folder, nor a list ({', '.join(LIST_SUFFIXES)}), nor a tar archive "
-            f"({', '.join(TAR_SUFFIXES)}), nor a picture by its suffix: give one of these."
+            f"({', '.join(TAR_SUFFIXES)}), nor a picture by its suffix: give one of these, or say --format of a list "
+            "that is called otherwise."
         )
     if is_pattern(text):
         return TarSource(text, options)

@@ -28,7 +28,8 @@ _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels, the most that tai-eng
 
 
 def parse_json(text: str) -> Any:
-    """One JSON value of a text; whole numbers of more than `MAX_DIGITS` digits stay text.
+    """One JSON value of a text; whole numbers of more than `MAX_DIGITS` digits stay text, and what an object has
+    under one key twice is a `WrittenTwice`.
 
     Raises:
         ValueError: for text that is no JSON or too deep, with a reason for people.
@@ -45,7 +46,30 @@ def _whole_number(digits: str) -> int | str:
     return int(digits) if len(digits) <= MAX_DIGITS else digits
 
 
-_DECODER = json.JSONDecoder(parse_int=_whole_number)
+class WrittenTwice:
+    """In the place of a value under a key that an object has again with another one: neither text, number nor list."""
+
+    def __init__(self, one: object, other: object) -> None:
+        self._values = (one, other)
+
+    def __repr__(self) -> str:
+        return " and ".join(map(repr, self._values))
+
+
+def _put(holder: dict[str, Any], key: str, value: Any) -> None:
+    holder[key] = WrittenTwice(holder[key], value) if key in holder and holder[key] != value else value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found = {}
+        for key, value in pairs:
+            _put(found, key, value)
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number, object_pairs_hook=_object)
 
 
 class JsonArrays:
@@ -144,7 +168,7 @@ class JsonArrays:
             elif inner == "number":
                 item = _plain(item)
             if isinstance(holder, dict):
-                holder[key] = item
+                _put(holder, key, item)
             else:
                 holder.append(item)
             if is_open:

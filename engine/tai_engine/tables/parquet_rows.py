@@ -27,13 +27,26 @@ def parquet_columns(path: Path, what: str) -> tuple[str, ...]:
         return tuple(f.name for f in file.schema_arrow if not _holds_structs_or_bytes(f.type))
 
 
+def packed_columns(path: Path, what: str) -> tuple[str, ...]:
+    """The other columns, which hold structs or bytes and are not read.
+
+    Raises:
+        UserError: for a file that is no whole Parquet file.
+    """
+    with _opened(path, what) as file:
+        return tuple(f.name for f in file.schema_arrow if _holds_structs_or_bytes(f.type))
+
+
 def parquet_rows(path: Path, columns: Collection[str], what: str) -> Iterator[dict[str, Any]]:
     """The values of every row that are not null, in the wanted columns that there are.
 
     Raises:
         UserError: for a file that is no whole Parquet file.
     """
-    plain = [column for column in parquet_columns(path, what) if column in columns]
+    there = parquet_columns(path, what)
+    plain = [column for column in there if column in columns]
+    if twice := next((column for column in plain if plain.count(column) > 1), None):
+        raise UserError(f"The {what} has the column {twice!r} twice: rename one of the two.")
     with _opened(path, what) as file:
         if not plain:  # it still has rows, and whoever reads them says what is missing
             yield from ({} for _ in range(file.metadata.num_rows))

@@ -79,6 +79,7 @@ class TableShape:
         columns: of CSV and TSV, in order.
         skipped_rows: before the first one that counts; blank lines are none.
         quotes: whether quotation marks may enclose fields.
+        blanks: whether blanks stand around the separators of the header, and so around those of all lines.
     """
 
     format: str
@@ -86,6 +87,7 @@ class TableShape:
     columns: tuple[str, ...] = ()
     skipped_rows: int = 0
     quotes: bool = True
+    blanks: bool = False
 
 
 def format_of_name(name: str) -> str | None:
@@ -186,7 +188,9 @@ def _delimited(
         for separator in candidates:
             fields = _parsed(rows, separator)
             if fields and _is_header(fields, known, is_sure=is_sure or bool(options.separator)):
-                return TableShape("csv", separator, tuple(fields[0]), skipped + 1)
+                return TableShape(
+                    "csv", separator, tuple(fields[0]), skipped + 1, blanks=_has_blanks(rows[0], separator)
+                )
     if options.header is None:
         for separator in ("\t", "|", *(candidates if is_sure else ())):
             if separator in candidates and (columns := _columns_without_header(rows, separator)):
@@ -199,7 +203,8 @@ def _delimited(
     width = len(fields[0]) if fields else 0
     if options.header is False:
         return TableShape("csv", separator, tuple(str(n + 1) for n in range(width)), skipped, separator not in "\t|")
-    return TableShape("csv", separator, tuple(fields[0]) if fields else (), skipped + 1)
+    blanks = bool(rows) and _has_blanks(rows[0], separator)
+    return TableShape("csv", separator, tuple(fields[0]) if fields else (), skipped + 1, blanks=blanks)
 
 
 def _parsed(rows: list[str], separator: str) -> list[list[str]]:
@@ -208,6 +213,10 @@ def _parsed(rows: list[str], separator: str) -> list[list[str]]:
         return [[field.strip() for field in row] for row in csv.reader(_with_ends(rows), delimiter=separator) if row]
     except csv.Error:
         return []
+
+
+def _has_blanks(header: str, separator: str) -> bool:
+    return separator != "\t" and (f"{separator} " in header or f" {separator}" in header)
 
 
 def _with_ends(rows: list[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 from tai_engine.errors import MANY, UserError, unknown_choice
 from tai_engine.tables.json_values import JsonArrays, parse_json
-from tai_engine.tables.parquet_rows import parquet_columns, parquet_rows
+from tai_engine.tables.parquet_rows import packed_columns, parquet_columns, parquet_rows
 from tai_engine.tables.recognise import (
     PARQUET_MAGIC,
     SEPARATORS,
@@ -128,7 +128,9 @@ class Table:
         """The columns of the table, for messages."""
         shown = ", ".join(repr(c) if len(c) < 60 else repr(c[:60] + "...") for c in self.columns[: 2 * MANY])
         more = f" and {len(self.columns) - 2 * MANY} more" if len(self.columns) > 2 * MANY else ""
-        return (shown or "none") + more
+        packed = packed_columns(self.path, self.what) if self.shape.format == "parquet" else ()
+        unread = f" (and, of bytes or structs, which are not read: {', '.join(map(repr, packed[:MANY]))})"
+        return (shown or "none") + more + (unread if packed else "")
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[Row]:
         """The rows in order; blank lines are skipped, but for text.
@@ -213,7 +215,7 @@ class Table:
         if not shape.columns:
             return
         dialect = _WithQuotes if shape.quotes else _WithoutQuotes
-        reader = csv.reader(lines, dialect, delimiter=shape.separator)
+        reader = csv.reader(lines, dialect, delimiter=shape.separator, skipinitialspace=shape.blanks)
         width = len(shape.columns)
         wanted = [(n, name) for n, name in enumerate(shape.columns) if columns is None or name in columns]
         passed = 0
@@ -230,7 +232,7 @@ class Table:
                         f"put quotation marks around fields that contain the separator {shape.separator!r}, or name "
                         "the right one with --separator."
                     )
-                if shape.separator == "|":  # as people write them: with blanks around
+                if shape.separator == "|" or shape.blanks:  # as people write them: with blanks around
                     fields = [field.strip() for field in fields]
                 values = {name: fields[n] for n, name in wanted if n < len(fields)}
                 yield Row(f"line {reader.line_num}", values)
@@ -240,6 +242,11 @@ class Table:
                     f"Line {reader.line_num} of the {self.what} has a field of more than {csv.field_size_limit():,} "
                     "characters, the most that tai-engine reads in CSV: is a quotation mark left open, or the "
                     "separator another one (--separator)?"
+                ) from None
+            if "new-line character" in str(error):  # and advice for programmers
+                raise UserError(
+                    f"Line {reader.line_num} of the {self.what} has a carriage return within a field: lines end in "
+                    "several ways; save the file with one kind of line ends."
                 ) from None
             raise UserError(f"Line {reader.line_num} of the {self.what} is not valid CSV ({error}): mend it.") from None
 

@@ -10,6 +10,7 @@ from tai_engine.errors import ItemError, UserError
 from tai_engine.sources import SourceItem, SourceOptions, open_source
 from tai_engine.sources.allowed import Allowed
 from tai_engine.tables import TableOptions
+from tai_engine.tables.recognise import format_of_name
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -175,6 +176,19 @@ def test_the_users_column_and_separator_count(tmp_path):
     (tmp_path / "l.csv").write_text("foto,text\na.jpg,x\n")
     with pytest.raises(UserError, match=r"it has 'foto', 'text'; it needs .*name the column with --column"):
         open_source(tmp_path / "l.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("l.txt", "a.jpg\r\n\nd e.jpg\n"), ("l.json", '["a.jpg", "d e.jpg"]'), ("l.jsonl", '"a.jpg"\n"d e.jpg"\n')],
+)
+def test_paths_alone(tmp_path, name, text):
+    touch(tmp_path, "a.jpg", "d e.jpg")
+    (tmp_path / name).write_bytes(text.encode())
+    source = open_source(tmp_path / name, SourceOptions(table=TableOptions(format_of_name(name))))
+    assert [(item.id, item.size) for item in source] == [("a.jpg", 5), ("d e.jpg", 5)]
+    with pytest.raises(UserError, match="column in the list"):
+        open_source(tmp_path / name, SourceOptions(column="path", table=TableOptions(format_of_name(name))))
 
 
 HOME = "https://own.example.org/lists/l.jsonl"

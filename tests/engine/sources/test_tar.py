@@ -5,6 +5,7 @@ import logging
 import lzma
 import os
 import pickle
+import random
 import tarfile
 from pathlib import Path
 
@@ -275,6 +276,10 @@ def test_a_mended_archive_gives_its_pictures(tmp_path):
         (tar_bytes({}), "The archive .* has no pictures"),
         (b"nonsense", r"The archive '.*s\.tar' cannot be read \(.*truncated header.*\): check it"),
         (b"", r"cannot be read \(the archive has no bytes\)"),
+        (
+            tar_bytes({"a.jpg": random.Random(0).randbytes(5000)}, "w:gz")[:3000],
+            r"cannot be read \(the archive is cut off\)",
+        ),
     ],
 )
 def test_single_archives_that_are_no_source(tmp_path, data, message):

@@ -74,6 +74,11 @@ def test_empty_files_have_no_rows(tmp_path):
         ("a.csv", b"path,labels\na\n", "Line 2 of .* has 1 fields but the header 2"),
         ("a.csv", b'path\n"a\n', "Line 2 of .* not valid CSV"),
         ("a.csv", b"path,path\na,b\n", "names the column 'path' twice"),
+        (
+            "a.csv",
+            b"path,x\r\na,1\nb,2\rc,3\n",
+            "Line 3 of .* a carriage return within a field: lines end in several ways",
+        ),
         ("a.parquet", b"PAR1 nonsense PAR1", "no Parquet file or is damaged"),
         ("a.parquet", b"", "no Parquet file or is damaged"),
     ],
@@ -83,6 +88,40 @@ def test_damaged_lists_name_the_line(tmp_path, name, data, message):
     path.write_bytes(data)
     with pytest.raises(UserError, match=message):
         rows(path)
+
+
+def test_columns_of_parquet_that_are_named_twice_or_hold_no_text(tmp_path):
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["path", "path"]), tmp_path / "twice.parquet")
+    with pytest.raises(UserError, match="has the column 'path' twice: rename one of the two"):
+        rows(tmp_path / "twice.parquet")
+    pictures = pa.array([{"bytes": b"1", "path": "a.jpg"}])
+    pq.write_table(pa.table({"image": pictures, "label": [1]}), tmp_path / "packed.parquet")
+    said = Table(tmp_path / "packed.parquet").listed_columns()
+    assert said == "'label' (and, of bytes or structs, which are not read: 'image')"
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ('path , label\na.jpg , "x, y"\nb.jpg, z\n', [("a.jpg", "x, y"), ("b.jpg", "z")]),
+        ("path; label\na.jpg; x\n", [("a.jpg", "x")]),
+        ("path,label\n a.jpg, x \n", [(" a.jpg", " x ")]),  # the header says that they belong to the values
+    ],
+)
+def test_blanks_around_the_separators_of_a_header(tmp_path, text, values):
+    (tmp_path / "a.csv").write_text(text)
+    found = Table(tmp_path / "a.csv", ["path"]).rows()
+    assert [tuple(row.values.values()) for row in found] == values
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", "{}\n"), ("a.json", "[{}]")])
+def test_a_key_that_an_object_has_twice_is_no_value(tmp_path, name, text):
+    row = '{"path": "a.jpg", "n": 1, "path": "b.jpg", "n": 1}'
+    (tmp_path / name).write_text(text.replace("{}", row))
+    (found,) = Table(tmp_path / name).rows()
+    assert found.values["n"] == 1
+    assert repr(found.values["path"]) == "'a.jpg' and 'b.jpg'"
+    assert not isinstance(found.values["path"], str | list | dict | int)
 
 
 @pytest.mark.parametrize("name", ["none.jsonl", "none.csv", "none.parquet"])
