@@ -213,8 +213,7 @@ def _decode(file: IO[bytes], options: DecodeOptions, image_size: int | None) -> 
             raise ItemError("unsupported", f"{kind.name}, which {kind.package} reads: {EXTRA}") from error
         if kind is not None:
             raise ItemError("broken", "it begins like a picture, but its header is damaged or cut off") from error
-        hint = "a video, or another thing" if head[4:8] == b"ftyp" else "it is no picture"
-        raise ItemError("unknown-format", f"{hint} of a known format") from error
+        raise ItemError("unknown-format", _what_else(head)) from error
     with image:
         width, height = image.size
         options.check_size(width, height)
@@ -229,6 +228,19 @@ def _decode(file: IO[bytes], options: DecodeOptions, image_size: int | None) -> 
         if drafted is None or rgb.size == (width, height):
             return Picture(turned, turned.size)
         return Picture(turned, *box_of_draft(turned, (width, height), drafted[1][2:], turn))
+
+
+def _what_else(head: bytes) -> str:
+    """What a file is that is no picture, by how it begins."""
+    if head[4:8] == b"ftyp":
+        return "a video, or another thing of a known format"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, whose file `git lfs pull` fetches"
+    return (
+        "a web page, or other text with tags"
+        if head.lstrip().startswith(b"<")
+        else "it is no picture of a known format"
+    )
 
 
 def _is_raw(file: IO[bytes]) -> bool:

@@ -41,7 +41,11 @@ def read_coco(table: Table, matrix: LabelMatrix) -> bool:
         name, index = _field(entry, name_key, where), _field(entry, "id", where)
         if not isinstance(name, str) or not name:
             raise UserError(f"The {name_key} in {key}, entry {number} of the {what} is {short_repr(name)}, not text.")
-        known[index] = name
+        if known.setdefault(index, name) != name:
+            raise UserError(
+                f"In the {what} two {key} have the id {short_repr(index)}: {known[index]!r} and {name!r}; give each "
+                "an id of its own."
+            )
     if not names:
         return False
     for index, name in files.items():
@@ -96,7 +100,8 @@ def _read_voc_file(path: Path, top: Path, matrix: LabelMatrix) -> None:
         data = file.read(MAX_XML_BYTES + 1)
     if len(data) > MAX_XML_BYTES:
         raise UserError(f"The {what} has more than {MAX_XML_BYTES:,} bytes, the most that tai-engine reads.")
-    if b"<!ENTITY" in data or b"<!DOCTYPE" in data:
+    plain = data.replace(b"\0", b"")  # in UTF-16 too
+    if b"<!ENTITY" in plain or b"<!DOCTYPE" in plain:
         raise UserError(f"The {what} declares a document type, which no annotation of Pascal VOC does: remove it.")
     try:
         root = ElementTree.fromstring(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from tai_engine.evaluation.annotations import read_coco, read_voc
 from tai_engine.evaluation.label_matrix import LabelMatrix
 from tai_engine.regular_files import printable
 from tai_engine.sources.ids import ID_COLUMN, LOCATION_COLUMNS, PictureColumns
-from tai_engine.tables import Table, TableOptions, parse_json, short_repr
+from tai_engine.tables import Table, TableOptions, read_list, short_repr
 
 LABELS_COLUMNS = ("labels", "tags", "classes", "categories")
 """With all labels of a picture in a row."""
@@ -208,7 +207,7 @@ def _split(text: str, matrix: LabelMatrix) -> Iterator[Any]:
         yield text
         return
     if text.startswith("["):
-        value = _listed(text)
+        value = read_list(text)
         yield from value if isinstance(value, list) else [text]
         return
     for separator in _SEPARATORS:
@@ -218,15 +217,3 @@ def _split(text: str, matrix: LabelMatrix) -> Iterator[Any]:
     words = text.split()
     # Blanks part labels only where every word is one: names have blanks themselves.
     yield from words if len(words) > 1 and all(matrix.column(word) is not None for word in words) else [text]
-
-
-def _listed(text: str) -> Any:
-    """A list as JSON writes it, or as Python does; None for what is neither."""
-    try:
-        return parse_json(text)
-    except ValueError:
-        pass
-    try:
-        return ast.literal_eval(text) if len(text) < 100_000 else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None

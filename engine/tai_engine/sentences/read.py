@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tai_engine.errors import UserError
-from tai_engine.tables import LINE_COLUMN, Table, TableOptions, short_repr
+from tai_engine.tables import LINE_COLUMN, Table, TableOptions, read_list, short_repr
 
 # In the order of preference; compared without case.
 TEXT_COLUMNS = ("caption", "text", "sentence", "captions", "sentences", "raw", "description", "comment", "prompt")
@@ -103,7 +103,8 @@ def _texts(table: Table, place: str, value: Any, image_id: str | None) -> Iterat
     if value is None:
         yield "", image_id
     elif isinstance(value, str):
-        yield value, image_id
+        for text in _listed(value) if table.shape.format == "csv" and value.startswith("[") else (value,):
+            yield text, image_id
     elif isinstance(value, list) and all(isinstance(v, str) for v in value):
         for text in value:
             yield text, image_id
@@ -111,6 +112,12 @@ def _texts(table: Table, place: str, value: Any, image_id: str | None) -> Iterat
         raise UserError(
             f"The sentence in {place} of the {table.what} is {short_repr(value)}, expected text or a list of texts."
         )
+
+
+def _listed(field: str) -> list[str]:
+    """The texts of a list that JSON or Python wrote into a field of CSV; any other field as it is."""
+    value = read_list(field)
+    return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else [field]
 
 
 def _choose_columns(table: Table, options: SentenceOptions) -> tuple[str, str | None]:
@@ -124,8 +131,8 @@ def _choose_columns(table: Table, options: SentenceOptions) -> tuple[str, str | 
     if text is None:
         raise UserError(
             f"The {table.what} has no column of sentences: it has {table.listed_columns()}, expected one of "
-            f"{', '.join(TEXT_COLUMNS)}; name the column that holds them with --column, or say --no-header if the "
-            "first line is a row already."
+            f"{', '.join(TEXT_COLUMNS)}; name the column that holds them with --column"
+            + (", or say --no-header if the first line is a row already." if table.shape.format == "csv" else ".")
         )
     if options.image_column is not None:
         return text, table.require(options.image_column)

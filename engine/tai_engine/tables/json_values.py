@@ -8,6 +8,7 @@ looked for before it sees them.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator
 from typing import IO, Any
@@ -40,6 +41,18 @@ def parse_json(text: str) -> Any:
         raise ValueError(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at column {error.colno}") from None
+
+
+def read_list(text: str) -> Any:
+    """What a list stands for that JSON or Python wrote into a field; None for what is neither."""
+    try:
+        return parse_json(text)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(text) if len(text) < 100_000 else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _whole_number(digits: str) -> int | str:

@@ -37,6 +37,10 @@ _NO_TEXT = (
     (b"\x28\xb5\x2f\xfd", "compressed by Zstandard: unpack it with unzstd"),
     (b"%PDF-", "a PDF: save its text as a text file"),
     (b"SQLite format 3\0", "an SQLite database: export the table as CSV"),
+    (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS: fetch the file itself with `git lfs pull`"),
+    (b"<!doctype html", "a web page: the address that it came from gives no file, so look at it in a browser"),
+    (b"<html", "a web page: the address that it came from gives no file, so look at it in a browser"),
+    (b"<?xml", "XML: save it as CSV or JSON"),
 )
 
 
@@ -130,8 +134,10 @@ def encoding_of(head: bytes, what: str, default: str) -> str:
     Raises:
         UserError: for bytes that begin as a known kind of file that is no text; it says how to make one.
     """
+    begins = head[:512].removeprefix(codecs.BOM_UTF8).lstrip()
+    begins = begins.lower() if begins[:1] in (b"<", b"v") else begins
     for magic, kind in _NO_TEXT:
-        if head.startswith(magic):
+        if begins.startswith(magic):
             raise UserError(f"The {what} is {kind}.")
     if codecs.lookup(default).name == "utf-8":
         return next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")

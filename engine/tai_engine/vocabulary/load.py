@@ -136,7 +136,7 @@ def _vocabulary(
 
 
 def _parse_lines(text: str, where: str) -> Iterator[VocabularyClass]:
-    for number, line in enumerate(io.StringIO(text), 1):
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if "\t" in line.strip():

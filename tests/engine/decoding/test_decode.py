@@ -263,6 +263,21 @@ def test_contents_that_are_no_picture(tmp_path, data, expected):
     assert reason(path) == reason(data) == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "a pointer of Git LFS, whose file"),
+        (b"<!DOCTYPE html><html></html>", "a web page, or other text with tags"),
+        (b'\n<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a web page, or other text with tags"),
+        (b'{"error": "rate limited"}', "it is no picture of a known format"),
+    ],
+)
+def test_what_servers_send_in_the_place_of_pictures(data, words):
+    with pytest.raises(ItemError, match=words) as caught:
+        decode_image(data)
+    assert caught.value.reason == "unknown-format"
+
+
 def test_paths_that_cannot_be_opened(tmp_path, monkeypatch):
     assert reason(tmp_path / "none.jpg") == "missing"
     assert reason(tmp_path / "none.jpg" / "x.jpg") == "missing"

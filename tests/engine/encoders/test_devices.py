@@ -164,8 +164,8 @@ def test_hardware_for_bf16(monkeypatch):
 
 def test_first_batch_sizes():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert image_batch(0, cpu, 224).size == 32
-    assert image_batch(0, cpu, 448).size == 8
+    assert image_batch(0, cpu, 224).size == 16
+    assert image_batch(0, cpu, 448).size == 4
     assert image_batch(0, cuda, 224).size == 256
     assert image_batch(0, cpu, 4096).size == 1
     assert image_batch(0, cuda, 32).size == 1024

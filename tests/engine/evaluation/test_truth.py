@@ -168,6 +168,13 @@ def test_damaged_voc_files_are_named(tmp_path, text, message):
     assert "a.xml" in str(caught.value)
 
 
+def test_a_document_type_in_another_encoding(tmp_path):
+    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><annotation/>'
+    (tmp_path / "a.xml").write_bytes(text.encode("utf-16"))
+    with pytest.raises(UserError, match="declares a document type"):
+        load_truth(tmp_path, NAMES)
+
+
 def test_a_folder_without_annotations(tmp_path):
     with pytest.raises(UserError, match="no XML files of Pascal VOC"):
         load_truth(tmp_path, NAMES)
@@ -207,6 +214,17 @@ def test_labels_that_are_no_class_can_be_passed_over(tmp_path):
             '{"categories": [{"id": 1, "name": "TV"}], "annotations": [{"image_id": 1, "category_id": 1}]}',
             "annotation 1 .* 1 is none of its images",
         ),
+        (
+            "t.json",
+            '{"categories": [{"id": 1, "name": "TV"}, {"id": 1, "name": "person"}]}',
+            "two categories have the id 1: 'TV' and 'person'",
+        ),
+        (
+            "t.json",
+            '{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "categories": []}',
+            "two images have the id 1: 'a' and 'b'",
+        ),
+        ("t.jsonl", '{"id": "a", "labels": ["TV"], "labels": []}', r"labels in line 1 .* are \['TV'\] and \[\]; they"),
         ("t.json", '{"categories": [' + "[" * 99_999, "nested deeper than 100"),
         ("t.jsonl", '{"id": "a", "labels": ' + "[" * 99_999, "nested deeper than 100"),
         ("t.jsonl", '{"id": "a", "labels": NaN}', "The labels in line 1 .* are nan; they must be class names"),

@@ -97,6 +97,18 @@ def test_lists_of_captions_strings_and_nulls(tmp_path: Path) -> None:
     assert [s.text for s in read_sentences(table)] == ["one", "two", ""]
 
 
+@pytest.mark.parametrize("field", ['"[""A dog."", ""Two, dogs.""]"', "\"['A dog.', 'Two, dogs.']\""])
+def test_lists_of_captions_in_a_field(tmp_path: Path, field: str) -> None:
+    """As Hugging Face's copy of Flickr30k has them; what is no list stays a sentence."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"raw,split,filename\n{field},train,x.jpg\n[sic] a dog,train,y.jpg\n")
+    assert list(read_sentences(path)) == [
+        Sentence("1", "A dog.", "x.jpg"),
+        Sentence("2", "Two, dogs.", "x.jpg"),
+        Sentence("3", "[sic] a dog", "y.jpg"),
+    ]
+
+
 def test_several_files_are_numbered_on(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a\nb\n")
     (tmp_path / "b.csv").write_text("text\nc\n")

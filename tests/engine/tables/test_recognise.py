@@ -114,6 +114,13 @@ def test_unquoted_separators_are_not_cut_off(tmp_path):
         (b"BZh91AY", "compressed by bzip2: unpack it with bunzip2"),
         (b"\xfd7zXZ\0\0", "compressed by xz: unpack it with unxz"),
         (b"%PDF-1.7\n", "a PDF"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n",
+            "a pointer of Git LFS: .*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html>\n<html>404</html>\n", "a web page"),
+        (b"\xef\xbb\xbf<HTML><body>", "a web page"),
+        (b"<?xml version='1.0'?><Error/>", "XML: save it as CSV or JSON"),
     ],
 )
 def test_other_kinds_of_files_are_named(tmp_path, data, message):

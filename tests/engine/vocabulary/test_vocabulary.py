@@ -349,3 +349,11 @@ def test_too_many_classes(tmp_path, monkeypatch):
     assert len(load_vocabulary(write(tmp_path, "v.txt", "a\nb\nc\n"))) == 3
     with pytest.raises(UserError, match="more than 3 classes, the most that tai-engine takes"):
         load_vocabulary(write(tmp_path, "v.txt", "a\nb\nc\nd\n"))
+
+
+def test_lines_that_end_as_on_old_macintoshes(tmp_path):
+    assert load_vocabulary(write(tmp_path, "v.txt", "dog\rtraffic light\r\rcat")).names == (
+        "dog",
+        "traffic light",
+        "cat",
+    )
