@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
 from typing import Any
@@ -102,14 +102,16 @@ class WorkerProcess:
 
     def decode(self, slot: int, item: Any, timeout_seconds: float) -> Outcome:
         """What became of an item; a process that died over it, or took too long, does not live on."""
+        # The file that an item carries goes by itself: pickled, it would be there twice.
         try:
-            request = pickle.dumps((slot, item))
+            file = getattr(item, "data", None) if is_dataclass(item) else None
+            request = pickle.dumps((slot, item if file is None else replace(item, data=None), file is not None))
         except Exception as error:  # pickling raises whatever it raises
             return Outcome(reason_of(error))
         try:
             os.ftruncate(self._said, 0)
             self._channel.send_bytes(request)
-            del request  # it may hold a large file
+            self._channel.send_bytes(file or b"")
             if self._channel.poll(timeout_seconds or None):
                 outcome: Outcome = self._channel.recv()
                 reason = outcome.reason

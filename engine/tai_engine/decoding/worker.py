@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any, Protocol
@@ -130,8 +130,8 @@ def main(channel: int, parent: int) -> None:
     """Serve requests until the parent closes the channel or is gone.
 
     The parent sends a descriptor of the shared memory (slots of pixels one after another) and a pickled (`Preparation`,
-    number of slots, seconds), and gets `READY`, or a text that says what is wrong with it. Then it sends pickled pairs
-    of a slot and an item, and gets an `Outcome` for each.
+    number of slots, seconds), and gets `READY`, or a text that says what is wrong with it. Then it sends for each item
+    its slot, itself and whether it carries a file, pickled, then that file or nothing, and gets an `Outcome`.
 
     Args:
         channel: descriptor of a connection.
@@ -160,20 +160,20 @@ def _serve(connection: Connection) -> None:
         return
     connection.send(READY)
     while True:
-        request = connection.recv_bytes()
+        request, file = connection.recv_bytes(), connection.recv_bytes()
         if timeout_seconds:
             # The parent ends a worker that takes too long. Should it be gone, the kernel does it: the default action
             # for this signal needs nothing of a process that hangs.
             signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
         try:
-            slot, item = pickle.loads(request)
-            del request  # it may hold a large file
+            slot, item, has_file = pickle.loads(request)
         except Exception as error:
             outcome = Outcome(reason_of(error))
         else:
+            item = replace(item, data=file) if has_file else item
             outcome = prepare(item, slots[slot])
         signal.setitimer(signal.ITIMER_REAL, 0)
-        item = None
+        item, file = None, b""
         connection.send(outcome)
 
 

@@ -140,9 +140,9 @@ class TarStream:
         """
         if not 0 <= size <= limit:
             raise ItemError("broken", f"a header of {size:,} bytes")
-        parts = [self._again[:size]]
+        parts = [self._again[:size]] if self._again else []  # of one part no copy is made
         self._again = self._again[size:]
-        left = size - len(parts[0])
+        left = size - sum(map(len, parts))
         with _damage_as_item_error():
             while left and (part := self._file.read(left)):
                 parts.append(part)
