@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,13 +59,24 @@ def print_fields(*fields: str) -> None:
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """One JSON object on stdout, or one a line for a sequence; names are exact, whatever stdout can encode."""
+    """One JSON object on stdout, or one a line for a sequence; names are exact, whatever stdout can encode.
+
+    A number that there is none of, such as the mean over no classes, is null: JSON has no NaN.
+    """
     is_utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
     for row in [value] if isinstance(value, Mapping) else value:
-        text = json.dumps(row, ensure_ascii=not is_utf8, default=str)
+        text = json.dumps(_finite(row), ensure_ascii=not is_utf8, default=str, allow_nan=False)
         if not text.isascii():  # bytes of names that are no UTF-8 can be written as escapes alone
             text = text.encode("utf-8", "backslashreplace").decode()
         sys.stdout.write(text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -13,7 +13,13 @@ from tai_engine.evaluation.bootstrap import Comparison, compare
 from tai_engine.evaluation.bootstrap_f1 import PairedIntervals, compare_f1
 from tai_engine.evaluation.draws import DRAWS
 from tai_engine.evaluation.measures import AveragePrecisions, mean_average_precision
-from tai_engine.evaluation.tag_evaluation import EvaluationRules, common_rows, describe_ties, require_untaught
+from tai_engine.evaluation.tag_evaluation import (
+    EvaluationRules,
+    common_rows,
+    describe_ties,
+    require_positives,
+    require_untaught,
+)
 from tai_engine.evaluation.truth import TruthOptions, load_truth
 from tai_engine.regular_files import printable
 from tai_engine.tagging.score_batch import ScoreBatch
@@ -95,6 +101,7 @@ def compare_tags(
     precisions = tuple(
         mean_average_precision(scores, labels, names, difficult=rules.difficult) for scores in (first_NC, second_NC)
     )
+    require_positives(precisions[0], truth)
     for path, found in zip((first, second), precisions, strict=True):
         if ties := describe_ties(found, f" in '{printable(path)}'"):
             remarks.append(ties)

@@ -125,6 +125,7 @@ def evaluate_tags(
     precisions = mean_average_precision(
         scores, labels, names, difficult=rules.difficult, interpolation=rules.interpolation
     )
+    require_positives(precisions, truth)
     remarks = _remarks(len(in_tags), file, known, precisions)
     if columns and (outside := len(names) - len(columns[ALL_GROUPS])):
         remarks.append(f"{outside} classes are in no group.")
@@ -205,6 +206,19 @@ def _remarks(common: int, file: TagFile, known: Truth, precisions: AveragePrecis
         more = f" and {len(absent) - MANY} more" if len(absent) > MANY else ""
         remarks.append(f"{len(absent)} classes are in no picture and were left out: {', '.join(absent[:MANY])}{more}.")
     return remarks
+
+
+def require_positives(precisions: AveragePrecisions, truth: str | Path) -> None:
+    """Refuse a truth by which nothing can be measured.
+
+    Raises:
+        UserError: if no class is in any of the pictures.
+    """
+    if not precisions.positives.any():
+        raise UserError(
+            f"By the truth '{printable(truth)}' none of the classes is in any of the {precisions.items:,} pictures "
+            "that were scored (difficult ones aside), so there is nothing to find: check its labels."
+        )
 
 
 def require_untaught(provenance: Mapping[str, str], ids: list[str], tags: str | Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import math
 import sys
 import unicodedata
 
@@ -120,7 +121,8 @@ def test_a_fault_of_ours_has_a_status_of_its_own(monkeypatch, capsys):
         raise RuntimeError(HOSTILE)
 
     monkeypatch.setattr(command_line.typer.main, "get_command", lambda _: fail)
-    monkeypatch.setattr(command_line, "refuse_infinite", lambda _: None)
+    for preparation in ("refuse_infinite", "guard_places"):
+        monkeypatch.setattr(command_line, preparation, lambda _: None)
     monkeypatch.setattr(sys, "argv", ["tai"])
     with pytest.raises(SystemExit) as leaving:
         command_line.main()
@@ -129,3 +131,9 @@ def test_a_fault_of_ours_has_a_status_of_its_own(monkeypatch, capsys):
     assert "this is a mistake of the program" in error
     assert f"RuntimeError: {shown(HOSTILE.splitlines()[0])}" in error
     assert "\x1b" not in error
+
+
+def test_json_has_no_number_that_is_none(capsys):
+    output.print_json({"map": math.nan, "groups": {"rare": {"map": -math.inf, "ap": (0.5, math.inf)}}})
+    said = capsys.readouterr().out
+    assert said == '{"map": null, "groups": {"rare": {"map": null, "ap": [0.5, null]}}}\n'

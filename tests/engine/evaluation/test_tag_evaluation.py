@@ -8,6 +8,7 @@ import pytest
 
 from tai_engine.errors import UserError
 from tai_engine.evaluation.class_splits import ClassSplits
+from tai_engine.evaluation.tag_comparison import compare_tags
 from tai_engine.evaluation.tag_evaluation import EvaluationRules, evaluate_tags
 from tai_engine.evaluation.truth import TruthOptions
 from tai_engine.tagging import exporters
@@ -68,6 +69,17 @@ def test_pictures_of_one_file_alone_are_told(tmp_path, truth):
     assert found.precisions.items == 2
     assert "2 scored pictures are not in the truth and were left out." in found.remarks
     assert "4 pictures of the truth were not scored and were left out." in found.remarks
+
+
+@pytest.mark.parametrize("difficult", [{}, {"difficult": ["dog"]}])
+def test_a_truth_without_a_positive_measures_nothing(tmp_path, difficult):
+    tags = tag_file(tmp_path / "t.parquet", [("p1", "dog", 1.0)], ["p1"])
+    path = tmp_path / "none.jsonl"
+    path.write_text(json.dumps({"id": "p1", "labels": [], **difficult}))
+    with pytest.raises(UserError, match=r"none of the classes is in any of the 1 pictures .* check its labels"):
+        evaluate_tags(tags, path)
+    with pytest.raises(UserError, match="none of the classes is in any of the 1 pictures"):
+        compare_tags(tags, tags, path, EvaluationRules(), TruthOptions())
 
 
 def test_no_picture_in_common(tmp_path, truth):
