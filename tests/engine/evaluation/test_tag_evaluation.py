@@ -73,7 +73,7 @@ def test_pictures_of_one_file_alone_are_told(tmp_path, truth):
 
 @pytest.mark.parametrize("difficult", [{}, {"difficult": ["dog"]}])
 def test_a_truth_without_a_positive_measures_nothing(tmp_path, difficult):
-    tags = tag_file(tmp_path / "t.parquet", [("p1", "dog", 1.0)], ["p1"])
+    tags = tag_file(tmp_path / "t.parquet", [("p1", name, float(n)) for n, name in enumerate(NAMES)], ["p1"])
     path = tmp_path / "none.jsonl"
     path.write_text(json.dumps({"id": "p1", "labels": [], **difficult}))
     with pytest.raises(UserError, match=r"none of the classes is in any of the 1 pictures .* check its labels"):
