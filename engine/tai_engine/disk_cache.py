@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import threading
 from pathlib import Path
+
+from tai_engine.unfinished import temporary_name
 
 _DIGEST_BYTES = 16
 _FILL = 0.9
@@ -46,7 +47,7 @@ class DiskCache:
     def put(self, key: str, data: bytes) -> None:
         """Keep the bytes of ``key``, if that can be done."""
         path = self._path(key)
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        temporary = temporary_name(path.parent)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True)

@@ -8,27 +8,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
-import secrets
-import shutil
-import stat
-import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from tai_engine.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
-
-FOLDER_SUFFIX = ".folder.tmp"
-"""Of folders that are written under a temporary name."""
-_TEMPORARY = re.compile(rf"\.[0-9a-f]{{16}}(\.tmp|{re.escape(FOLDER_SUFFIX)})")
-_UNTOUCHED_SECONDS = 60.0
+from tai_engine.unfinished import alive, clear_dead, temporary_name
 
 _WRITE_CAUSES = {
     errno.ENOSPC: "the disk is full; free some space or choose another place, then run the same command again",
@@ -122,66 +107,11 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         place = final if folder else final.parent
         while not place.exists():
             place = place.parent
-        probe = place / f".{secrets.token_hex(8)}.tmp"
+        probe = temporary_name(place)
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         probe.unlink()
     except OSError as error:
         raise write_error(path, error) from error
-
-
-@contextlib.contextmanager
-def alive(temporary: Path) -> Iterator[None]:
-    """Mark a temporary file, or a folder of `FOLDER_SUFFIX`, as being written, for the time of the body.
-
-    The mark is a lock, which the system takes back when a process ends, however it ends.
-    """
-    descriptor = -1
-    try:
-        with contextlib.suppress(OSError):  # no locks here: then `clear_dead` gets none either
-            descriptor = os.open(temporary, os.O_RDONLY)
-            _lock(descriptor)
-        yield
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-@lru_cache(maxsize=1024)  # once a process: it is for what others left
-def clear_dead(folder: Path) -> None:
-    """Remove the temporary files and folders in ``folder`` whose writers were killed.
-
-    That is what has our names, was not touched for a minute, and is not `alive`. Where there are no locks, nothing is.
-    """
-    with contextlib.suppress(OSError):
-        names = [entry.name for entry in os.scandir(folder) if _TEMPORARY.fullmatch(entry.name)]
-        for path in (folder / name for name in names):
-            with contextlib.suppress(OSError):
-                _remove_if_dead(path)
-
-
-def _remove_if_dead(path: Path) -> None:
-    found = path.lstat()
-    is_folder = stat.S_ISDIR(found.st_mode)
-    if is_folder != path.name.endswith(FOLDER_SUFFIX) or not (is_folder or stat.S_ISREG(found.st_mode)):
-        return
-    if time.time() - found.st_mtime < _UNTOUCHED_SECONDS:
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        _lock(descriptor)
-        if is_folder:
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Raises OSError when another process has the lock, or there are none."""
-    if fcntl is None:
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager
@@ -199,8 +129,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         UserError: when the file system refuses: full, not writable, a folder of that name, ...
     """
     final = Path(os.path.realpath(path))
-    # The temporary name does not contain the final one, which may already be as long as the file system allows.
-    temporary = final.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = temporary_name(final.parent)
     try:
         if final.exists() and not final.is_file():
             kind = errno.EISDIR if final.is_dir() else errno.EEXIST
@@ -261,7 +190,7 @@ def create_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         UserError: when the file system refuses.
     """
     final = Path(path)
-    temporary = final.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = temporary_name(final.parent)
     try:
         try:
             temporary.write_bytes(data)

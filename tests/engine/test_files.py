@@ -3,19 +3,14 @@
 import errno
 import os
 import stat
-import subprocess
-import sys
 
 import pytest
 
 from tai_engine.errors import UserError
 from tai_engine.files import (
-    FOLDER_SUFFIX,
-    alive,
     atomic_path,
     atomic_text,
     check_place,
-    clear_dead,
     read_error,
     write_atomically,
 )
@@ -205,64 +200,3 @@ def test_a_file_system_that_refuses_is_said_before_the_work(tmp_path, monkeypatc
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UserError, match=r"Cannot write .*new.txt: the file system is read-only; choose another place"):
         check_place(tmp_path / "new.txt")
-
-
-LEFT_BY_KILL = """
-import os, signal, sys
-from tai_engine.files import atomic_path
-with atomic_path(sys.argv[1]) as temporary:
-    temporary.write_text("half")
-    if sys.argv[2] == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    print("writing", flush=True)
-    sys.stdin.read()
-"""
-
-
-def start_writer(target, what):
-    return subprocess.Popen(
-        [sys.executable, "-c", LEFT_BY_KILL, str(target), what],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def grow_old(folder):
-    for path in folder.iterdir():
-        os.utime(path, (0, 0))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs kill -9 and file locks")
-def test_what_a_killed_writer_leaves_goes_with_a_later_write_and_what_is_being_written_stays(tmp_path):
-    with start_writer(tmp_path / "a", "kill") as killed:
-        killed.wait(60)
-    assert len(names(tmp_path)) == 1
-    with start_writer(tmp_path / "b", "wait") as writing:
-        assert writing.stdout.readline() == "writing\n"
-        mine = [".0123456789abcdef.tmp.txt", ".0123.tmp", "notes.tmp"]
-        for name in mine:
-            (tmp_path / name).write_text("mine")
-        (tmp_path / ".00112233445566ff.tmp").mkdir()  # no folder of ours, by its name
-        clear_dead.cache_clear()
-        clear_dead(tmp_path)
-        assert len(names(tmp_path)) == 6  # all of it may have been written a moment ago
-        grow_old(tmp_path)
-        clear_dead.cache_clear()
-        write_atomically(tmp_path / "c", "text")
-        left = set(names(tmp_path)) - {*mine, ".00112233445566ff.tmp", "c"}
-        assert len(left) == 1  # the one that is being written
-        writing.communicate("")
-    assert set(names(tmp_path)) == {*mine, ".00112233445566ff.tmp", "b", "c"}
-    assert (tmp_path / "b").read_text() == "half"
-
-
-def test_a_dead_folder_goes_and_one_that_is_being_written_stays(tmp_path):
-    dead, living = (tmp_path / f".{digit * 16}{FOLDER_SUFFIX}" for digit in "ab")
-    for folder in (dead, living):
-        (folder / "below").mkdir(parents=True)
-        (folder / "below" / "file").write_text("text")
-    grow_old(tmp_path)
-    with alive(living):
-        clear_dead(tmp_path)
-        assert names(tmp_path) == [living.name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,13 +13,14 @@ from typing import Any
 from tai_engine.decoding.feed import DirectFeed, GroupTask
 from tai_engine.decoding.pool import Decoded, DecodePool
 from tai_engine.errors import UserError
-from tai_engine.files import FOLDER_SUFFIX, alive, check_place, clear_dead, sync_directory, write_error
+from tai_engine.files import check_place, sync_directory, write_error
 from tai_engine.review import page_data
 from tai_engine.review.collection import Collection, NotShownError
 from tai_engine.review.decisions import Decisions
 from tai_engine.review.on_demand import TIMEOUT_SECONDS, preparation
 from tai_engine.review.page import ENTRY, one_script, page_html
 from tai_engine.review.small_jpeg import file_in
+from tai_engine.unfinished import FOLDER_SUFFIX, temporary_folder, temporary_name
 
 SAMPLE = 48
 _PER_SUGGESTION = 17 * 4 / 3 + 16  # columns in base64, and numbers in rows
@@ -119,7 +119,6 @@ def write_report(
     """
     out = Path(out)
     check_report_place(out)
-    temporary = out.parent / f".{secrets.token_hex(8)}{FOLDER_SUFFIX}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
@@ -128,18 +127,12 @@ def write_report(
                 f"The report needs about {estimate.bytes / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free at "
                 f"'{out.parent}': free some space, choose another place with --out, or a smaller --thumbnail-size."
             )
-        temporary.mkdir()
-        clear_dead(out.parent)
-        with alive(temporary):
+        with temporary_folder(out) as temporary:
             result = _write(temporary, collection, decisions, title, side, workers, progress)
             os.sync()  # once for all files
             _put_in_place(temporary, out)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise write_error(out, error) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return ReportResult(str(out), str(out / "index.html"), *result)
 
 
@@ -233,7 +226,7 @@ def _put_in_place(temporary: Path, out: Path) -> None:
     """Rename the folder; an older one is moved out of the way first, and comes back if that goes wrong."""
     old = None
     if out.exists():
-        old = temporary.with_name(f".{secrets.token_hex(8)}{FOLDER_SUFFIX}")
+        old = temporary_name(out.parent, FOLDER_SUFFIX)
         out.rename(old)
     try:
         temporary.rename(out)

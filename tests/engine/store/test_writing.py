@@ -11,11 +11,11 @@ import zarr
 
 from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
-from tai_engine.files import FOLDER_SUFFIX
 from tai_engine.store import FeatureStore, LabelSpec, StoredItem, content_of
 from tai_engine.store.layout.commits import CommitRecord
 from tai_engine.store.layout.labels import contents_digest
 from tai_engine.store.places import lease, lock
+from tai_engine.unfinished import FOLDER_SUFFIX
 
 
 @pytest.fixture

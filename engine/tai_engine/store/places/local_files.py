@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,9 +13,6 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
 from tai_engine.files import (
-    FOLDER_SUFFIX,
-    alive,
-    clear_dead,
     create_atomically,
     sync_directory,
     sync_file,
@@ -25,6 +20,7 @@ from tai_engine.files import (
     write_error,
 )
 from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.unfinished import temporary_folder
 
 
 class LocalFiles(StoreFiles):
@@ -101,12 +97,8 @@ class LocalFiles(StoreFiles):
     @contextlib.contextmanager
     def new_store(self) -> Iterator[Path]:
         """See `StoreFiles.new_store`: a sibling of the store that is renamed, all of it durable before."""
-        temporary = self._path.with_name(f".{secrets.token_hex(8)}{FOLDER_SUFFIX}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            clear_dead(self._path.parent)
-            temporary.mkdir()
-            with alive(temporary):
+            with temporary_folder(self._path) as temporary:
                 yield temporary
                 for folder, _, files in os.walk(temporary):
                     for name in files:
@@ -116,8 +108,6 @@ class LocalFiles(StoreFiles):
             sync_directory(self._path.parent)
         except OSError as error:
             raise write_error(self._path, error) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def zarr_store(self) -> Store:
         """See `StoreFiles.zarr_store`."""

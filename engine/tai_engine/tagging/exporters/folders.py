@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from tai_engine.errors import UserError
-from tai_engine.files import FOLDER_SUFFIX, alive, clear_dead, sync_directory, sync_file, write_error
+from tai_engine.files import sync_directory, sync_file, write_error
+from tai_engine.unfinished import temporary_folder
 
 
 def require_free(path: Path) -> None:
@@ -31,11 +30,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     require_free(final)
-    temporary = final.parent / f".{secrets.token_hex(8)}{FOLDER_SUFFIX}"
     try:
-        temporary.mkdir(parents=True)
-        clear_dead(final.parent)
-        with alive(temporary):
+        with temporary_folder(final) as temporary:
             yield temporary
             for file in temporary.rglob("*"):
                 (sync_directory if file.is_dir() else sync_file)(file)
@@ -44,8 +40,4 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             temporary.rename(final)
         sync_directory(final.parent)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise write_error(path, error) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
