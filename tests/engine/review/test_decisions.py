@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tai_engine.review.decisions import UNDECIDED, Change, Decisions, known_labels, parse_favourites
+from tai_engine.review.decisions import UNDECIDED, Change, Decisions, parse_favourites
 
 
 def decide(decisions, *changes, by="anna", at="2030-01-01T00:00:00+00:00"):
@@ -143,7 +143,7 @@ def test_undo_and_redo_equal_a_history_of_whole_states(acts):
         assert (decisions.next_redo is None) == (place + 1 == len(states))
 
 
-def test_known_labels_count_none_of_these_for_the_whole_vocabulary():
+def test_none_of_these_counts_for_the_whole_vocabulary():
     decisions = Decisions()
     decide(
         decisions,
@@ -151,13 +151,8 @@ def test_known_labels_count_none_of_these_for_the_whole_vocabulary():
         {"ids": ["b"], "none": True},
     )
     decide(decisions, {"ids": ["b"], "reject": ["dog"]})
-    assert sorted(known_labels(decisions, ("cat", "dog"))) == [
-        ("a", "cat", False),
-        ("a", "dog", True),
-        ("a", "unlisted", True),
-        ("b", "cat", False),
-        ("b", "dog", False),
-    ]
+    assert [decisions["a"].verdict(tag) for tag in ("cat", "dog", "unlisted", "car")] == [False, True, True, None]
+    assert [decisions["b"].verdict(tag) for tag in ("cat", "dog", "car")] == [False, False, False]
 
 
 def test_a_change_goes_to_json_and_back():
