@@ -15,7 +15,7 @@ export TAI_READERS ?= $(abspath $(OTHERS)/readers/bin/python)
 help:
 	@echo "make demo            tag the embedded pictures with the embedded model and show the result"
 	@echo "make test            lint, format check, type check and all tests"
-	@echo "make test-fast       lint and the quick tests (no commands, no processes, no benchmarks), within two minutes"
+	@echo "make test-fast       lint and the quick tests (no commands, no whole ways, no benchmarks), within two minutes"
 	@echo "make test-oldest     kernels, store and prompts with the oldest versions that pyproject.toml promises"
 	@echo "make test-gpu-image  kernels and benchmarks with what a CUDA image of PyTorch 2.11 carries"
 	@echo "make test-s3         stores on S3, served by moto on this machine (300 MB)"
@@ -61,7 +61,7 @@ test: setup
 test-fast: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" $(addprefix --ignore=tests/,benchmarks engine/cli engine/demo engine/distributed)
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" $(addprefix --ignore=tests/,benchmarks engine/annotating engine/cli engine/demo engine/distributed engine/reproducing)
 
 # A fresh environment $(OTHERS)/$(1).
 define fresh
