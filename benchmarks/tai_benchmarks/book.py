@@ -52,14 +52,14 @@ def book_steps(results: Path, quick: bool) -> list[Step]:
     """
     dtypes = "fp16,bf16" if has_fast_bf16() else "fp16"
     full: list[tuple[str, float, tuple[str, ...]]] = [
-        ("score", 230, ("--cases", "rn50-224", "--pooling", "softmax", "--rows", dtypes, "--classes", "20,80,4585")),
-        ("tune", 290, ("--cases", "step,mining", "--rounds", "3")),
+        ("score", 200, ("--cases", "rn50-224", "--pooling", "softmax", "--rows", dtypes, "--classes", "20,80,4585")),
+        ("tune", 250, ("--cases", "step,mining", "--rounds", "3")),
         ("encode", 180, ("--cases", "rn50-224,photos", "--rounds", "7")),
-        ("cache", 140, ("--cases", "random-128,sequential,re-tag")),
+        ("cache", 120, ("--cases", "random-128,sequential,re-tag")),
         (_MEMORY, 130, ("--cases", "memory")),
         ("corpus", 50, ()),
         ("scaling", 100, ()),
-        ("shell", 60, ()),
+        ("shell", 150, ()),
     ]
     steps = []
     for name, seconds, options in full:
