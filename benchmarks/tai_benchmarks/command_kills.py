@@ -39,6 +39,7 @@ import tai_engine
 from tai_benchmarks.command_subjects import COMMANDS, Command, prepare
 from tai_benchmarks.stoppable_fill import features_of
 from tai_engine.store.places.abstract_files import METADATA
+from tai_engine.store.places.damage import DamagedGroupError
 
 _CHANGES = {"os.rename": 1, "os.link": 1, "os.remove": 0, "os.mkdir": 0, "os.rmdir": 0}
 """Audit events, and which of their arguments names what is changed."""
@@ -146,7 +147,10 @@ class KillTrials:
         for result in self._command.results:
             path = self._work / result
             if (path / METADATA).is_file():
-                found[result] = features_of(path)
+                try:
+                    found[result] = features_of(path)
+                except DamagedGroupError as error:  # as the store is that is to be repaired
+                    found[result] = str(error)
             elif path.is_dir():
                 files = sorted(file for file in path.rglob("*") if file.is_file())
                 found |= {str(file.relative_to(self._work)): content_of_file(file) for file in files}
