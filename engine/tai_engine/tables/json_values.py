@@ -70,7 +70,10 @@ class WrittenTwice:
 
 
 def _put(holder: dict[str, Any], key: str, value: Any) -> None:
-    holder[key] = WrittenTwice(holder[key], value) if key in holder and holder[key] != value else value
+    before = holder.get(key, value)
+    # Of a third one nothing is kept: what is wrong is told by two.
+    is_other = not isinstance(before, WrittenTwice) and before != value
+    holder[key] = WrittenTwice(before, value) if is_other else before
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

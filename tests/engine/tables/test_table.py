@@ -124,6 +124,14 @@ def test_a_key_that_an_object_has_twice_is_no_value(tmp_path, name, text):
     assert not isinstance(found.values["path"], str | list | dict | int)
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.jsonl", "{}\n"), ("a.json", "[{}]")])
+def test_a_key_that_is_there_thousands_of_times_is_told_by_its_first_two_values(tmp_path, name, text):
+    row = "{" + ", ".join(f'"path": {n}' for n in range(5000)) + "}"
+    (tmp_path / name).write_text(text.replace("{}", row))
+    (found,) = Table(tmp_path / name).rows()
+    assert repr(found.values["path"]) == "0 and 1"
+
+
 @pytest.mark.parametrize("name", ["none.jsonl", "none.csv", "none.parquet"])
 def test_missing_lists(tmp_path, name):
     with pytest.raises(UserError, match=r"cannot be read \(.*No such file.*\)|cannot be read"):
