@@ -102,22 +102,27 @@ def _run(debug: bool) -> int:
             raise
         remarks.print(f"tai: {error}", style="red")
         return USAGE_OR_ENVIRONMENT
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # nobody interrupts by that here, whatever the parser of options says
+            return say_mistake_of_ours()
         status = INTERRUPTED
     except Exception as error:
-        if is_usage_error(error):
-            return say_usage_error(error)
-        for line in traceback.format_exc().splitlines():
-            remarks.print(line)
-        remarks.print(
-            "tai: this is a mistake of the program, not of yours; please report it with the lines above. What was "
-            "written before it stands, and the same command goes on from there.",
-            style="red",
-        )
-        return MISTAKE_OF_OURS
+        return say_usage_error(error) if is_usage_error(error) else say_mistake_of_ours()
     if status == INTERRUPTED:
         remarks.print("tai: interrupted; run the same command again to go on from here.")
     return status if isinstance(status, int) else 0
+
+
+def say_mistake_of_ours() -> int:
+    """Print the traceback of the present exception, and what to do with it; gives the exit status."""
+    for line in traceback.format_exc().splitlines():
+        remarks.print(line)
+    remarks.print(
+        "tai: this is a mistake of the program, not of yours; please report it with the lines above. What was written "
+        "before it stands, and the same command goes on from there.",
+        style="red",
+    )
+    return MISTAKE_OF_OURS
 
 
 def is_usage_error(error: Exception) -> bool:

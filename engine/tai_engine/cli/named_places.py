@@ -50,10 +50,7 @@ def guard_places(command: Any) -> None:
         given = context.params
         given.update({name: _here(options[name], given.get(name)) for name in paths})
         check_places(given, options, paths, writes_store=command.name in ("images", "texts"))
-        try:
-            return work(context)
-        except EOFError as error:  # the parser takes it for an interruption by the user
-            raise RuntimeError("something ended too early") from error
+        return work(context)
 
     command.invoke = invoke
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from PIL import Image
 
 from tai_engine.sources import SourceOptions
@@ -68,14 +69,16 @@ def test_names_that_no_terminal_can_show(tiny_model, tmp_path):
     json.loads(listed.stdout)
 
 
-def test_a_mistake_of_ours_has_a_status_of_its_own(tmp_path):
+@pytest.mark.parametrize(("mistake", "said"), [("1 / 0", "ZeroDivisionError"), ("open_ended()", "EOFError")])
+def test_a_mistake_of_ours_has_a_status_of_its_own(tmp_path, mistake, said):
     code = (
-        "import tai_engine.sources as s; s.open_source = lambda *_: 1 / 0\n"
+        "def open_ended(): raise EOFError\n"  # the parser of options takes it for an interruption
+        f"import tai_engine.sources as s; s.open_source = lambda *_: {mistake}\n"
         f"import sys; sys.argv = ['tai', 'cache', 'images', 'x', {str(tmp_path / 's')!r}, '--model', 'demo']\n"
         "from tai_engine.cli.main import main; main()"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 3
-    assert "ZeroDivisionError" in done.stderr
+    assert said in done.stderr
     assert "this is a mistake of the program, not of yours" in done.stderr
