@@ -188,7 +188,7 @@ def _others(benches: Collection[str]) -> list[str]:
     else:
         lines += [
             "clip-retrieval is **not measured** here: `make clip-retrieval`, then",
-            f"`{_FOLDER_COMMAND} --clip-retrieval PROGRAM --results benchmarks/results`.",
+            f"`{_FOLDER_COMMAND} --results benchmarks/results`.",
         ]
     return [*lines, ""]
 

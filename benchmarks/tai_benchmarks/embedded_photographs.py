@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tai_benchmarks.photo_tuning import ready_photographs, recipe
 from tai_engine.caching.texts import cache_sentences, label_spec
 from tai_engine.encoders import Encoder, load_encoder
 from tai_engine.encoders.embedded import constants_of, embedded_folder
-from tai_engine.evaluation.truth import Truth, load_truth
+from tai_engine.evaluation.truth import Truth
 from tai_engine.files import write_atomically
 from tai_engine.label_free.teaching_sentences import written_sentences
 from tai_engine.prompts.prompt_set import PromptSet
@@ -53,11 +54,9 @@ class Photographs:
         corpus = LabelledCorpus(captions, vocabulary, CorpusOptions())
         named = ((one.id, one.text, one.class_indices) for one in corpus)
         cache_sentences(named, encoder, work / "sentences.zarr", labels=label_spec(corpus))
+        ready = ready_photographs(vocabulary)
+        truth = Truth(ready.features.ids, vocabulary.names, ready.labels)
         store = FeatureStore.open(folder / "coco_photographs.zarr")
-        known = load_truth(folder / "coco_photographs.jsonl", vocabulary.names)
-        row_of = {name: row for row, name in enumerate(known.ids)}
-        ids = tuple(name for batch in store.iter_batches(with_fine=False) for name in batch.ids)
-        truth = Truth(ids, known.class_names, known.labels[[row_of[name] for name in ids]])
         return Photographs(encoder, vocabulary, store, truth, FeatureStore.open(work / "sentences.zarr"), work)
 
     def scores(self, prompts: PromptSet, which: Any, normalisation: str = "standard") -> Scores:
@@ -76,7 +75,7 @@ class Photographs:
         """TaI-DPT's prompts, with the settings that come with the model."""
         constants = constants_of("photos")
         assert constants is not None
-        config = TuningConfig(seed=seed, **constants.tuning)
+        config = replace(recipe(), seed=seed)
         return self.tuned(f"tai-dpt-{seed}", self.sentences, config, constants.initial_words)
 
     def written_sentences(self) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,91 +18,55 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tai_benchmarks.vectors_only import VectorsOnly
 from tai_engine.evaluation.bootstrap import Interval, compare
 from tai_engine.prompts.losses import ranking_loss
-from tai_engine.sentences.nouns import NounFilter
 from tai_engine.tagging.normalisation import normalise
 from tai_engine.tuning import NegativeConfig
 from tai_engine.tuning.config import STRATEGIES
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.negatives.strategies import make_strategy, mix_into_batch
-from tai_engine.vocabulary import load_vocabulary
 
 STEPS, RATE, BATCH, SCALE = 200, 0.02, 128, 4.0
 
 
-@dataclass(frozen=True, eq=False)
-class VectorsOnly:
-    """Unit vectors of a model without the model.
+def standardised(data: VectorsOnly, classes_CD: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """[N, C] scores of the pictures."""
+    return normalise(SCALE * data.pictures @ classes_CD.T, "standard").numpy()
 
-    Attributes:
-        sentences: [M, D] of sentences that name a class.
-        labels: [M, C] bool.
-        pictures: [N, D].
-        truth: [N, C] int8, +1 and -1.
-        names: [C, D] of the classes' names.
-    """
 
-    sentences: Tensor
-    labels: Tensor
-    pictures: Tensor
-    truth: np.ndarray[tuple[int, ...], np.dtype[np.int8]]
-    names: Tensor
-
-    @classmethod
-    def read(cls, path: Path) -> VectorsOnly:
-        """Arrays of a .npz file: sentence_features, sentences, image_features, caption_labels, class_features."""
-        with np.load(path) as arrays:
-            data = {name: arrays[name] for name in arrays.files}
-        vocabulary = load_vocabulary("coco80")
-        nouns = NounFilter(vocabulary)
-        labels = torch.zeros(len(data["sentences"]), len(vocabulary), dtype=torch.bool)
-        for row, sentence in enumerate(data["sentences"].tolist()):
-            labels[row, list(nouns.classes_in(sentence))] = True
-        kept = labels.any(dim=1)
-        sentences, pictures, names = (
-            normalize(torch.from_numpy(data[name]).float(), dim=1)
-            for name in ("sentence_features", "image_features", "class_features")
-        )
-        truth = np.where(data["caption_labels"] > 0, 1, -1).astype(np.int8)
-        return cls(sentences[kept], labels[kept], pictures, truth, names)
-
-    def scores(self, classes_CD: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        """[N, C], standardised."""
-        return normalise(SCALE * self.pictures @ classes_CD.T, "standard").numpy()
-
-    def learned(self, strategy: str, seed: int) -> Tensor:
-        """[C, D] class vectors after `STEPS` steps of SGD on batches of sentences."""
-        generator = torch.Generator().manual_seed(seed)
-        classes_CD = self.names.clone().requires_grad_()
-        optimizer = torch.optim.SGD([classes_CD], lr=RATE, momentum=0.9)
-        mined = None
-        for step in range(STEPS):
-            unit_CD = normalize(classes_CD, dim=1)
-            if strategy != "none" and step % (STEPS // 10) == 0:
-                holders = Holders.from_dense(self.labels)
-                config = NegativeConfig(strategy=strategy, seed=seed)
-                found = make_strategy(config, self.sentences, holders, device="cpu")
-                mined = found.mine(unit_CD.detach(), step)
-            batch = torch.randperm(len(self.sentences), generator=generator)[:BATCH]
-            if mined is not None:
-                batch = mix_into_batch(batch, mined, 0.25, generator)
-            loss = ranking_loss(SCALE * self.sentences[batch] @ unit_CD.T, self.labels[batch])
-            optimizer.zero_grad()
-            (loss / 80).backward()
-            optimizer.step()
-        return normalize(classes_CD.detach(), dim=1)
+def learned(data: VectorsOnly, strategy: str, seed: int) -> Tensor:
+    """[C, D] class vectors after `STEPS` steps of SGD on batches of sentences."""
+    generator = torch.Generator().manual_seed(seed)
+    classes_CD = data.names.clone().requires_grad_()
+    optimizer = torch.optim.SGD([classes_CD], lr=RATE, momentum=0.9)
+    mined = None
+    for step in range(STEPS):
+        unit_CD = normalize(classes_CD, dim=1)
+        if strategy != "none" and step % (STEPS // 10) == 0:
+            holders = Holders.from_dense(data.labels)
+            config = NegativeConfig(strategy=strategy, seed=seed)
+            found = make_strategy(config, data.sentences, holders, device="cpu")
+            mined = found.mine(unit_CD.detach(), step)
+        batch = torch.randperm(len(data.sentences), generator=generator)[:BATCH]
+        if mined is not None:
+            batch = mix_into_batch(batch, mined, 0.25, generator)
+        loss = ranking_loss(SCALE * data.sentences[batch] @ unit_CD.T, data.labels[batch])
+        optimizer.zero_grad()
+        (loss / 80).backward()
+        optimizer.step()
+    return normalize(classes_CD.detach(), dim=1)
 
 
 def vectors_table(data: VectorsOnly, seeds: tuple[int, ...] = (1, 2, 3)) -> Iterator[str]:
     """Lines of Markdown: class vectors learned with each strategy, against the names' and against none."""
     yield "| negatives | seed | mAP % | against the names | against none |"
     yield "|---|---|---|---|---|"
-    names = data.scores(data.names)
-    plain = {seed: data.scores(data.learned("none", seed)) for seed in seeds}
+    names = standardised(data, data.names)
+    plain = {seed: standardised(data, learned(data, "none", seed)) for seed in seeds}
     for strategy in STRATEGIES:
         for seed in seeds:
-            found = plain[seed] if strategy == "none" else data.scores(data.learned(strategy, seed))
+            found = plain[seed] if strategy == "none" else standardised(data, learned(data, strategy, seed))
             first, second = compare(names, found, data.truth), compare(plain[seed], found, data.truth)
             gains = " | ".join(_points(one.difference) for one in (first, second))
             yield f"| {strategy} | {seed} | {100 * first.second.value:.1f} | {gains} |"

@@ -33,6 +33,7 @@ from torch.nn.functional import normalize
 
 from tai_benchmarks.embedded_photographs import Photographs, Scores
 from tai_benchmarks.head_recipes import RECIPES, linear_head
+from tai_benchmarks.vectors_only import VectorsOnly
 from tai_engine.evaluation.bootstrap import compare
 from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.evaluation.truth import Truth
@@ -40,11 +41,10 @@ from tai_engine.label_free.compound import with_compound_prompts
 from tai_engine.label_free.patch_gaussians import with_patch_gaussians
 from tai_engine.label_free.sentence_means import with_sentence_means
 from tai_engine.prompts.prompt_set import PromptSet, zero_shot_prompts
-from tai_engine.sentences.nouns import NounFilter
 from tai_engine.tagging.normalisation import normalise
 from tai_engine.tagging.scoring import SCORES
 from tai_engine.tuning import TrainingPictures, TuningConfig
-from tai_engine.vocabulary import imagenet_templates, load_vocabulary
+from tai_engine.vocabulary import imagenet_templates
 
 PARTS = ("label-free", "few-labels", "real-clip", "voc")
 SHOTS, KNOWN = (1, 5, 16), (0.1, 0.5, 1.0)
@@ -161,21 +161,10 @@ def few_labels(photographs: Photographs, seeds: Sequence[int], remark: Callable[
 
 def real_clip(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     """A line for each way on real CLIP ViT-B/32 vectors of 489 photographs; coarse only."""
-    with np.load(data / "real_clip_vitb32.npz", allow_pickle=False) as file:
-        pictures, sentences, classes = (
-            normalize(torch.from_numpy(file[f"{kind}_features"]).float(), dim=1)
-            for kind in ("image", "sentence", "class")
-        )
-        positives, texts = file["caption_labels"] == 1, [str(text) for text in file["sentences"]]
-    words = load_vocabulary("coco80")
-    finder = NounFilter(words)
-    holds = torch.zeros(len(texts), len(words), dtype=torch.bool)
-    for n, text in enumerate(texts):
-        holds[n, list(finder.classes_in(text))] = True
-    named = holds.any(dim=1)
-    sentences, holds = sentences[named], holds[named]
-    kept = positives.sum(axis=0) >= 3
-    labels = np.where(positives, 1, -1).astype(np.int8)[:, kept]
+    found = VectorsOnly.read(data / "real_clip_vitb32.npz")
+    pictures, sentences, holds, classes = found.pictures, found.sentences, found.labels, found.names
+    kept = (found.truth == 1).sum(axis=0) >= 3
+    labels = found.truth[:, kept]
 
     def scores(vectors: Tensor, how: str = "standard") -> Scores:
         return normalise(100 * pictures @ vectors.T, how, 100.0).numpy()[:, kept]
@@ -198,10 +187,10 @@ def real_clip(data: Path, seeds: Sequence[int]) -> Iterator[str]:
     yield f"| {title} | mAP | to raw zero-shot | to standardised zero-shot |"
     yield "|---|---|---|---|"
     base = scores(classes)
-    for name, found in ways:
-        mean = np.mean(found, axis=0)
+    for name, of_seeds in ways:
+        mean = np.mean(of_seeds, axis=0)
         told = [difference(one, mean, labels) if one is not mean else "" for one in (raw, base)]
-        yield f"| {name} | {_over_seeds([mean_precision(one, labels) for one in found])} | {' | '.join(told)} |"
+        yield f"| {name} | {_over_seeds([mean_precision(one, labels) for one in of_seeds])} | {' | '.join(told)} |"
 
 
 def voc(data: Path) -> Iterator[str]:

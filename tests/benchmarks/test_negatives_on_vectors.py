@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from tai_benchmarks.negatives_on_vectors import VectorsOnly, vectors_table
+from tai_benchmarks.negatives_on_vectors import vectors_table
+from tai_benchmarks.vectors_only import VectorsOnly
 
 
 def test_class_vectors_learn_from_sentences(tmp_path):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tai_benchmarks import systems_table
 from tai_benchmarks.head_recipes import RECIPES, linear_head
 from tai_benchmarks.systems_table import difference, real_clip, scaled_mean, voc
+from tai_engine.vocabulary import load_vocabulary
 
 
 def test_scaled_mean_by_hand():
@@ -51,7 +51,7 @@ def test_voc(tmp_path):
 
 def test_real_clip(tmp_path):
     generator = np.random.default_rng(1)
-    words = systems_table.load_vocabulary("coco80").names
+    words = load_vocabulary("coco80").names
     classes = generator.normal(size=(80, 8))
     shown = np.zeros((12, 80), dtype=np.uint8)
     shown[:, 0], shown[::2, 1] = 1, 1
