@@ -6,6 +6,7 @@ classes, B classes with S tokens each.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,8 +19,12 @@ from torch import Tensor, nn
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.vocabulary import prompt_words
 
+logger = logging.getLogger(__name__)
+
 POSITIONS = ("end", "middle", "front")
 """Where the class name stands: after all contexts, between their halves, before all of them."""
+WAYS = ("shared", "cut", "full")  # see `tai_engine.prompts.tower`
+# Smaller chunks are as fast, and an allocator keeps more than it gives out.
 _CHUNKS_PER_BUDGET = 4
 
 
@@ -63,6 +68,7 @@ class PromptTokens:
         before = {"end": n_contexts, "middle": n_contexts // 2, "front": 0}.get(position)
         if before is None:
             raise unknown_choice("position of the class name", position, POSITIONS)
+        prompts, first, rest = [], range(before), range(before, n_contexts)
         for label, name, end in zip(self.labels, self.names, self.ends, strict=True):
             length = len(self.start) + n_contexts + len(name) + len(end)
             if length > self.context_length:
@@ -70,10 +76,7 @@ class PromptTokens:
                     f"The class {label!r} with {n_contexts} contexts takes {length} tokens but the text tower has "
                     f"{self.context_length}; shorten the name or use fewer contexts."
                 )
-        first, rest = list(range(before)), list(range(before, n_contexts))
-        prompts = []
-        for name, end in zip(self.names, self.ends, strict=True):
-            contexts = [-1] * len(self.start) + first + [-1] * len(name) + rest + [-1] * len(end)
+            contexts = [*[-1] * len(self.start), *first, *[-1] * len(name), *rest, *[-1] * len(end)]
             ids = [*self.start, *[self.placeholder] * before, *name, *[self.placeholder] * len(rest), *end]
             prompts.append(Prompt(ids, contexts))
         return prompts
@@ -178,16 +181,74 @@ class PromptChunk:
     groups: tuple[tuple[slice, int, int], ...]
 
 
-def possible_ways(part: Any, prompts: Sequence[Prompt]) -> tuple[list[str], str | None]:
-    """Which ways through a text tower give its own result, the fastest first, and why not a faster one.
+class PromptPlan(NamedTuple):
+    """What a text tower computes for all classes.
 
-    ``cut`` needs a causal tower that reads out the last token of each prompt, ``shared`` open_clip's plain blocks as
-    well; ``full`` is the tower's own way.
-
-    Args:
-        part: the text tower of an open_clip model.
-        prompts: one a class.
+    Attributes:
+        way: which of ``WAYS`` it goes.
+        contexts_before_name: how many of the contexts stand before the class name.
+        prefix: what is computed once for all classes; empty where nothing is.
+        chunks: the rest of each class's prompt, in pieces that fit, of rising length.
     """
+
+    way: str
+    contexts_before_name: int
+    prefix: PromptChunk
+    chunks: tuple[PromptChunk, ...]
+
+
+def plan_prompts(
+    part: Any,
+    tokens: PromptTokens,
+    *,
+    n_contexts: int,
+    class_specific: bool,
+    position: str,
+    way: str,
+    max_tokens: int,
+    device: torch.device,
+) -> PromptPlan:
+    """Choose the way through a text tower, and cut its prompts into what is shared and pieces that fit.
+
+    Arguments and errors are as of `PromptTower`, whose text tower is ``part``. If all own tokens together are more than
+    ``max_tokens``, a chunk has at most a quarter of it, but at least one prompt.
+    """
+    prompts = tokens.prompts(n_contexts, position)
+    possible, obstacle = _possible_ways(part, prompts)
+    if way not in ("auto", *WAYS):
+        raise unknown_choice("way through the text tower", way, ("auto", *WAYS))
+    if way not in ("auto", *possible):
+        raise UserError(f"The way {way!r} is not possible here, as {obstacle}; use {possible[0]!r} or 'auto'.")
+    if way == "auto" and obstacle:
+        logger.warning("prompts take the slower %r way: %s", possible[0], obstacle)
+    way = possible[0] if way == "auto" else way
+    n_start = len(tokens.start)
+    before = prompts[0].contexts.index(-1, n_start) - n_start  # -1 is the name's first token
+    # The start is the same for all, and so are shared contexts that come next.
+    n_prefix = 0 if way != "shared" else n_start + (0 if class_specific else before)
+    length = tokens.context_length if way == "full" else 0
+    own = []
+    for ids, contexts in prompts:
+        missing = max(length - len(ids), 0)
+        own.append(Prompt(ids[n_prefix:] + [tokens.padding] * missing, contexts[n_prefix:] + [-1] * missing))
+    lengths = [len(prompt.ids) for prompt in own]
+    if sum(lengths) > max_tokens:
+        max_tokens //= _CHUNKS_PER_BUDGET
+    together: list[list[int]] = [[]]
+    size = 0
+    for c in sorted(range(len(lengths)), key=lambda c: lengths[c]):
+        if together[-1] and size + lengths[c] > max_tokens:
+            together.append([])
+            size = 0
+        together[-1].append(c)
+        size += lengths[c]
+    stride = n_contexts if class_specific else 0
+    prefix = pack([0], [Prompt(*(row[:n_prefix] for row in prompts[0]))], 0, stride, device)
+    return PromptPlan(way, before, prefix, tuple(pack(each, own, n_prefix, stride, device) for each in together))
+
+
+def _possible_ways(part: Any, prompts: Sequence[Prompt]) -> tuple[list[str], str | None]:
+    """Which ways give a tower's own result, the fastest first, and why not a faster one."""
     if not isinstance(part, TextTransformer) and not hasattr(part, "text_pool_type"):
         return ["full"], "the text tower is not one of open_clip's own"
     mask = getattr(part, "attn_mask", None)
@@ -212,60 +273,12 @@ def possible_ways(part: Any, prompts: Sequence[Prompt]) -> tuple[list[str], str 
     return ["shared", "cut", "full"], None
 
 
-def plan_prompts(
-    prompts: Sequence[Prompt],
-    *,
-    n_prefix: int,
-    padding: tuple[int, int] | None,
-    stride: int,
-    max_tokens: int,
-    device: torch.device,
-) -> tuple[PromptChunk, tuple[PromptChunk, ...]]:
-    """What is computed once for all prompts, and the rest of each in chunks that fit.
-
-    Args:
-        prompts: one a class.
-        n_prefix: so many first tokens are the same for all.
-        padding: the length that every prompt is filled to, and with which id; None leaves them as they are.
-        stride: contexts that each class has for itself; 0 where all share them.
-        max_tokens: if all own tokens together are more, a chunk has at most a quarter of it, but at least one prompt;
-            chunks are of rising length.
-        device: of the result.
-    """
-    start = Prompt(prompts[0].ids[:n_prefix], prompts[0].contexts[:n_prefix])
-    own = [Prompt(ids[n_prefix:], contexts[n_prefix:]) for ids, contexts in prompts]
-    if padding is not None:
-        length, filler = padding
-        own = [
-            Prompt(ids + [filler] * (length - len(ids)), contexts + [-1] * (length - len(ids))) for ids, contexts in own
-        ]
-    lengths = [len(prompt.ids) for prompt in own]
-    if sum(lengths) > max_tokens:
-        # Smaller chunks are as fast, and an allocator keeps more than it gives out.
-        max_tokens //= _CHUNKS_PER_BUDGET
-    together: list[list[int]] = [[]]
-    size = 0
-    for c in sorted(range(len(lengths)), key=lambda c: lengths[c]):
-        if together[-1] and size + lengths[c] > max_tokens:
-            together.append([])
-            size = 0
-        together[-1].append(c)
-        size += lengths[c]
-    chunks = (pack(classes, own, n_prefix, stride, device) for classes in together)
-    return pack([0], [start], 0, stride, device), tuple(chunks)
-
-
 def pack(
     classes: Sequence[int], prompts: Sequence[Prompt], first_position: int, stride: int, device: torch.device
 ) -> PromptChunk:
     """One chunk of the prompts of ``classes``, which are in the order of their lengths.
 
-    Args:
-        classes: which of the prompts.
-        prompts: those of all classes.
-        first_position: where in the text tower they begin.
-        stride: contexts that each class has for itself; 0 where all share them.
-        device: of the result.
+    They begin at ``first_position`` of the text tower; each class has ``stride`` contexts of its own (0: all share).
     """
     groups: list[tuple[slice, int, int]] = []
     for length, equal in groupby(len(prompts[c].ids) for c in classes):

@@ -14,7 +14,6 @@ prefix, T packed own tokens of several classes, B classes with S own tokens each
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -22,12 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tai_engine.errors import UserError, unknown_choice
-from tai_engine.prompts.tokens import PromptChunk, PromptTokens, plan_prompts, possible_ways
+from tai_engine.errors import UserError
+from tai_engine.prompts.tokens import PromptChunk, PromptTokens, plan_prompts
 
-logger = logging.getLogger(__name__)
-
-WAYS = ("shared", "cut", "full")
 # What autograd keeps per token and block, in vectors of width W: 14.3 measured with quick-GELU, 10.3 with GELU.
 _KEPT_VECTORS = 15
 _LAYERS_OF_OTHERS = 24
@@ -94,29 +90,20 @@ class PromptTower:
         self.position = position
         self.context_shape = (self.n_classes,) * class_specific + (n_contexts, self.width)
         self.device = self._embedding.weight.device
-        prompts = tokens.prompts(n_contexts, position)
-        n_start = len(tokens.start)
-        self.contexts_before_name = prompts[0].contexts.index(-1, n_start) - n_start  # -1 is the name's first token
-        possible, obstacle = possible_ways(self._part, prompts)
-        if way not in ("auto", *WAYS):
-            raise unknown_choice("way through the text tower", way, ("auto", *WAYS))
-        if way not in ("auto", *possible):
-            raise UserError(f"The way {way!r} is not possible here, as {obstacle}; use {possible[0]!r} or 'auto'.")
-        if way == "auto" and obstacle:
-            logger.warning("prompts take the slower %r way: %s", possible[0], obstacle)
-        self.way = possible[0] if way == "auto" else way
-        # The start is the same for all, and so are shared contexts that come next.
-        shared = n_start + (0 if class_specific else self.contexts_before_name)
         layers = len(getattr(self._part.transformer, "resblocks", ())) or _LAYERS_OF_OTHERS
         token_bytes = _KEPT_VECTORS * layers * self.width * self._embedding.weight.element_size()
-        self._prefix, self._chunks = plan_prompts(
-            prompts,
-            n_prefix=shared if self.way == "shared" else 0,
-            padding=(tokens.context_length, tokens.padding) if self.way == "full" else None,
-            stride=n_contexts if class_specific else 0,
+        plan = plan_prompts(
+            self._part,
+            tokens,
+            n_contexts=n_contexts,
+            class_specific=class_specific,
+            position=position,
+            way=way,
             max_tokens=memory_bytes // token_bytes,
             device=self.device,
         )
+        self.way, self.contexts_before_name = plan.way, plan.contexts_before_name
+        self._prefix, self._chunks = plan.prefix, plan.chunks
 
     @property
     def n_chunks(self) -> int:

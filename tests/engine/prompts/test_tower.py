@@ -380,14 +380,19 @@ def test_unknown_choices_and_shapes(tokenizer: Any):
 
 
 def test_packing_by_hand():
-    def classes_of(lengths: list[int], max_tokens: int) -> list[list[int]]:
-        prompts = [Prompt([9] * length, [-1] * length) for length in lengths]
-        options: dict[str, Any] = {"n_prefix": 0, "padding": None, "stride": 0, "device": torch.device("cpu")}
-        _, chunks = plan_prompts(prompts, max_tokens=max_tokens, **options)
-        return [chunk.classes.tolist() for chunk in chunks]
+    model, (start, end) = tiny_model(), (49406, 49407)
 
-    assert classes_of([3, 1, 2, 1], 7) == [[1, 3, 2, 0]]
-    assert classes_of([3, 1, 2, 1, 3, 3, 3], 15) == [[1, 3], [2], [0], [4], [5], [6]]  # of 3 tokens
+    def classes_of(lengths: list[int], max_tokens: int) -> list[list[int]]:
+        """Names of so many tokens, each with the end-of-text token behind it, after a shared start and context."""
+        names = tuple((9,) * length for length in lengths)
+        tokens = PromptTokens((start,), names, ((end,),) * len(names), 9, 0, 77, tuple(map(str, names)))
+        options: dict[str, Any] = {"n_contexts": 1, "class_specific": False, "position": "end", "way": "shared"}
+        plan = plan_prompts(model, tokens, max_tokens=max_tokens, device=torch.device("cpu"), **options)
+        assert plan.prefix.ids.tolist() == [start, 9]
+        return [chunk.classes.tolist() for chunk in plan.chunks]
+
+    assert classes_of([3, 1, 2, 1], 11) == [[1, 3, 2, 0]]
+    assert classes_of([3, 1, 2, 1, 3, 3, 3], 22) == [[1, 3], [2], [0], [4], [5], [6]]  # 23 tokens in pieces of 5
     assert classes_of([5, 5], 0) == [[0], [1]]
     prompts = [Prompt([7, 8, 9], [-1, 0, -1]), Prompt([4], [-1]), Prompt([5, 6, 1], [1, -1, -1])]
     chunk = pack([1, 0, 2], prompts, 10, 2, torch.device("cpu"))
