@@ -133,7 +133,7 @@ class FocusedTuning:
     def prompts(self, run: FocusedRun, seed: int) -> PromptSet:
         """Of one run, to the bit as `tai tune` makes them where there are no negatives."""
         config = replace(self.config, seed=seed)
-        learner, training = self.task.learner(seed), self.task.split.training
+        learner, training = self.task.start.learner(seed), self.task.split.training
         optimizer = torch.optim.SGD(
             learner.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )

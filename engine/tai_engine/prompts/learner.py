@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -200,3 +201,36 @@ class DualPromptLearner(ContextLearner):
         return DualVectors(positive_CD, positive_CD, negative_CD, self.temperature, self.spatial_temperature)
 
     forward = class_vectors
+
+
+@dataclass(frozen=True, eq=False)
+class LearnerStart:
+    """What learns, and from what it starts: everything but the seed.
+
+    Attributes:
+        tower: over the names of the classes.
+        words: embeddings [k, W] that take the contexts nearest to the name; None for none.
+        contexts: to start from, by name; None for those drawn at random.
+        is_dual: prompts for presence and absence (`DualPromptLearner`), not for coarse and fine vectors.
+        cuda_graphs: record the way through the text tower once and replay it; for GPUs and few classes.
+    """
+
+    tower: PromptTower
+    words: Tensor | None = None
+    contexts: Mapping[str, Tensor] | None = None
+    is_dual: bool = False
+    cuda_graphs: bool = False
+
+    def learner(self, seed: int) -> ContextLearner:
+        """Contexts at their start.
+
+        Raises:
+            UserError: as `ContextLearner`, its `load_contexts` and its `record_graphs`.
+        """
+        kind = DualPromptLearner if self.is_dual else PromptLearner
+        learner = kind(self.tower, seed=seed, words=self.words)
+        if self.contexts is not None:
+            learner.load_contexts(self.contexts)
+        if self.cuda_graphs:
+            learner.record_graphs()
+        return learner

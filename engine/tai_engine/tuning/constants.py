@@ -134,7 +134,7 @@ def find_constants(
         raise UserError(
             "Finding constants goes by held-out sentences, but there are none: hold some out, or give more sentences."
         )
-    identity = parse_json(json.dumps({**task.identity(config), "grid": asdict(grid)}))
+    identity = parse_json(json.dumps({"recipe": config.as_recipe(), **task.identity, "grid": asdict(grid)}))
     if folder is not None and (kept := _load(folder / NAME, identity)) is not None:
         return kept
     trials = []
@@ -182,7 +182,7 @@ def _try(task: TuningTask, config: TuningConfig, rate: float, temperature: float
     )
     # Nothing is judged before the end.
     split = task.split._replace(held_out=task.split.held_out.subset(torch.zeros(len(task.split.held_out)).bool()))
-    tuner = Tuner(task.store, split, task.learner(short.seed), short)
+    tuner = Tuner(task.store, split, task.start.learner(short.seed), short)
     try:
         for _ in itertools.islice(tuner.steps(), steps):
             pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +74,13 @@ def tune(
         progress: called after every step.
 
     Raises:
-        UserError: as `TuningTask.learner` and `RunFolder.load`; when the folder cannot be written.
+        UserError: as `LearnerStart.learner` and `RunFolder.load`; when the folder cannot be written.
         DivergedError: when the loss is not finite; the last good prompts are in the run folder then.
         KeyboardInterrupt: after the state was saved.
     """
     begun = time.perf_counter()
-    folder = RunFolder(Path(run), task.identity(config)) if run is not None else None
-    tuner = Tuner(task.store, task.split, task.learner(config.seed), config, folder=folder)
+    folder = RunFolder(Path(run), {"recipe": config.as_recipe(), **task.identity}) if run is not None else None
+    tuner = Tuner(task.store, task.split, task.start.learner(config.seed), config, folder=folder)
     state = tuner.state
     try:
         for step in tuner.steps():
@@ -114,7 +114,7 @@ def tune(
         training_sentences=len(task.split.training),
         held_out_sentences=len(task.split.held_out),
         seconds=time.perf_counter() - begun,
-        remarks=tuple(_remarks(task)),
+        remarks=tuple(_remarks(task, per_class)),
         trained_on="pictures" if isinstance(task.store, TrainingPictures) else "sentences",
     )
 
@@ -142,14 +142,14 @@ def _prompt_set(
         "system": config.system,
         "vocabulary": vocabulary.name,
         "vocabulary_fingerprint": vocabulary.fingerprint,
-        "data_fingerprint": store.data_fingerprint,
+        "data_fingerprint": task.identity["data"],
         "recipe_key": str(store.spec.recipe_key),
         "recipe": json.dumps(config.as_recipe(), sort_keys=True),
         "seed": str(config.seed),
         "n_contexts": str(config.n_contexts),
         "position": config.position,
         "class_specific": json.dumps(config.class_specific),
-        "init": task.start,
+        "init": task.identity["init"],
         "encoder": json.dumps(dict(store.spec.provenance), sort_keys=True),
         "precision": task.text_model.precision,
         "training_sentences": str(len(task.split.training)),
@@ -180,9 +180,8 @@ def _prompt_set(
     )
 
 
-def _remarks(task: TuningTask) -> list[str]:
-    counts = task.split.training.class_counts()
-    missing = [name for name, count in zip(task.vocabulary.names, counts.tolist(), strict=True) if not count]
+def _remarks(task: TuningTask, per_class: Sequence[Mapping[str, object]]) -> list[str]:
+    missing = [row["class"] for row in per_class if not row["training_sentences"]]
     lines = []
     if missing:
         is_pictures = isinstance(task.store, TrainingPictures)
@@ -194,7 +193,7 @@ def _remarks(task: TuningTask) -> list[str]:
         shown = ", ".join(map(repr, missing[:_SHOWN_CLASSES]))
         more = f" and {len(missing) - _SHOWN_CLASSES} more" if len(missing) > _SHOWN_CLASSES else ""
         lines.append(
-            f"No training {'picture shows' if is_pictures else 'sentence names'} {len(missing)} of {len(counts)} "
+            f"No training {'picture shows' if is_pictures else 'sentence names'} {len(missing)} of {len(per_class)} "
             f"classes ({shown}{more}): their prompts have learned from other classes only; {advice}"
         )
     if not task.store.spec.has_fine:

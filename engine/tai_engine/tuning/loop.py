@@ -132,6 +132,9 @@ class Tuner:
         state, per_epoch = self.state, self.order.steps
         while not state.finished:
             epoch = len(state.history)
+            rate = self._config.learning_rate_of(epoch)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
             last_map = state.history[-1].held_out_map if state.history else None
             begun = time.perf_counter()  # reading the sentences is part of a step
             for batch, indices_B in self.order.batches(epoch, state.step - epoch * per_epoch):
@@ -143,7 +146,7 @@ class Tuner:
                     steps=self._config.epochs * per_epoch,
                     epoch=epoch + 1,
                     loss=value,
-                    learning_rate=self._config.learning_rate_of(epoch),
+                    learning_rate=rate,
                     steps_per_second=(state.step - epoch * per_epoch) / state.seconds,
                     held_out_map=last_map,
                 )
@@ -195,8 +198,6 @@ class Tuner:
             batch, indices_B = self._with_negatives(self._miner, batch, indices_B)
         if config.noise:
             batch = disturbed(batch, config.noise, generator_of(config.seed, NOISE, state.step))
-        for group in self._optimizer.param_groups:
-            group["lr"] = config.learning_rate_of(epoch)
         self._optimizer.zero_grad(set_to_none=True)
         scores = score_sentences(batch, self.learner.class_vectors(), config)
         loss = tuning_loss(scores, self._split.training.targets(indices_B), config)
@@ -251,7 +252,7 @@ class Tuner:
             epoch=epoch + 1,
             steps=state.step,
             loss=state.loss_sum / self.order.steps,
-            learning_rate=config.learning_rate_of(epoch),
+            learning_rate=self._optimizer.param_groups[0]["lr"],
             held_out_loss=None if found is None else found.loss,
             held_out_map=None if found is None else found.merged.mean,
             held_out_map_coarse=None if found is None else found.coarse.mean,
@@ -270,5 +271,3 @@ class Tuner:
         state.finished = epoch + 1 == config.epochs or (config.patience is not None and waited >= config.patience)
         self._updating = False
         self.save()
-        if self._folder:
-            self._folder.write_metrics(state.history)

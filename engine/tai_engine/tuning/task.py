@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tai_engine.errors import UserError
 from tai_engine.features import require_same_space
-from tai_engine.prompts.learner import ContextLearner, DualPromptLearner, PromptLearner
+from tai_engine.prompts.learner import LearnerStart
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.prompts.tokens import tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
@@ -47,26 +47,18 @@ class TuningTask:
         text_model: the encoder of the store.
         vocabulary: of the labels.
         split: training and held-out sentences.
-        tower: over the vocabulary's names.
-        words: embeddings [k, W] that take the contexts nearest to the name; None for none.
-        contexts: to start from, by name; None for those drawn at random.
-        start: what the last two are, in words, for the record.
+        start: what learns, and from what it starts.
+        identity: all of this that decides what comes of a run, as JSON.
         source: whose sentences teach, where the store or the prompts to start from name it ("builtin"); else None.
-        cuda_graphs: record the way through the text tower once and replay it; for GPUs and few classes.
-        system: what learns, see `TuningConfig`.
     """
 
     store: SentenceStore
     text_model: TextModel
     vocabulary: Vocabulary
     split: Split
-    tower: PromptTower
-    words: Tensor | None
-    contexts: Mapping[str, Tensor] | None
-    start: str
+    start: LearnerStart
+    identity: Mapping[str, Any]
     source: str | None = None
-    cuda_graphs: bool = False
-    system: str = "tai-dpt"
 
     @classmethod
     def prepare(
@@ -88,7 +80,7 @@ class TuningTask:
             config: of which the shape of the contexts and the held-out share count here.
             init: words whose embeddings take the contexts nearest to the name, tuned prompts of the same space, or
                 contexts by name; None draws them at random.
-            cuda_graphs: see above.
+            cuda_graphs: as `LearnerStart`.
 
         Raises:
             UserError: for a store of pictures, without labels, of another vocabulary or space, without a sentence to
@@ -110,19 +102,19 @@ class TuningTask:
             class_specific=config.class_specific,
             position=config.position,
         )
-        words, contexts, start = None, None, "random"
+        words, contexts, said = None, None, "random"
         labels = store.spec.labels  # pictures have theirs beside them
         source = None if labels is None else labels.corpus.get("source")
         source = source if isinstance(source, str) else None
         if isinstance(init, str):
-            words, start = tower.embed_words(word_ids(text_model.tokenize, tokens, init)), f"words: {init}"
+            words, said = tower.embed_words(word_ids(text_model.tokenize, tokens, init)), f"words: {init}"
         elif init is not None:
             if isinstance(init, PromptSet):
                 require_same_space(init.space_key, store.spec.space_key, "The initial prompt set", "the store")
                 source = source or init.metadata.get("sentences")
                 init = init.contexts
             sums = {name: f"{float(tensor.double().sum()):.12g}" for name, tensor in sorted(init.items())}
-            contexts, start = dict(init), f"contexts with the sums {json.dumps(sums)}"
+            contexts, said = dict(init), f"contexts with the sums {json.dumps(sums)}"
         split = split_sentences(store, config.held_out)
         if not len(split.held_out) and (config.patience is not None or config.keep == "best"):
             raise UserError(
@@ -130,44 +122,15 @@ class TuningTask:
                 f"{store.path} none of its {len(split.training)} sentences is one, as held_out is {config.held_out}; "
                 "hold more out, or keep the last epoch."
             )
-        return cls(
-            store,
-            text_model,
-            vocabulary,
-            split,
-            tower,
-            words,
-            contexts,
-            start,
-            source=source,
-            cuda_graphs=cuda_graphs,
-            system=config.system,
-        )
-
-    def learner(self, seed: int) -> ContextLearner:
-        """Contexts at their start.
-
-        Raises:
-            UserError: as `ContextLearner`, its `load_contexts` and its `record_graphs`.
-        """
-        kind = DualPromptLearner if self.system == "dualcoop" else PromptLearner
-        learner = kind(self.tower, seed=seed, words=self.words)
-        if self.contexts is not None:
-            learner.load_contexts(self.contexts)
-        if self.cuda_graphs:
-            learner.record_graphs()
-        return learner
-
-    def identity(self, config: TuningConfig) -> dict[str, Any]:
-        """Everything that decides what comes of a run, as JSON."""
-        return {
-            "recipe": config.as_recipe(),
-            "vocabulary": self.vocabulary.fingerprint,
-            "data": self.store.data_fingerprint,
-            "space_key": self.store.spec.space_key,
-            "features": self.store.spec.recipe_key,
-            "init": self.start,
+        identity = {
+            "vocabulary": vocabulary.fingerprint,
+            "data": store.data_fingerprint,
+            "space_key": store.spec.space_key,
+            "features": store.spec.recipe_key,
+            "init": said,
         }
+        start = LearnerStart(tower, words, contexts, is_dual=config.system == "dualcoop", cuda_graphs=cuda_graphs)
+        return cls(store, text_model, vocabulary, split, start, identity, source)
 
 
 def check_store(store: SentenceStore, vocabulary: Vocabulary) -> None:

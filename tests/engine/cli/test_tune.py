@@ -97,7 +97,7 @@ def test_a_job_reaches_the_task_and_the_tuner(tai, store, vocabulary, tmp_path, 
     assert (config.epochs, config.batch_size, config.n_contexts, config.learning_rate) == (2, 16, 4, 0.05)
     assert (config.held_out, config.noise, config.negatives.strategy) == (0.2, 0.5, "random")
     assert used is config
-    assert (task.start, folder) == ("words: a photo", run)
+    assert (task.identity["init"], folder) == ("words: a photo", run)
     assert PromptSet.load(out).metadata["init"] == "words: a photo"
 
 

@@ -164,7 +164,7 @@ def test_runs_of_every_system_can_go_on(tmp_path, pictures, encoder, vocabulary,
     assert torch.equal(whole.prompts.global_vectors, parts.prompts.global_vectors)
     assert whole.prompts.constants == parts.prompts.constants
     with torch.no_grad():
-        start = task.learner(config.seed).class_vectors()
+        start = task.start.learner(config.seed).class_vectors()
     assert not torch.equal(whole.prompts.global_vectors, start.global_vectors)
     assert whole.trained_on == "pictures"
     assert whole.prompts.metadata["system"] == system
@@ -190,7 +190,7 @@ def test_prompts_of_one_system_do_not_start_another(pictures, encoder, vocabular
     source = TrainingPictures(pictures, truth_of(vocabulary))
     task = TuningTask.prepare(source, encoder, vocabulary, config, contexts)
     with pytest.raises(UserError, match="The saved prompts hold no positive_contexts"):
-        task.learner(1)
+        task.start.learner(1)
 
 
 def test_mistakes(pictures, sentence_store, encoder, vocabulary):

@@ -103,7 +103,7 @@ def test_what_comes_out_holds_a_share_of_the_start(plain_result, sentence_store,
     plain, _ = plain_result
     task = TuningTask.prepare(sentence_store, encoder, vocabulary, CONFIG)
     with torch.no_grad():
-        start = task.learner(CONFIG.seed).class_vectors()
+        start = task.start.learner(CONFIG.seed).class_vectors()
     config = replace(CONFIG, start_share=0.25, normalise="standard")
     result = tune(sentence_store, encoder, vocabulary, config, run=tmp_path)
     for name, first in zip(("global_vectors", "local_vectors"), start, strict=True):
@@ -494,7 +494,7 @@ def test_constants_are_found_by_held_out_sentences(sentence_store, encoder, voca
     assert f"learning rate {found.best.learning_rate:g}" in found.describe()
     # A short run is a run: the trial's figures are those of as many steps of tuning at that rate.
     short = replace(CONFIG, learning_rate=0.3, text_temperature=5.0, schedule="constant", warmup_epochs=0, epochs=9)
-    tuner = loop.Tuner(sentence_store, task.split, task.learner(short.seed), short)
+    tuner = loop.Tuner(sentence_store, task.split, task.start.learner(short.seed), short)
     done = next(itertools.islice(tuner.steps(), 4, None))
     assert tuner.state.step == done.step == 5
     judged = evaluate(sentence_store, task.split.held_out, tuner.class_vectors(), short)
