@@ -240,7 +240,7 @@ def tune(
     if as_json:
         print_json(summary(result, config, out, folder))
     else:
-        describe(result, config, out, folder)
+        describe(result, out, folder)
     for remark in result.remarks:
         remarks.print(remark)
 

@@ -42,7 +42,8 @@ def _percent(value: float | None) -> object:
 
 def summary(result: TuningResult, config: TuningConfig, out: Path, folder: Path) -> dict[str, Any]:
     """The outcome for machines."""
-    last = result.history[-1]
+    last, constants = result.history[-1], result.prompts.constants
+    assert constants is not None  # tuned prompts bring theirs
     return {
         "prompts": str(out),
         "run": str(folder),
@@ -59,12 +60,12 @@ def summary(result: TuningResult, config: TuningConfig, out: Path, folder: Path)
         "seconds": result.seconds,
         "learning_rate": config.learning_rate,
         "text_temperature": config.text_temperature,
-        "image_temperature": config.temperature_for_images,
+        "image_temperature": constants.image_temperature,
         "remarks": list(result.remarks),
     }
 
 
-def describe(result: TuningResult, config: TuningConfig, out: Path, folder: Path) -> None:
+def describe(result: TuningResult, out: Path, folder: Path) -> None:
     """The epochs, the worst classes, and the outcome in a sentence or two."""
     print_table(
         "Tuning",
@@ -90,6 +91,8 @@ def describe(result: TuningResult, config: TuningConfig, out: Path, folder: Path
         f"{len(result.prompts.class_names)} classes tuned on {result.training_sentences:,} {result.trained_on} "
         f"({result.held_out_sentences:,} held out), {result.steps:,} steps, contexts of epoch {result.epoch} -> {out}"
     )
+    constants = result.prompts.constants
+    assert constants is not None  # tuned prompts bring theirs
     results.print(
-        f"Pictures are tagged with the temperature {config.temperature_for_images:g}; figures and curve: {folder}"
+        f"Pictures are tagged with the temperature {constants.image_temperature:g}; figures and curve: {folder}"
     )

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 import sys
 from dataclasses import replace
@@ -128,6 +129,18 @@ def test_constants_are_found_and_said(tai, store, vocabulary, tmp_path, monkeypa
     assert PromptSet.load(out).constants == ScoringConstants(4.0, 8.0)
     kept = json.loads((tmp_path / "p.safetensors.run" / "constants.json").read_text())
     assert [trial["learning_rate"] for trial in kept["trials"]] == [1e-3, 0.05]
+
+
+def test_the_temperature_that_is_told_is_that_of_the_prompts(tai, filled_store, vocabulary, tmp_path):
+    """Dual prompts learn theirs: e³ at the start, where the recipe's would be 40."""
+    labels, out = tmp_path / "labels.csv", tmp_path / "p.safetensors"
+    labels.write_text("id,labels\n0.png,dog\n1.png,cat\n2.png,zebra;dog\n")
+    given = ["tune", filled_store, "--vocabulary", vocabulary, "--out", out, "--labels", labels, "--system", "dualcoop"]
+    outcome = tai(*given, "--epochs", "1", "--batch-size", "2", "--contexts", "2", "--json")
+    assert outcome.status == 0
+    (summary,) = outcome.json()
+    assert summary["image_temperature"] == PromptSet.load(out).constants.image_temperature
+    assert summary["image_temperature"] == pytest.approx(math.exp(3), rel=1e-3)
 
 
 def test_an_interrupted_run_is_gone_on_with(tai, store, vocabulary, tmp_path, monkeypatch):
