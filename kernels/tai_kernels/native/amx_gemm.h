@@ -6,6 +6,7 @@
 #pragma once
 #include "job.h"
 #include "memory.h"
+#include "row_numbers.h"
 #include "simd.h"
 #include "threads.h"
 
@@ -110,15 +111,15 @@ constexpr int64_t kTileNumbers = kTileSide * kTileDepth;
 // Classes in bf16, one tile after the other: [class tile][depth tile][pair of numbers][class][2].
 class AmxClasses {
  public:
-  AmxClasses(const float* classes, int64_t count, int64_t dim, int64_t threads)
-      : depth_tiles_(round_up(dim, kTileDepth) / kTileDepth),
-        packed_(round_up(count, kTileSide) / kTileSide * depth_tiles_ * kTileNumbers) {
+  explicit AmxClasses(const Job& job, int64_t threads)
+      : depth_tiles_(round_up(job.dim, kTileDepth) / kTileDepth),
+        packed_(round_up(job.class_count, kTileSide) / kTileSide * depth_tiles_ * kTileNumbers) {
     std::atomic<int64_t> next{0};
-    in_threads(std::min(threads, 1 + count * dim / 500'000), [&] {
-      for (int64_t tile; (tile = next.fetch_add(1)) * kTileSide < count;)
-        for (int64_t k = 0; k < dim; k += kTileDepth)
-          pack(classes + tile * kTileSide * dim + k, dim, std::min(kTileSide, count - tile * kTileSide),
-               std::min(kTileDepth, dim - k), packed_.get() + (tile * depth_tiles_ + k / kTileDepth) * kTileNumbers);
+    in_threads(std::min(threads, 1 + job.class_count * job.dim / 500'000), [&] {
+      by_row_type(job.class_type, [&](auto type) {
+        for (int64_t tile; (tile = next.fetch_add(1)) * kTileSide < job.class_count;)
+          for (int64_t k = 0; k < depth_tiles_; ++k) pack<type>(job, tile, k);
+      });
     });
   }
 
@@ -130,13 +131,14 @@ class AmxClasses {
  private:
   // One tile: the rows of its classes in bf16 first, then pair by pair of their numbers, so that what is read and what
   // is written lies in whole cache lines.
-  static void pack(const float* classes, int64_t stride, int64_t count, int64_t depth, uint16_t* tile) {
+  template <RowType type>
+  void pack(const Job& job, int64_t class_tile, int64_t depth_tile) {
+    const int64_t first = class_tile * kTileSide, k = depth_tile * kTileDepth;
     alignas(64) uint16_t rows[kTileSide][kTileDepth] = {};
-    for (int64_t c = 0; c < count; ++c) {
-      int64_t k = 0;
-      for (; k + kLanes <= depth; k += kLanes) store(rows[c] + k, vec_to_bfloat(load(classes + c * stride + k)));
-      for (; k < depth; ++k) rows[c][k] = float_to_bfloat(classes[c * stride + k]);
-    }
+    for (int64_t c = 0; c < std::min(kTileSide, job.class_count - first); ++c)
+      numbers_to_bfloats<type>(row_at<type>(job.classes, first + c, job.dim) + k * bytes_per_number(type),
+                               std::min(kTileDepth, job.dim - k), kPageBytes, rows[c]);
+    uint16_t* tile = packed_.get() + (class_tile * depth_tiles_ + depth_tile) * kTileNumbers;
     for (int64_t pair = 0; pair < kTileDepth / 2; ++pair)
       for (int64_t c = 0; c < kTileSide; ++c)
         std::memcpy(tile + (pair * kTileSide + c) * 2, rows[c] + pair * 2, 2 * sizeof(uint16_t));
@@ -204,11 +206,7 @@ class AmxGemm {
   void begin_tile(int64_t first_row, int64_t count) {
     count_ = count;
     first_row_ = first_row;
-    switch (job_.row_type) {
-      case kFloat16: return convert_as<kFloat16>();
-      case kBFloat16: return convert_as<kBFloat16>();
-      default: return convert_as<kInt8>();
-    }
+    by_row_type(job_.row_type, [&](auto type) { convert_as<type>(); });
   }
 
   int64_t chunk_end(int64_t first) const { return std::min(first + kChunkClasses, job_.class_count); }
@@ -235,30 +233,15 @@ class AmxGemm {
             multiply_tiles<1, 1>(rows, row_stride_, classes, class_stride, depth, target, sum_stride, k > 0);
         }
       }
-    if (job_.row_scales) scale_rows(last - first, sums, sum_stride);
+    if (job_.row_scales) scale_rows(job_.row_scales + first_row_, count_, last - first, sums, sum_stride);
   }
 
  private:
-  // Every type in bf16: int8 is exact, its scales multiply the sums.
   template <RowType type>
   void convert_as() {
-    const int64_t row_bytes = job_.row_stride * bytes_per_number(type);
-    for (int64_t r = 0; r < count_; ++r) {
-      const char* row = static_cast<const char*>(job_.rows) + (first_row_ + r) * row_bytes;
-      uint16_t* target = rows_.get() + r * row_stride_;
-      if constexpr (type == kBFloat16) {
-        std::memcpy(target, row, size_t(job_.dim) * 2);
-        continue;
-      }
-      int64_t k = 0;
-      for (; k + kLanes <= job_.dim; k += kLanes) store(target + k, vec_to_bfloat(row_vec<type>(row, k)));
-      for (; k < job_.dim; ++k) target[k] = float_to_bfloat(row_number<type>(row, k));
-    }
-  }
-
-  void scale_rows(int64_t count, float* sums, int64_t sum_stride) const {
     for (int64_t r = 0; r < count_; ++r)
-      for (int64_t c = 0; c < count; ++c) sums[r * sum_stride + c] *= job_.row_scales[first_row_ + r];
+      numbers_to_bfloats<type>(row_at<type>(job_.rows, first_row_ + r, job_.row_stride), job_.dim,
+                               kPageBytes, rows_.get() + r * row_stride_);
   }
 
   const Job& job_;

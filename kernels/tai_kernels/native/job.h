@@ -8,7 +8,7 @@ struct Job {
   const void* rows;         // [T, D], row_stride numbers apart
   const float* row_scales;  // [T] with int8 rows, else null
   const int64_t* offsets;   // [N + 1]
-  const float* classes;     // [C, D]
+  const void* classes;      // [C, D], neighbours in memory
   const float* coarse;      // [N, C] scores to merge with, or null
   float* fine;              // [N, C] out, or null
   float* merged;            // [N, C] out, or null; needs coarse
@@ -17,9 +17,10 @@ struct Job {
   int64_t dim;              // D
   int64_t class_count;      // C
   int64_t row_stride;
-  int32_t row_type;  // RowType
+  int32_t row_type;    // RowType
+  int32_t class_type;  // RowType, but int8
   int32_t max_pooling;
-  int32_t exact;  // 1: fp32 whatever the machine has
+  int32_t in_bf16;     // 1: multiplied in bf16; only where tai_bf16_products() says that the machine does
   int32_t threads;
   float temperature;
   float scale;

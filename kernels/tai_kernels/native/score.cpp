@@ -105,7 +105,7 @@ void score(const Job& job) {
   // Starting a thread costs some ten microseconds: worth it from a few million multiplications on.
   const double multiplications = double(job.offsets[job.items]) * double(job.class_count) * double(job.dim);
   const int64_t worthwhile = 1 + int64_t(multiplications / 4e6);
-  const Classes classes(job.classes, job.class_count, job.dim, std::min<int64_t>(job.threads, worthwhile));
+  const Classes classes(job, std::min<int64_t>(job.threads, worthwhile));
   const std::vector<int64_t> units = plan_units(job, Gemm::kTileRows);
   std::atomic<size_t> next{0};
   in_threads(std::min<int64_t>({job.threads, int64_t(units.size()) - 1, worthwhile}), [&] {
@@ -128,20 +128,32 @@ int64_t tai_job_bytes() { return sizeof(tai::Job); }
 
 int tai_lanes() { return tai::kLanes; }
 
-// Whether half-precision rows are multiplied by AMX tiles in bf16.
-int tai_has_amx() { return tai::amx_ready(); }
+// What multiplies in bf16: 2, tiles of AMX; 1, vectors of pairs; 0, nothing.
+int tai_bf16_products() {
+#if defined(TAI_BF16_VECTORS)
+  return tai::amx_ready() ? 2 : 1;
+#else
+  return tai::amx_ready() ? 2 : 0;
+#endif
+}
 
 // 0, or 1 when memory ran out.
 int tai_score(const tai::Job* job) {
   try {
     if (job->items == 0) return 0;
 #if defined(TAI_AMX)
-    if (!job->exact && job->row_type != tai::kFloat32 && tai::amx_ready()) {
+    if (job->in_bf16 && tai::amx_ready()) {
       tai::score_by_mode<tai::AmxGemm, tai::AmxClasses>(*job);
       return 0;
     }
 #endif
-    tai::score_by_mode<tai::VectorGemm, tai::VectorClasses>(*job);
+#if defined(TAI_BF16_VECTORS)
+    if (job->in_bf16) {
+      tai::score_by_mode<tai::VectorGemm<tai::Bf16Product>, tai::VectorClasses<tai::Bf16Product>>(*job);
+      return 0;
+    }
+#endif
+    tai::score_by_mode<tai::VectorGemm<tai::Fp32Product>, tai::VectorClasses<tai::Fp32Product>>(*job);
     return 0;
   } catch (...) {
     return 1;

@@ -2,7 +2,8 @@
 
 Beside the outputs it holds the class vectors in the library's layout and, per thread, one tile of rows and similarities
 (about 1 MiB). fp32 rows, and any rows when the gradient will be wanted, are computed in fp32; other rows in bf16 where
-the CPU has AMX, else in fp32. The gradient is ``cpu_score``'s, in blocks of torch.
+the CPU multiplies such numbers (tiles of AMX, vectors of AVX-512 BF16), else in fp32. The gradient is ``cpu_score``'s,
+in blocks of torch.
 
 Without a compiler, or when anything at all goes wrong with the library, the path is absent and ``why_not`` says why.
 """
@@ -67,8 +68,9 @@ class ScoreJob(ctypes.Structure):
         ("class_count", ctypes.c_int64),
         ("row_stride", ctypes.c_int64),
         ("row_type", ctypes.c_int32),
+        ("class_type", ctypes.c_int32),
         ("max_pooling", ctypes.c_int32),
-        ("exact", ctypes.c_int32),
+        ("in_bf16", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("temperature", ctypes.c_float),
         ("scale", ctypes.c_float),
@@ -100,13 +102,16 @@ def describe() -> str:
 
 
 def multiplies_in(rows: torch.dtype) -> torch.dtype:
-    """The dtype that rows of ``rows`` are multiplied in when no gradient is wanted: bf16 on AMX tiles, else fp32.
+    """The dtype that ``rows`` are multiplied in when no gradient is wanted: bf16 where the CPU has it, else fp32.
 
     Raises:
         UnavailableError: when there is no library.
     """
-    on_tiles = rows != torch.float32 and library().functions.tai_has_amx()
-    return torch.bfloat16 if on_tiles else torch.float32
+    return torch.bfloat16 if _in_bf16(library(), rows, exact=False) else torch.float32
+
+
+def _in_bf16(compiled: Library, rows: torch.dtype, *, exact: bool) -> bool:
+    return not exact and rows != torch.float32 and compiled.functions.tai_bf16_products() > 0
 
 
 def load(folder: Path, definitions: tuple[str, ...] = ()) -> Library:
@@ -120,8 +125,9 @@ def load(folder: Path, definitions: tuple[str, ...] = ()) -> Library:
     functions = opened(path, ctypes.sizeof(ScoreJob))
     functions.tai_score.argtypes = [ctypes.POINTER(ScoreJob)]
     instructions = f"{32 * functions.tai_lanes()}-bit fp32 vectors"
-    if functions.tai_has_amx():
-        instructions = f"AMX bf16 tiles for half-precision and int8 rows, else {instructions}"
+    bf16_products = _BF16_PRODUCTS[functions.tai_bf16_products()]
+    if bf16_products:
+        instructions = f"{bf16_products} for half-precision and int8 rows, else {instructions}"
     compiled = Library(functions, path, f"{instructions}, built with {compiler}")
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 5e-2)):
         difference = _largest_difference(compiled, dtype)
@@ -130,6 +136,7 @@ def load(folder: Path, definitions: tuple[str, ...] = ()) -> Library:
     return compiled
 
 
+_BF16_PRODUCTS = ("", "vectors of bf16 pairs", "AMX bf16 tiles")
 _machine = OnFirstUse(load)
 
 
@@ -158,7 +165,8 @@ _ROW_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int8:
 
 
 def _row_major(rows: Tensor) -> Tensor:
-    """``rows`` with neighbouring numbers along D, copied only if they are not yet."""
+    """``rows`` in a type that the library reads, with neighbouring numbers along D; copied only if they are not yet."""
+    rows = rows if rows.dtype in _ROW_TYPES else rows.float()
     return rows if rows.stride(1) == 1 and rows.stride(0) >= rows.shape[1] else rows.contiguous()
 
 
@@ -181,10 +189,10 @@ def _run(
     temperature: float = 0.0,
     scale: float,
     mix: float = 0.0,
-    exact: bool,
+    in_bf16: bool,
 ) -> None:
     rows = _row_major(rows)
-    classes = classes.float().contiguous()
+    classes = _row_major(classes).contiguous()
     offsets = offsets.contiguous()
     scales = None if scales is None else scales.contiguous()
     job = ScoreJob(
@@ -201,8 +209,9 @@ def _run(
         class_count=classes.shape[0],
         row_stride=rows.stride(0) if rows.shape[0] > 1 else rows.shape[1],
         row_type=_ROW_TYPES[rows.dtype],
+        class_type=_ROW_TYPES[classes.dtype],
         max_pooling=pooling == "max",
-        exact=exact,
+        in_bf16=in_bf16,
         threads=torch.get_num_threads(),
         temperature=temperature,
         scale=scale,
@@ -212,20 +221,19 @@ def _run(
         raise MemoryError("the compiled scoring path ran out of memory")
 
 
-def _coarse_scores(compiled: Library, call: ScoreCall, out_NC: Tensor, *, exact: bool) -> None:
+def _coarse_scores(compiled: Library, call: ScoreCall, out_NC: Tensor, *, in_bf16: bool) -> None:
     """The coarse scores, which are the pooled scores of one row per item.
 
-    The class vectors are laid out anew, which for few items costs more than their products. Where both sides are
-    multiplied in fp32 they may change places, and the fewer are laid out; every sum is the same to the last bit.
+    The class vectors are laid out anew, which for few items costs more than their products. Both sides may change
+    places, and the fewer are laid out; every sum is the same to the last bit.
     """
-    in_fp32 = exact or call.coarse.dtype == torch.float32 or not compiled.functions.tai_has_amx()
-    if not in_fp32 or call.items >= call.classes:
+    if call.items >= call.classes:
         single = torch.arange(call.items + 1, dtype=torch.int64)
-        _run(compiled, call.coarse, single, call.class_global, fine=out_NC, scale=call.scale, exact=exact)
+        _run(compiled, call.coarse, single, call.class_global, fine=out_NC, scale=call.scale, in_bf16=in_bf16)
         return
     single = torch.arange(call.classes + 1, dtype=torch.int64)
     out_CN = torch.empty(call.classes, call.items, dtype=torch.float32)
-    _run(compiled, call.class_global.float(), single, call.coarse, fine=out_CN, scale=call.scale, exact=True)
+    _run(compiled, call.class_global, single, call.coarse, fine=out_CN, scale=call.scale, in_bf16=in_bf16)
     out_NC.copy_(out_CN.T)
 
 
@@ -248,7 +256,7 @@ def forward(call: ScoreCall, *, parts: bool = True, save: bool = False, compiled
     if p.items == 0:
         return result
     coarse = result.coarse if parts else torch.empty_like(result.merged)
-    _coarse_scores(compiled, p, coarse, exact=save)
+    _coarse_scores(compiled, p, coarse, in_bf16=_in_bf16(compiled, p.coarse.dtype, exact=save))
     _run(
         compiled,
         p.fine,
@@ -263,6 +271,6 @@ def forward(call: ScoreCall, *, parts: bool = True, save: bool = False, compiled
         temperature=p.temperature,
         scale=p.scale,
         mix=p.mix,
-        exact=save,
+        in_bf16=_in_bf16(compiled, p.fine.dtype, exact=save),
     )
     return result

@@ -1,4 +1,5 @@
-"""The compiled path: building, keeping and refusing libraries; wide vectors and AMX tiles, emulated where need be."""
+"""The compiled path: building, keeping and refusing libraries; wide vectors, AMX tiles and vectors of bf16 pairs,
+emulated where need be."""
 
 import ctypes
 import os
@@ -24,11 +25,20 @@ EMULATED = [
 ]
 
 
+WIDE_TILES = ("-DTAI_EMULATE_AMX", "-DTAI_LANES=16", "-O1")
+
+
 @pytest.fixture(scope="module")
 def emulation(tmp_path_factory):
     """A library of 512-bit vectors and AMX tiles, whatever this machine has."""
-    folder = tmp_path_factory.mktemp("emulated")
-    return native_score.load(folder, ("-DTAI_EMULATE_AMX", "-DTAI_LANES=16", "-O1"))
+    return native_score.load(tmp_path_factory.mktemp("emulated"), WIDE_TILES)
+
+
+@pytest.fixture(scope="module", params=[4, 8, 16])
+def bf16_vectors(request, tmp_path_factory):
+    """A library of vectors of bf16 pairs, whatever this machine has; AMX would be preferred to them."""
+    definitions = ("-DTAI_EMULATE_BF16_VECTORS", f"-DTAI_LANES={request.param}", "-O1", "-U__AMX_BF16__")
+    return native_score.load(tmp_path_factory.mktemp("bf16"), definitions)
 
 
 def scores(case, inputs, library, save=False):
@@ -37,17 +47,57 @@ def scores(case, inputs, library, save=False):
     return (result.coarse, result.fine, result.merged), result.state
 
 
+def assert_as_good_as_torch_in_bf16(case, library):
+    inputs = make_inputs(case)
+    expected = exact(inputs, case.pooling, 40.0)
+    allowed = torch_error(inputs, case.pooling, 40.0, torch.bfloat16, expected) + 5e-6
+    got, _ = scores(case, inputs, library)
+    # Coarse rows of an int8 problem are fp32: they must not lose anything.
+    assert worst(got, expected) <= allowed
+    assert worst(got, expected) > 1e-7 or case.classes == 1, "bf16 products cannot be this exact: they were not used"
+
+
 @NO_COMPILER
 @pytest.mark.parametrize("case", EMULATED, ids=str)
 @pytest.mark.slow
 def test_emulated_amx_is_as_good_as_torch_in_bf16(case, emulation):
-    inputs = make_inputs(case)
-    expected = exact(inputs, case.pooling, 40.0)
-    allowed = torch_error(inputs, case.pooling, 40.0, torch.bfloat16, expected) + 5e-6
-    got, _ = scores(case, inputs, emulation)
-    # Coarse rows of an int8 problem are fp32: they must not lose anything.
-    assert worst(got, expected) <= allowed
-    assert worst(got, expected) > 1e-7 or case.classes == 1, "bf16 products cannot be this exact: AMX was not used"
+    assert_as_good_as_torch_in_bf16(case, emulation)
+
+
+@NO_COMPILER
+@pytest.mark.parametrize("case", EMULATED, ids=str)
+@pytest.mark.slow
+def test_emulated_vectors_of_pairs_are_as_good_as_torch_in_bf16(case, bf16_vectors):
+    assert_as_good_as_torch_in_bf16(case, bf16_vectors)
+
+
+@NO_COMPILER
+@pytest.mark.parametrize("row_dtype", HALF_PRECISION)
+@pytest.mark.parametrize("dim", [1, 2, 31, 33, 512])
+def test_products_of_pairs_by_hand(row_dtype, dim, bf16_vectors):
+    """Small integers are exact in bf16, and their sums in fp32: every product has one right value."""
+    rows = (torch.arange(5 * dim) % 7 - 3).reshape(5, dim)
+    classes = (torch.arange(21 * dim) % 5 - 2).reshape(21, dim)
+    expected = (rows.double() @ classes.double().T).float()
+    scales = torch.full((5,), 0.5) if row_dtype == torch.int8 else None
+    fine = rows.to(row_dtype)
+    # In place, and where a row's start is at an odd number.
+    for stored in (fine, torch.cat([fine[:, :1], fine], dim=1)[:, 1:]):
+        arguments = (rows.half(), stored, torch.arange(6), classes.half(), classes.bfloat16(), scales)
+        call = make_call(ScoreArguments(*arguments, "max", 1.0, 1.0, 0.5, False))
+        got = native_score.forward(call, compiled=bf16_vectors)
+        assert torch.equal(got.coarse, expected)
+        assert torch.equal(got.fine, expected if scales is None else expected / 2)
+
+
+@NO_COMPILER
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_class_vectors_of_any_type_are_read(dtype):
+    inputs = make_inputs(Case("softmax", torch.float16, 67, 9, 21, 3))
+    of_type = replace(inputs, class_global=inputs.class_global.to(dtype), class_local=inputs.class_local.to(dtype))
+    same = replace(inputs, class_global=of_type.class_global.float(), class_local=of_type.class_local.float())
+    got, expected = (scores(Case("softmax", torch.float16, 67, 9, 21, 3), i, None)[0] for i in (of_type, same))
+    assert worst(got, expected) == 0
 
 
 @NO_COMPILER
@@ -106,13 +156,12 @@ def test_few_items_score_as_among_many_to_the_last_bit(dtype, save):
 def test_a_library_is_built_once_and_named_by_what_it_was_built_from(emulation, monkeypatch):
     folder = emulation.path.parent
     assert [f.name for f in folder.iterdir()] == [emulation.path.name]  # nothing half-written is left
-    definitions = ("-DTAI_EMULATE_AMX", "-DTAI_LANES=16", "-O1")
     monkeypatch.setattr(native_build, "_build", lambda *_: pytest.fail("built again"))
-    assert native_build.built_library(folder, "score.cpp", definitions)[0] == emulation.path
+    assert native_build.built_library(folder, "score.cpp", WIDE_TILES)[0] == emulation.path
     monkeypatch.setattr(native_build, "processor_features", lambda: "another processor")
     built = []
     monkeypatch.setattr(native_build, "_build", lambda command, path: built.append(path))
-    assert native_build.built_library(folder, "score.cpp", definitions)[0] != emulation.path
+    assert native_build.built_library(folder, "score.cpp", WIDE_TILES)[0] != emulation.path
     assert len(built) == 1
 
 
