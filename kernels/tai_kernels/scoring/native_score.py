@@ -161,6 +161,7 @@ def _largest_difference(compiled: Library, dtype: torch.dtype) -> float:
     return float((forward(call, compiled=compiled).merged - expected).abs().max())
 
 
+_FEW_ITEMS = 256  # from about 500 on, laying the class vectors out and turning the scores around cost the same
 _ROW_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int8: 3}
 
 
@@ -225,9 +226,10 @@ def _coarse_scores(compiled: Library, call: ScoreCall, out_NC: Tensor, *, in_bf1
     """The coarse scores, which are the pooled scores of one row per item.
 
     The class vectors are laid out anew, which for few items costs more than their products. Both sides may change
-    places, and the fewer are laid out; every sum is the same to the last bit.
+    places, and a few items are laid out instead; every sum is the same to the last bit. This holds [C, N] scores more
+    for a while, of ``_FEW_ITEMS`` at most.
     """
-    if call.items >= call.classes:
+    if call.items >= min(call.classes, _FEW_ITEMS):
         single = torch.arange(call.items + 1, dtype=torch.int64)
         _run(compiled, call.coarse, single, call.class_global, fine=out_NC, scale=call.scale, in_bf16=in_bf16)
         return
