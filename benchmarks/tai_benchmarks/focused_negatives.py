@@ -138,7 +138,7 @@ class FocusedTuning:
             learner.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
         strategy = self._strategy(run, seed)
-        order = EpochOrder(self.task.store, training, config)
+        order = EpochOrder(training, config)
         with torch.no_grad():
             first = learner.class_vectors()
         step = 0
@@ -173,7 +173,7 @@ class FocusedTuning:
             return None
         training = self.task.split.training
         holders = training.holders() if run.who == "sentence" else self.by_photograph
-        vectors = StoredVectors(self.task.store, training)
+        vectors = StoredVectors(training)
         return make_strategy(replace(run.negatives, seed=seed), vectors, holders, device="cpu")
 
     def _pair_losses(
@@ -188,7 +188,7 @@ class FocusedTuning:
         training = self.task.split.training
         sentences, classes = drawn_pairs(mined, count, generator_of(config.seed, MIX, step))
         read, places = torch.unique(sentences, return_inverse=True)  # a batch holds a sentence once
-        batch = self.task.store.read_items(training.positions[read])
+        batch = training.store.read_items(training.positions[read])
         noisy = disturbed(batch, config.noise, generator_of(config.seed, _PAIR_NOISE, step))
         found, labels = score_sentences(noisy, vectors, config), training.labels(sentences)
         return pair_loss(found.coarse[places], labels, classes) + pair_loss(found.fine[places], labels, classes)

@@ -128,7 +128,7 @@ def false_sentences(
     """So many false ones of the default guards, drawn at random, to be read: class, sentence and cosine."""
     table = split_sentences(store, 0.0).training
     config = NegativeConfig(random_share=0.0)
-    mined = make_strategy(config, StoredVectors(store, table), table.holders()).mine(queries_CD, 0)
+    mined = make_strategy(config, StoredVectors(table), table.holders()).mine(queries_CD, 0)
     false = [pair for pair in mined_pairs(mined, photograph_keys(store, table), truth) if pair.is_false]
     drawn = sorted(random.Random(seed).sample(false, min(count, len(false))))
     texts = store.read_texts(table.positions[torch.tensor([pair.sentence for pair in drawn], dtype=torch.int64)])
@@ -139,7 +139,7 @@ def false_sentences(
 def mined_table(store: FeatureStore, queries_CD: Tensor, truth: LabelledPhotographs) -> Iterator[str]:
     """Lines of Markdown: what each guard lets through."""
     table = split_sentences(store, 0.0).training
-    keys, vectors = photograph_keys(store, table), StoredVectors(store, table)
+    keys, vectors = photograph_keys(store, table), StoredVectors(table)
     yield "| negatives | the class is named by no | margin | skipped | mean cosine | false | known pairs |"
     yield "|---|---|---|---|---|---|---|"
     holders = {"sentence": table.holders(), "caption of the photograph": photograph_holders(table, keys)}
@@ -162,7 +162,7 @@ def costing(scores_MC: Tensor, labels_MC: Tensor) -> Tensor:
 def pairs_table(store: FeatureStore, queries_CD: Tensor) -> Iterator[str]:
     """Lines of Markdown: of how many pairs of a sentence and an absent class training learns, and of mined ones."""
     table = split_sentences(store, 0.0).training
-    vectors, labels_MC = StoredVectors(store, table), table.labels(torch.arange(len(table)))
+    vectors, labels_MC = StoredVectors(table), table.labels(torch.arange(len(table)))
     costs_MC = costing(SCALE * torch.as_tensor(vectors[slice(0, len(table))]).float() @ queries_CD.T, labels_MC)
     yield "| sentences | absent classes that cost, of each | mined pairs that cost |"
     yield "|---|---|---|"

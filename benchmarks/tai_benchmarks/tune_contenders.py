@@ -68,7 +68,7 @@ def published_step(problem: TuneProblem, tokens_NL: Tensor, labels: list[tuple[i
 def our_step(problem: TuneProblem, folder: Path) -> Callable[[], object]:
     """One step of the loop that `tai tune` runs, over a store of a few batches made in ``folder``."""
     store = write_store(folder / "sentences.zarr", problem, batches=4)
-    tuner = Tuner(store, split_sentences(store, 0), problem.learner(), problem.config)
+    tuner = Tuner(split_sentences(store, 0), problem.learner(), problem.config)
     steps = tuner.steps()
     return lambda: next(steps)
 

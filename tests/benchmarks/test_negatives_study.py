@@ -37,7 +37,7 @@ def test_false_negatives_are_those_whose_photograph_shows_the_class():
 def test_a_photograph_holds_what_any_of_its_captions_names():
     """Sentences that hold {0}, {1, 2}, {}, {2} and {}; the first and third are of one photograph, the last of none."""
     offsets, classes = torch.tensor([0, 1, 3, 3, 4, 4]), torch.tensor([0, 1, 2, 2])
-    table = SentenceTable(torch.arange(5), torch.arange(5), offsets, classes, 3)
+    table = SentenceTable(None, torch.arange(5), torch.arange(5), offsets, classes, 3)
     holders = photograph_holders(table, ["7", "8", "7", "9", None])
     assert [holders.of(c).tolist() for c in range(3)] == [[0, 2], [1], [1, 3]]
 

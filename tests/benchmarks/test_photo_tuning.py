@@ -30,7 +30,7 @@ from tai_engine.vocabulary import Vocabulary, load_vocabulary
 def sentence_table():
     """Five sentences that hold {0}, {1, 2}, {}, {2} and {0, 1, 2}."""
     offsets, classes = torch.tensor([0, 1, 3, 3, 4, 7]), torch.tensor([0, 1, 2, 2, 0, 1, 2])
-    return SentenceTable(torch.arange(5) * 10, torch.arange(5), offsets, classes, 3)
+    return SentenceTable(None, torch.arange(5) * 10, torch.arange(5), offsets, classes, 3)
 
 
 def test_shuffled_labels_are_those_of_other_sentences():

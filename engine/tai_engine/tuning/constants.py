@@ -182,11 +182,11 @@ def _try(task: TuningTask, config: TuningConfig, rate: float, temperature: float
     )
     # Nothing is judged before the end.
     split = task.split._replace(held_out=task.split.held_out.subset(torch.zeros(len(task.split.held_out)).bool()))
-    tuner = Tuner(task.store, split, task.start.learner(short.seed), short)
+    tuner = Tuner(split, task.start.learner(short.seed), short)
     try:
         for _ in itertools.islice(tuner.steps(), steps):
             pass
-        found = evaluate(task.store, task.split.held_out, tuner.class_vectors(), short)
+        found = evaluate(task.split.held_out, tuner.class_vectors(), short)
     except DivergedError:
         return Trial(rate, temperature)
     return Trial(rate, temperature, found.merged.mean, found.coarse.mean, found.fine.mean, found.loss)

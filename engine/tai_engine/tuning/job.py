@@ -80,7 +80,7 @@ def tune(
     """
     begun = time.perf_counter()
     folder = RunFolder(Path(run), {"recipe": config.as_recipe(), **task.identity}) if run is not None else None
-    tuner = Tuner(task.store, task.split, task.start.learner(config.seed), config, folder=folder)
+    tuner = Tuner(task.split, task.start.learner(config.seed), config, folder=folder)
     state = tuner.state
     try:
         for step in tuner.steps():
@@ -99,7 +99,7 @@ def tune(
             raise
         _prompt_set(task, config, tuner, vectors, epoch=len(state.history)).save(folder.path / LAST_GOOD)
         raise DivergedError(f"{error} The prompts of the step before are in {folder.path / LAST_GOOD}.") from error
-    found = evaluate(task.store, task.split.held_out, vectors, config) if len(task.split.held_out) else None
+    found = evaluate(task.split.held_out, vectors, config) if len(task.split.held_out) else None
     per_class = _table_of_classes(task.vocabulary.names, task.split, found)
     if folder:
         folder.write_lines(PER_CLASS, per_class)

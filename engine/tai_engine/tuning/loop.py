@@ -23,7 +23,7 @@ from tai_engine.tuning.epoch_metrics import EpochMetrics
 from tai_engine.tuning.negatives.strategies import NegativeMiner
 from tai_engine.tuning.objective import disturbed, evaluate, score_sentences, tuning_loss
 from tai_engine.tuning.run_folder import MINED, RunFolder, RunSizes, RunState
-from tai_engine.tuning.sentence_table import MIX, NOISE, EpochOrder, SentenceStore, Split, generator_of
+from tai_engine.tuning.sentence_table import MIX, NOISE, EpochOrder, Split, generator_of
 
 CHECKPOINT_SECONDS = 60.0
 """A checkpoint is written after so many, and after every epoch."""
@@ -71,7 +71,6 @@ class Tuner:
 
     def __init__(
         self,
-        store: SentenceStore,
         split: Split,
         learner: ContextLearner,
         config: TuningConfig,
@@ -81,8 +80,7 @@ class Tuner:
         """Begin a run, or take up the one in ``folder``.
 
         Args:
-            store: where the sentences are.
-            split: which of them train.
+            split: which sentences train, and which are held out.
             learner: with the contexts to start from, also where a run is gone on with.
             config: the recipe.
             folder: for checkpoints and figures; None writes nothing.
@@ -91,7 +89,6 @@ class Tuner:
             UserError: as `RunFolder.load`.
         """
         self.learner = learner
-        self._store = store
         self._split = split
         self._config = config
         self._folder = folder
@@ -101,11 +98,11 @@ class Tuner:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
         )
-        self.order = EpochOrder(store, split.training, config)
+        self.order = EpochOrder(split.training, config)
         self._miner: NegativeMiner | None = None
         if config.negatives.strategy != "none":
             device = "auto" if learner.tower.device.type == "cuda" else "cpu"
-            self._miner = NegativeMiner(store, split.training, config.negatives, device=device)
+            self._miner = NegativeMiner(split.training, config.negatives, device=device)
         self._updating = False
         self._saved_at = time.monotonic()
         self._start: ClassVectors | DualVectors | None = None
@@ -247,7 +244,7 @@ class Tuner:
         config, state = self._config, self.state
         found = None
         if len(self._split.held_out):
-            found = evaluate(self._store, self._split.held_out, self.class_vectors(), config)
+            found = evaluate(self._split.held_out, self.class_vectors(), config)
         metrics = EpochMetrics(
             epoch=epoch + 1,
             steps=state.step,

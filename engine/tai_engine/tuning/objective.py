@@ -18,7 +18,7 @@ from tai_engine.prompts.dual_scores import dual_scores
 from tai_engine.prompts.learner import ClassVectors, DualVectors
 from tai_engine.prompts.losses import LOSSES
 from tai_engine.tuning.config import PARTIAL_LOSS, TuningConfig
-from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable
+from tai_engine.tuning.sentence_table import SentenceTable
 from tai_kernels.scoring import ops
 
 _SLICE = 512
@@ -113,9 +113,7 @@ def tuning_loss(scores: SentenceScores, labels_BC: Tensor, config: TuningConfig)
     return loss(scores.coarse, labels_BC) + loss(scores.fine, labels_BC)
 
 
-def evaluate(
-    store: SentenceStore, table: SentenceTable, vectors: ClassVectors | DualVectors, config: TuningConfig
-) -> HeldOut:
+def evaluate(table: SentenceTable, vectors: ClassVectors | DualVectors, config: TuningConfig) -> HeldOut:
     """Figures over the sentences of ``table``, of which there is at least one.
 
     What is unknown counts neither for nor against a class. Memory: four fp32 [H, C] and the rows of 512 sentences.
@@ -123,7 +121,7 @@ def evaluate(
     coarse, fine, targets, total = [], [], [], 0.0
     with torch.inference_mode():
         for indices in torch.arange(len(table)).split(_SLICE):
-            batch = store.read_items(table.positions[indices])
+            batch = table.store.read_items(table.positions[indices])
             targets_BC = table.targets(indices)
             scores = score_sentences(batch, vectors, config)
             total += float(tuning_loss(scores, targets_BC, config)) * len(indices)
@@ -135,7 +133,7 @@ def evaluate(
     def precisions(scores_HC: Tensor) -> AveragePrecisions:
         leaves_out = table.known is not None and bool((targets_HC == -1).any())
         rule = "ignore" if leaves_out else "as-negative"
-        return mean_average_precision(scores_HC, targets_HC, store.class_names, difficult=rule)
+        return mean_average_precision(scores_HC, targets_HC, table.store.class_names, difficult=rule)
 
     return HeldOut(
         loss=total / len(table),

@@ -70,6 +70,7 @@ class SentenceTable:
     """Where sentences lie in a store and what they hold. Memory: 24 bytes a sentence and 8 a label, twice while made.
 
     Attributes:
+        store: theirs.
         positions: [M] int64, rising.
         places: [M] int64: which of the done items of its commit group each one is.
         label_offsets: [M + 1] int64.
@@ -78,6 +79,7 @@ class SentenceTable:
         known: [M, C] bool, which labels are known; None where all are.
     """
 
+    store: SentenceStore
     positions: Tensor
     places: Tensor
     label_offsets: Tensor
@@ -117,6 +119,7 @@ class SentenceTable:
         """The sentences that a [M] bool marks."""
         counts_M = self.label_offsets.diff()
         return SentenceTable(
+            store=self.store,
             positions=self.positions[chosen_M],
             places=self.places[chosen_M],
             label_offsets=offsets_from_counts(counts_M[chosen_M]),
@@ -187,6 +190,7 @@ def _read_table(store: SentenceStore) -> tuple[SentenceTable, np.ndarray]:
     columns = (torch.from_numpy(np.array(numbers, np.int64)) for numbers in (positions, places, counts, classes))
     positions_M, places_M, counts_M, label_classes = columns
     table = SentenceTable(
+        store=store,
         positions=positions_M,
         places=places_M,
         label_offsets=offsets_from_counts(counts_M),
@@ -223,13 +227,12 @@ class EpochOrder:
         steps: batches of an epoch.
     """
 
-    def __init__(self, store: SentenceStore, table: SentenceTable, config: TuningConfig) -> None:
-        self._store = store
+    def __init__(self, table: SentenceTable, config: TuningConfig) -> None:
         self._table = table
         self._config = config
         self.batch_size = min(config.batch_size, len(table))
         self.steps = len(table) // self.batch_size
-        groups_M = table.positions // int(store.spec.group_items)
+        groups_M = table.positions // int(table.store.spec.group_items)
         self._groups, counts = torch.unique_consecutive(groups_M, return_counts=True)
         self._bounds = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
 
@@ -252,7 +255,7 @@ class EpochOrder:
             dealt += len(order)
             if not len(rest):
                 continue
-            loaded = {group: self._store.read_group(int(self._groups[group])) for group in groups}
+            loaded = {group: self._table.store.read_group(int(self._groups[group])) for group in groups}
             while len(rest):
                 now, rest = rest[: self.batch_size - held], rest[self.batch_size - held :]
                 pieces.append((self._select(loaded, now), now))
@@ -278,10 +281,10 @@ class EpochOrder:
 class StoredVectors:
     """[M, D]: the coarse vectors of a table's sentences, read from the store in parts as they are asked for."""
 
-    def __init__(self, store: SentenceStore, table: SentenceTable) -> None:
-        self._store = store
+    def __init__(self, table: SentenceTable) -> None:
+        self._store = table.store
         self._positions = table.positions
-        self.shape = (len(table), int(store.spec.dim))
+        self.shape = (len(table), int(table.store.spec.dim))
 
     def __getitem__(self, rows: slice | np.ndarray) -> Tensor:
         """Consecutive rows, or those at rising indices."""

@@ -91,7 +91,7 @@ def test_sentences_without_a_class_do_not_train(tmp_path, encoder, vocabulary):
 
 def test_stored_vectors_are_those_of_the_table(sentence_store):
     table = split_sentences(sentence_store, 0.3).training
-    vectors = StoredVectors(sentence_store, table)
+    vectors = StoredVectors(table)
     every = sentence_store.read_items(table.positions).coarse
     assert vectors.shape == tuple(every.shape)
     assert torch.equal(vectors[0 : len(table)], every)
@@ -102,7 +102,7 @@ def test_stored_vectors_are_those_of_the_table(sentence_store):
 
 def make_order(store, **changes):
     table = split_sentences(store, 0).training
-    return table, EpochOrder(store, table, TuningConfig(**{"batch_size": 20, "window_groups": 2} | changes))
+    return table, EpochOrder(table, TuningConfig(**{"batch_size": 20, "window_groups": 2} | changes))
 
 
 @pytest.mark.parametrize("window_groups", [1, 2, 100])

@@ -106,7 +106,7 @@ def test_held_out_figures_leave_out_what_is_unknown(pictures, encoder, vocabular
     table = split_sentences(source, 0.0).training
     texts = encoder.encode_class_texts(list(vocabulary.names))
     config = TuningConfig.of_system("coop", known=0.7, loss="asl_partial")
-    found = evaluate(source, table, ClassVectors(texts, texts), config)
+    found = evaluate(table, ClassVectors(texts, texts), config)
     targets = table.targets(torch.arange(len(table)))
     assert bool((targets == 0).any())
     scores = (source.read_items(table.positions).coarse @ texts.T).numpy()

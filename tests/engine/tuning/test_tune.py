@@ -116,7 +116,7 @@ def test_what_comes_out_holds_a_share_of_the_start(plain_result, sentence_store,
     for name, contexts in plain.prompts.contexts.items():
         assert torch.equal(contexts, result.prompts.contexts[name])
     vectors = ClassVectors(result.prompts.global_vectors, result.prompts.local_vectors)
-    judged = evaluate(sentence_store, task.split.held_out, vectors, config)
+    judged = evaluate(task.split.held_out, vectors, config)
     assert result.held_out.merged.mean == judged.merged.mean == result.history[-1].held_out_map
     # A run that is gone on with knows the start, not the contexts of its checkpoint.
     again = tune(sentence_store, encoder, vocabulary, config, run=tmp_path)
@@ -494,10 +494,10 @@ def test_constants_are_found_by_held_out_sentences(sentence_store, encoder, voca
     assert f"learning rate {found.best.learning_rate:g}" in found.describe()
     # A short run is a run: the trial's figures are those of as many steps of tuning at that rate.
     short = replace(CONFIG, learning_rate=0.3, text_temperature=5.0, schedule="constant", warmup_epochs=0, epochs=9)
-    tuner = loop.Tuner(sentence_store, task.split, task.start.learner(short.seed), short)
+    tuner = loop.Tuner(task.split, task.start.learner(short.seed), short)
     done = next(itertools.islice(tuner.steps(), 4, None))
     assert tuner.state.step == done.step == 5
-    judged = evaluate(sentence_store, task.split.held_out, tuner.class_vectors(), short)
+    judged = evaluate(task.split.held_out, tuner.class_vectors(), short)
     assert judged.merged.mean == found.trials[2].merged
     # And it is not looked for twice.
     heard.clear()

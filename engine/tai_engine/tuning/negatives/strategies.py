@@ -22,7 +22,7 @@ from tai_engine.features import FeatureBatch
 from tai_engine.tuning.config import NegativeConfig
 from tai_engine.tuning.negatives.holders import Holders
 from tai_engine.tuning.negatives.index import Floats, Ints, SentenceIndex, VectorTable, as_float_rows
-from tai_engine.tuning.sentence_table import SentenceStore, SentenceTable, StoredVectors
+from tai_engine.tuning.sentence_table import SentenceTable, StoredVectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,16 +150,14 @@ def make_strategy(config: NegativeConfig, vectors: VectorTable, holders: Holders
 class NegativeMiner:
     """Mines among the training sentences of a store. Memory: that of the strategy, from the first mining on."""
 
-    def __init__(self, store: SentenceStore, training: SentenceTable, config: NegativeConfig, *, device: str) -> None:
+    def __init__(self, training: SentenceTable, config: NegativeConfig, *, device: str) -> None:
         """Nothing is read yet.
 
         Args:
-            store: where the sentences are.
-            training: which of them train.
+            training: the sentences that train.
             config: how negatives are found; its strategy is not ``none``.
             device: where to search, see `make_strategy`.
         """
-        self._store = store
         self._training = training
         self._config = config
         self._device = device
@@ -168,7 +166,7 @@ class NegativeMiner:
     def mine(self, class_vectors_CD: Tensor, refresh: int) -> MinedNegatives:
         """Negatives for unit rows; ``refresh`` counts from 0."""
         if self._strategy is None:
-            vectors = StoredVectors(self._store, self._training)
+            vectors = StoredVectors(self._training)
             self._strategy = make_strategy(self._config, vectors, self._training.holders(), device=self._device)
         return self._strategy.mine(class_vectors_CD, refresh)
 
@@ -184,15 +182,19 @@ class NegativeMiner:
         others = others[~torch.isin(others, own)]
         parts = [batch[:kept]] if kept else []
         if len(others):
-            parts.append(self._store.read_items(self._training.positions[others]))
+            parts.append(self._training.store.read_items(self._training.positions[others]))
         return FeatureBatch.concatenate(parts), torch.cat([own, others])
 
     def describe(self, mined: MinedNegatives) -> list[str]:
         """Lines for people; none from a store without texts."""
-        if not self._store.spec.has_text:
+        if not self._training.store.spec.has_text:
             return []
         positions_M = self._training.positions
-        return describe(mined, self._store.class_names, lambda indices: self._store.read_texts(positions_M[indices]))
+        return describe(
+            mined,
+            self._training.store.class_names,
+            lambda indices: self._training.store.read_texts(positions_M[indices]),
+        )
 
 
 def mix_into_batch(batch_B: Tensor, negatives: MinedNegatives, share: float, generator: torch.Generator) -> Tensor:
