@@ -11,7 +11,7 @@ from dataclasses import InitVar, dataclass, replace
 import torch
 from torch import Tensor
 
-from tai_engine.errors import UserError
+from tai_engine.spaces import require_same_space
 
 # A unit vector rounded to p bits of mantissa has length 1 within about 2^-p; the slack covers the sum over D.
 LENGTH_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
@@ -243,15 +243,14 @@ class FeatureBatch:
         """
         if not batches:
             raise ValueError("nothing to concatenate")
-        space_key = batches[0].space_key
         for other in batches[1:]:
-            require_same_space(space_key, other.space_key, "a batch", "another batch")
+            require_same_space(batches[0], other, "a batch", "another batch")
         return FeatureBatch(
             ids=tuple(i for b in batches for i in b.ids),
             coarse=torch.cat([b.coarse for b in batches]),
             fine=torch.cat([b.fine for b in batches]),
             offsets=offsets_from_counts(torch.cat([b.counts for b in batches])),
-            space_key=space_key,
+            space_key=batches[0].space_key,
             coarse_clip=_joined("coarse_clip", [b.coarse_clip for b in batches]),
             fine_scales=_joined("fine_scales", [b.fine_scales for b in batches]),
             check_fine=False,
@@ -270,30 +269,3 @@ def _joined(name: str, parts: Sequence[Tensor | None]) -> Tensor | None:
 def offsets_from_counts(counts: Tensor) -> Tensor:
     """[N + 1] int64 offsets of bags with ``counts`` [N] rows each."""
     return torch.cat([torch.zeros(1, dtype=torch.int64, device=counts.device), counts.to(torch.int64).cumsum(0)])
-
-
-def require_same_space(
-    first_key: str, second_key: str, first: str, second: str, dims: tuple[int, int] | None = None
-) -> None:
-    """Refuse to mix embedding spaces.
-
-    Args:
-        first_key: of one thing.
-        second_key: of the other.
-        first: what the one is, for the message.
-        second: what the other is.
-        dims: D of both; files of one space that differ in it do not say the truth.
-
-    Raises:
-        UserError: naming both keys, or both sizes, when they differ.
-    """
-    if first_key != second_key:
-        raise UserError(
-            f"{first} is of the embedding space {first_key!r} but {second} is of {second_key!r}: "
-            "features and prompts are only comparable within one space; make both with the same model and weights."
-        )
-    if dims is not None and dims[0] != dims[1]:
-        raise UserError(
-            f"The vectors of {first} have {dims[0]:,} numbers and those of {second} {dims[1]:,}, though both say that "
-            f"they are of the space {first_key!r}: one of the two is not what its maker wrote; make it anew."
-        )

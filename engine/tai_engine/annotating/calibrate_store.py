@@ -17,11 +17,12 @@ from tai_engine.calibration.calibration_report import CalibrationOutcome, judge
 from tai_engine.calibration.fit import Fit, fit_labels, fit_rates
 from tai_engine.calibration.thresholds import Target
 from tai_engine.errors import UserError
-from tai_engine.features import FeatureBatch, require_same_space
+from tai_engine.features import FeatureBatch
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.review.decisions import PictureDecision
 from tai_engine.review.respelt_decisions import respelt
 from tai_engine.sources.ids import spelt_as_known
+from tai_engine.spaces import require_same_space
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.scoring import ScoringConfig, in_effect, score
 from tai_engine.tagging.tag_job import vectors_digest
@@ -185,7 +186,7 @@ def calibrate_by_sentences(
             f"The store '{sentences.path}' has no labels of these words: make it with `tai cache texts` and the same "
             "--vocabulary."
         )
-    require_same_space(sentences.spec.space_key, prompts.space_key, f"the store '{sentences.path}'", "the prompt set")
+    require_same_space(sentences.spec, prompts, f"the store '{sentences.path}'", "the prompt set")
     positions, labels = [], []
     for batch in sentences.iter_coarse(_SLICE_ITEMS):
         positions += batch.positions.tolist()

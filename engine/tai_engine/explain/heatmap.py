@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.features import FeatureBatch, require_same_space
+from tai_engine.features import FeatureBatch
 from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.spaces import require_same_space
 from tai_kernels.scoring import ops
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -35,7 +36,7 @@ def similarity_grid(item: FeatureBatch, prompts: PromptSet, tags: Sequence[str])
         UserError: for another space, an unknown tag, or features without patches.
         ValueError: for more than one item, or patches that are no square grid (those of a sentence, perhaps).
     """
-    require_same_space(item.space_key, prompts.space_key, "the features", "the prompt set", (item.dim, prompts.dim))
+    require_same_space(item, prompts, "the features", "the prompt set")
     if len(item) != 1:
         raise ValueError(f"there are {len(item)} items, expected one")
     patches = item.fine.shape[0]

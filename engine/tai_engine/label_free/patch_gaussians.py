@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tai_engine.errors import UserError
-from tai_engine.features import require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.spaces import require_same_space
 from tai_engine.store import FeatureStore
 
 FIRST_SHARPNESS = 60.0
@@ -98,7 +98,7 @@ def with_patch_gaussians(prompts: PromptSet, store: FeatureStore) -> PromptSet:
             "Dual prompts have learned what a class is not, which would no longer fit: leave --patches out."
         )
     what = f"The store {store.path}"
-    require_same_space(store.spec.space_key, prompts.space_key, what, "the prompt set", (store.spec.dim, prompts.dim))
+    require_same_space(store.spec, prompts, what, "the prompt set")
     if not store.spec.has_fine:
         raise UserError(
             f"{what} holds coarse features only, and there is nothing to learn of patches: leave --patches out."

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tai_engine.errors import UserError
-from tai_engine.features import require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.sentences.corpus import TEMPLATE_IDS
+from tai_engine.spaces import require_same_space
 from tai_engine.store import FeatureStore
 
 
@@ -31,7 +31,7 @@ def require_sentences_of(prompts: PromptSet, sentences: FeatureStore) -> None:
     spec, what = sentences.spec, f"The store {sentences.path}"
     if spec.kind != "sentences" or spec.labels is None:
         raise UserError(f"{what} holds no labelled sentences: make one with `tai cache texts --vocabulary`.")
-    require_same_space(spec.space_key, prompts.space_key, what, "the prompt set", (spec.dim, prompts.dim))
+    require_same_space(spec, prompts, what, "the prompt set")
     if tuple(spec.labels.class_names) != prompts.class_names:
         raise UserError(
             f"{what} is labelled with the {len(spec.labels.class_names)} classes of {spec.labels.vocabulary!r}, which "

@@ -8,8 +8,9 @@ from typing import Any
 
 from tai_engine.errors import UserError
 from tai_engine.explain.heatmap import grid_box, similarity_grid
-from tai_engine.features import FeatureBatch, require_same_space
+from tai_engine.features import FeatureBatch
 from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.spaces import require_same_space
 from tai_engine.store import FeatureStore
 
 _ITEMS_KEPT = 32
@@ -31,13 +32,7 @@ class Heatmaps:
         Raises:
             UserError: if they do not fit, or there are no patch features.
         """
-        require_same_space(
-            store.spec.space_key,
-            prompts.space_key,
-            f"the store '{store.path}'",
-            "the prompt set",
-            (store.spec.dim, prompts.dim),
-        )
+        require_same_space(store.spec, prompts, f"the store '{store.path}'", "the prompt set")
         if not store.spec.has_fine:
             raise UserError(
                 f"The store '{store.path}' has no patch features, which heatmaps are made of: cache the pictures "

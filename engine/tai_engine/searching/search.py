@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from tai_engine.errors import UserError
-from tai_engine.features import require_same_space
 from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.spaces import require_same_space
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.scoring import ScoringConfig, Which, default_scoring, score
 
@@ -93,13 +93,7 @@ def search_words(
     _require_top(top)
     for prompts, name in ((queries, "the query"), (background, "the background")):
         if prompts is not None:
-            require_same_space(
-                store.spec.space_key,
-                prompts.space_key,
-                f"the store '{store.path}'",
-                name,
-                (store.spec.dim, prompts.dim),
-            )
+            require_same_space(store.spec, prompts, f"the store '{store.path}'", name)
     if background is not None and len(background.class_names) < FEWEST_BACKGROUND:
         raise UserError(
             f"The background has {len(background.class_names)} words; {FEWEST_BACKGROUND} are needed to tell what is "

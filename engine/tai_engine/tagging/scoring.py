@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from tai_engine.errors import UserError, unknown_choice
-from tai_engine.features import FeatureBatch, offsets_from_counts, require_same_space
+from tai_engine.features import FeatureBatch, offsets_from_counts
 from tai_engine.prompts.dual_scores import dual_scores
 from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.spaces import require_same_space
 from tai_engine.tagging import normalisation
 from tai_engine.tagging.normalisation import NORMALISATIONS, normalise
 from tai_engine.tagging.score_batch import ScoreBatch, SparseScoreBatch
@@ -195,9 +196,7 @@ class _Ready:
     def of(batch: FeatureBatch, prompts: PromptSet, config: ScoringConfig | None, device: torch.device | str) -> _Ready:
         """Check that all of it fits, and move it."""
         config = in_effect(config or default_scoring(prompts), prompts)
-        require_same_space(
-            batch.space_key, prompts.space_key, "the features", "the prompt set", (batch.dim, prompts.dim)
-        )
+        require_same_space(batch, prompts, "the features", "the prompt set")
         if config.which != "coarse" and len(batch) and batch.fine.shape[0] == 0:
             raise UserError(
                 f"These features are coarse only, so there is no {config.which} score: take the coarse one "

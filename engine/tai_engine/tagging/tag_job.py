@@ -22,9 +22,10 @@ import torch
 
 from tai_engine.calibration.calibration import Calibration
 from tai_engine.errors import UserError
-from tai_engine.features import FeatureBatch, require_same_space
+from tai_engine.features import FeatureBatch
 from tai_engine.json_documents import parse_json
 from tai_engine.prompts.prompt_set import PromptSet
+from tai_engine.spaces import require_same_space
 from tai_engine.store import FeatureStore
 from tai_engine.tagging.arrow_columns import number_column, text_column
 from tai_engine.tagging.choosing import TagRules
@@ -119,13 +120,7 @@ class TagJob:
             UserError: for prompts of another space than the store's, a calibration of other scores, or a selection that
                 needs a calibration and has none.
         """
-        require_same_space(
-            store.spec.space_key,
-            prompts.space_key,
-            f"the store '{store.path}'",
-            "the prompt set",
-            (store.spec.dim, prompts.dim),
-        )
+        require_same_space(store.spec, prompts, f"the store '{store.path}'", "the prompt set")
         scoring = scoring or default_scoring(prompts, "merged" if store.spec.has_fine else "coarse")
         selection = selection or Selection()
         require_fit(prompts, scoring, selection, calibration)

@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeAlias
 from torch import Tensor
 
 from tai_engine.errors import UserError
-from tai_engine.features import require_same_space
 from tai_engine.prompts.learner import LearnerStart
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.prompts.tokens import tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
+from tai_engine.spaces import require_same_space
 from tai_engine.tuning.config import TuningConfig
 from tai_engine.tuning.sentence_table import SentenceStore, Split, split_sentences
 from tai_engine.tuning.training_pictures import TrainingPictures
@@ -92,8 +92,7 @@ class TuningTask:
             if config.known < 1 or config.shots is not None:
                 option = "known" if config.known < 1 else "shots"
                 raise UserError(f"--{option} is for pictures, but {store.path} holds sentences: leave it out.")
-        keys, dims = (store.spec.space_key, text_model.space_key), (store.spec.dim, text_model.dim)
-        require_same_space(*keys, f"The store {store.path}", "the text tower", dims)
+        require_same_space(store.spec, text_model, f"The store {store.path}", "the text tower")
         tokens = tokenize_prompts(text_model.tokenize, vocabulary.names, text_model.context_length)
         tower = PromptTower(
             text_model.model,
@@ -110,7 +109,7 @@ class TuningTask:
             words, said = tower.embed_words(word_ids(text_model.tokenize, tokens, init)), f"words: {init}"
         elif init is not None:
             if isinstance(init, PromptSet):
-                require_same_space(init.space_key, store.spec.space_key, "The initial prompt set", "the store")
+                require_same_space(init, store.spec, "The initial prompt set", "the store")
                 source = source or init.metadata.get("sentences")
                 init = init.contexts
             sums = {name: f"{float(tensor.double().sum()):.12g}" for name, tensor in sorted(init.items())}

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from tai_engine.errors import UserError
-from tai_engine.features import require_same_space
+from tai_engine.spaces import require_same_space
 from tai_engine.store.layout.labels import LabelSpec, require_same_labels
 from tai_engine.store.places.damage import DamagedDescriptionError
 
@@ -216,7 +216,7 @@ class StoreSpec:
         """
         if self.kind != wanted.kind:
             raise UserError(f"The store {path} holds {self.kind}, not {wanted.kind}; choose another store.")
-        require_same_space(self.space_key, wanted.space_key, f"The store {path}", "the encoder")
+        require_same_space(self, wanted, f"The store {path}", "the encoder")
         if self.recipe_key != wanted.recipe_key:
             raise UserError(
                 f"The store {path} was made with the recipe {self.recipe_key!r}, but this run has "
@@ -224,7 +224,6 @@ class StoreSpec:
                 "store."
             )
         for name, word in (
-            ("dim", "numbers per row"),
             ("rows_per_item_max", "fine rows per item"),
             ("row_dtype", "row type"),
             ("has_coarse_clip", "second coarse vector"),
