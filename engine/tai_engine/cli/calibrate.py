@@ -13,13 +13,13 @@ from tai_engine.cli.options import (
     EncoderChoice,
     MergeDuplicates,
     Precision,
-    UnknownLabels,
     VocabularyChoice,
     VocabularyColumn,
 )
 from tai_engine.cli.output import print_json, print_table, progress_bar, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, prompts_of, results_at, store_at
 from tai_engine.cli.tag import scoring_of, templates_of
+from tai_engine.cli.truth_options import UnknownLabels
 from tai_engine.errors import MANY, UserError
 
 if TYPE_CHECKING:

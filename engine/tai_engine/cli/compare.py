@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.options import AsJson, Difficult, TagThreshold, TagTopK, UnknownLabels
+from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, tags_at
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
+from tai_engine.cli.truth_options import (
+    Difficult,
+    LabelColumn,
+    PictureColumn,
+    TagThreshold,
+    TagTopK,
+    Truth,
+    UnknownLabels,
+)
 
 if TYPE_CHECKING:
     from tai_engine.evaluation.draws import Interval
@@ -21,9 +30,7 @@ if TYPE_CHECKING:
 def compare(
     first: Annotated[Path, typer.Argument(help=f"A file of tags that `tai tag` made, {OR_RESULTS}.")],
     second: Annotated[Path, typer.Argument(help="Another one, of the same pictures and words.")],
-    truth: Annotated[
-        Path, typer.Option("--truth", help="A table of pictures and labels, COCO's instances JSON, or a VOC folder.")
-    ],
+    truth: Truth,
     difficult: Difficult = "as-negative",
     top_k: TagTopK = None,
     threshold: TagThreshold = None,
@@ -33,8 +40,8 @@ def compare(
     draws: Annotated[int, typer.Option("--draws", min=1, help="Draws of pictures with replacement.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 0,
     unknown_labels: UnknownLabels = "error",
-    column: Annotated[str | None, typer.Option("--column", help="Of the truth: what names the picture.")] = None,
-    label_column: Annotated[str | None, typer.Option("--label-column", help="Of the truth: the labels.")] = None,
+    column: PictureColumn = None,
+    label_column: LabelColumn = None,
     format_: Format = None,
     separator: Separator = None,
     header: Header = None,

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tai_engine.cli.options import AsJson, AveragePrecision, Difficult, TagThreshold, TagTopK, UnknownLabels
+from tai_engine.cli.options import AsJson
 from tai_engine.cli.output import print_json, print_table, remarks, results
 from tai_engine.cli.results_option import OR_RESULTS, tags_at
 from tai_engine.cli.table_options import Encoding, Format, Header, Separator
+from tai_engine.cli.truth_options import (
+    AveragePrecision,
+    Difficult,
+    LabelColumn,
+    PictureColumn,
+    TagThreshold,
+    TagTopK,
+    Truth,
+    UnknownLabels,
+)
 
 if TYPE_CHECKING:
     from tai_engine.evaluation.multilabel import TagMeasures
@@ -22,9 +32,7 @@ MEASURES = ("CP %", "CR %", "CF1 %", "OP %", "OR %", "OF1 %")
 
 def evaluate(
     tags: Annotated[Path, typer.Argument(help=f"A file of tags that `tai tag` made, {OR_RESULTS}.")],
-    truth: Annotated[
-        Path, typer.Option("--truth", help="A table of pictures and labels, COCO's instances JSON, or a VOC folder.")
-    ],
+    truth: Truth,
     difficult: Difficult = "as-negative",
     average_precision: AveragePrecision = "area",
     top_k: TagTopK = None,
@@ -37,8 +45,8 @@ def evaluate(
         ),
     ] = None,
     unknown_labels: UnknownLabels = "error",
-    column: Annotated[str | None, typer.Option("--column", help="Of the truth: what names the picture.")] = None,
-    label_column: Annotated[str | None, typer.Option("--label-column", help="Of the truth: the labels.")] = None,
+    column: PictureColumn = None,
+    label_column: LabelColumn = None,
     format_: Format = None,
     separator: Separator = None,
     header: Header = None,

@@ -56,20 +56,6 @@ MergeDuplicates = Annotated[
 VocabularyColumn = Annotated[
     str | None, typer.Option("--vocabulary-column", help="Of a vocabulary that is a table: the column of names.")
 ]
-UnknownLabels = Annotated[
-    str, typer.Option("--unknown-labels", help="Labels of the truth that are no class: error, or ignore.")
-]
-Difficult = Annotated[
-    str, typer.Option("--difficult", help="Difficult labels: as-negative (the paper), or ignore (VOC's rule).")
-]
-AveragePrecision = Annotated[
-    str,
-    typer.Option("--average-precision", help="area (the mean precision at each positive), or 11-point (VOC2007's)."),
-]
-TagTopK = Annotated[
-    int | None, typer.Option("--top-k", min=1, help="Also precision, recall and F1 of so many best tags a picture.")
-]
-TagThreshold = Annotated[float | None, typer.Option("--threshold", help="Or of the tags with this score or more.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 
 

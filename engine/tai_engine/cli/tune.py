@@ -18,12 +18,12 @@ from tai_engine.cli.options import (
     Device,
     EncoderChoice,
     MergeDuplicates,
-    UnknownLabels,
     VocabularyChoice,
     VocabularyColumn,
     say_unread,
 )
 from tai_engine.cli.output import print_json, progress_bar, remarks
+from tai_engine.cli.truth_options import UnknownLabels
 from tai_engine.cli.tune_output import describe, print_trials, show_step, show_trial, summary
 from tai_engine.errors import UserError, unknown_choice
 from tai_engine.files import check_place
