@@ -100,7 +100,7 @@ class FeatureStore(WritableStore):
         If anything goes wrong before the commit, the group's chunks are taken away again and the store is as before.
 
         Args:
-            group: its number, see `next_group`.
+            group: its number, see `free_groups`.
             items: as `prepare_group`.
             batches: as `prepare_group`.
 

@@ -74,10 +74,6 @@ class WritableStore(StoreReader):
         first = 0 if self._lock is None else self._lock.first_group
         return (group for group in itertools.count(first) if group not in self._records)
 
-    def next_group(self) -> int:
-        """The first of `free_groups`."""
-        return next(self.free_groups())
-
     def reserve(self, groups: int) -> None:
         """Lengthen all arrays to hold the groups below this number, so that other processes can prepare these.
 

@@ -25,7 +25,7 @@ def path(tmp_path):
 def test_a_new_store_is_empty(path):
     store = FeatureStore.create(path, small_spec(has_coarse_clip=True))
     assert (len(store), store.counts(), store.groups(), store.nbytes) == (0, {"done": 0, "failed": 0}, [], 0)
-    assert store.next_group() == 0
+    assert next(store.free_groups()) == 0
     assert list(store.iter_batches()) == []
     assert list(store.ledger()) == []
     assert "x" not in store.known_ids()
@@ -125,9 +125,9 @@ def test_the_next_group_fills_holes(path):
     store = FeatureStore.create(path, small_spec())
     for group in (0, 2):
         write_group(store, group, done(f"{group}"), [random_batch([f"{group}"], [3])])
-    assert store.next_group() == 1
+    assert next(store.free_groups()) == 1
     write_group(store, 1, done("1"), [random_batch(["1"], [3])])
-    assert store.next_group() == 3
+    assert next(store.free_groups()) == 3
 
 
 def test_the_fingerprint_follows_the_groups(path):

@@ -60,7 +60,7 @@ class StoreContract:
         names = LETTERS[6 * group :][:6]
         with store.writing():
             if names[0] not in store.known_ids():
-                store.write_group(store.next_group(), done(*names), [random_batch(names, [3] * 6, seed=group)])
+                store.write_group(next(store.free_groups()), done(*names), [random_batch(names, [3] * 6, seed=group)])
 
     @staticmethod
     def break_reading(monkeypatch, place, name):
@@ -234,7 +234,7 @@ class StoreContract:
             names = f"{number}x", f"{number}y"
             sleeper, successor = FeatureStore.open(place), FeatureStore.open(place)
             with contextlib.suppress(UserError), sleeper.writing() as store:
-                group = store.next_group()
+                group = next(store.free_groups())
                 record = None
                 if step != "prepare":
                     record = store.prepare_group(group, done(*names), [random_batch(names, [3, 3], seed=7)])
@@ -244,7 +244,7 @@ class StoreContract:
                     taking.__enter__()
                 with contextlib.ExitStack() as stack:
                     stack.push(taking)
-                    other = successor.next_group()
+                    other = next(successor.free_groups())
                     assert other != group or step == "prepare"
                     successor.write_group(other, done(*names), [random_batch(names, [3, 3], seed=8)])
                 # It wakes, and goes on where it was.

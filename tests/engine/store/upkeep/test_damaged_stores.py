@@ -224,7 +224,7 @@ def test_removing_the_record_mends_a_damaged_group(path):
     assert store.groups() == [1]
     assert "a" not in store.known_ids()
     batch = random_batch("abc", [3] * 3, seed=5)  # fewer than before: nothing of the old ones may remain
-    write_group(store, store.next_group(), done(*"abc"), [batch])
+    write_group(store, next(store.free_groups()), done(*"abc"), [batch])
     store = FeatureStore.open(path)
     assert same(store.read_group(0), batch)
     assert not (path / "fine/c.2.0").exists()
@@ -243,7 +243,7 @@ def test_a_group_that_was_cut_off_does_not_exist(path):
     assert again[1] == whole[1]
     assert all(same(a, b) for a, b in zip(again[0], whole[0], strict=True))
     store = FeatureStore.open(path)
-    assert store.next_group() == 2
+    assert next(store.free_groups()) == 2
     batch = random_batch("jklm", [1, 3, 2, 3], seed=3)
     write_group(store, 2, done(*"jklm"), [batch])
     assert same(FeatureStore.open(path).read_group(2), batch)

@@ -52,7 +52,7 @@ def cache(path, spec):
         missing = [name for name in ITEMS if name not in known]
         for names in (missing[n : n + spec.group_items] for n in range(0, len(missing), spec.group_items)):
             good = [features_of(name, spec) for name in names if ITEMS[name].status == "done"]
-            store.write_group(store.next_group(), [ITEMS[name] for name in names], good)
+            store.write_group(next(store.free_groups()), [ITEMS[name] for name in names], good)
     return store
 
 
