@@ -23,7 +23,7 @@ from tai_engine.store import FeatureStore
 from tai_engine.tagging import exporters
 from tai_engine.tagging.exporters import Exporter
 from tai_engine.tagging.exporters.item_tags import ExportOptions
-from tai_engine.tagging.parts_folder import hold_parts, require_free
+from tai_engine.tagging.parts_folder import check_parts_place, hold_parts
 from tai_engine.tagging.scoring import ScoringConfig
 from tai_engine.tagging.tag_job import SLICE_ITEMS, TagJob, TagPart, part_name
 from tai_engine.tagging.tag_selection import Selection
@@ -72,7 +72,7 @@ def check_output(out: str | Path, format: str | None = None) -> Exporter:  # noq
         )
     exporter = exporters.get(format or Path(out))
     exporter.check_place(out)
-    require_free(Path(out))
+    check_parts_place(Path(out))
     return exporter
 
 

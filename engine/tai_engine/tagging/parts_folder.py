@@ -142,7 +142,7 @@ def hold_parts(out: Path, job: TagJob) -> Iterator[PartsFolder]:
         path.rmdir()
 
 
-def require_free(out: Path) -> None:
+def check_parts_place(out: Path) -> None:
     """Make sure, before any work, that the parts of ``out`` can be made in their place; nothing is made.
 
     Raises:
@@ -181,7 +181,7 @@ def _enter(path: Path, out: Path, stack: contextlib.ExitStack) -> None:
     """
     for tries_left in reversed(range(_TRIES)):
         try:
-            require_free(out)
+            check_parts_place(out)
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(out, error) from error
@@ -189,8 +189,8 @@ def _enter(path: Path, out: Path, stack: contextlib.ExitStack) -> None:
             stack.enter_context(hold_lock(open_files(path)))
             return
         except UserError:
-            # Another run was faster, which `require_free` says in its own words; or the run before has just ended and
-            # taken its folder along; or somebody only looked who writes here.
+            # Another run was faster, which `check_parts_place` says in its own words; or the one before has just ended
+            # and taken its folder along; or somebody only looked who writes here.
             if not tries_left:
                 raise
             time.sleep(_TRY_SECONDS)

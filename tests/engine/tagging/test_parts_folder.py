@@ -20,7 +20,7 @@ from tai_engine.features import FeatureBatch
 from tai_engine.prompts.prompt_set import PromptSet
 from tai_engine.store import FeatureStore, StoredItem, StoreSpec
 from tai_engine.tagging.batch_loop import tag_store
-from tai_engine.tagging.parts_folder import JOB, hold_parts, require_free
+from tai_engine.tagging.parts_folder import JOB, check_parts_place, hold_parts
 from tai_engine.tagging.tag_job import TagJob
 
 DIM, GROUPS, ITEMS = 8, 6, 5
@@ -98,7 +98,7 @@ def test_the_second_run_is_told_who_writes(store: FeatureStore, tmp_path: Path):
         with pytest.raises(UserError, match=rf"t\.parquet' are being written by process {os.getpid()} on "):
             tag_store(store, prompts("a", "b", "c"), out)
         with pytest.raises(UserError, match="wait for it or stop it, or choose another place with --out"):
-            require_free(out)
+            check_parts_place(out)
         assert (held.path / JOB).read_bytes() == job_before
     assert tag_store(store, prompts("a", "b", "c"), out).tags == GROUPS * ITEMS * 3
 
