@@ -145,19 +145,6 @@ class FeatureBatch:
         """[N] int64: fine rows per item."""
         return self.offsets[1:] - self.offsets[:-1]
 
-    def dense(self) -> Tensor:
-        """The fine rows as a view [N, L, D], without a copy.
-
-        Raises:
-            ValueError: if the items have unequal counts (sentences): those are never padded.
-        """
-        if len(self) == 0:
-            return self.fine.view(0, 0, self.dim)
-        counts = self.counts
-        if bool((counts != counts[0]).any()):
-            raise ValueError(f"items have between {int(counts.min())} and {int(counts.max())} fine rows: no dense view")
-        return self.fine.view(len(self), int(counts[0]), self.dim)
-
     def __getitem__(self, items: slice) -> FeatureBatch:
         """Items of a slice with step 1, sharing memory with this batch."""
         start, stop, step = items.indices(len(self))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,42 +28,17 @@ _WRITE_CAUSES = {
     errno.EFBIG: "the file system allows no file of this size; choose another place",
     errno.EIO: "the device reports an input/output error; check the disk",
 }
-_READ_CAUSES = {
-    errno.ENOENT: "there is no such file; check the path",
-    errno.ENOTDIR: "a part of the path is a file, not a folder; check the path",
-    errno.EISDIR: "it is a folder; give the name of a file",
-    errno.EACCES: "permission is denied; give yourself the right to read it",
-    errno.EPERM: "permission is denied; give yourself the right to read it",
-    errno.ENAMETOOLONG: "the name is too long; check the path",
-    errno.ELOOP: "it is a symbolic link that leads in a circle; check the path",
-    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`) and try again",
-    errno.EIO: "the device reports an input/output error; check the disk, then try again",
-    errno.ESTALE: "the network drive lost it; mount the drive again and try again",
-}
 
 
 def write_error(path: str | os.PathLike[str], error: OSError) -> UserError:
-    """The sentence for a failed write to ``path``: what the operating system said, and what to do."""
-    cause = _cause(_WRITE_CAUSES, error)
-    return UserError(f"Cannot write {os.fspath(path)}: {cause}.")
+    """The sentence for a failed write to ``path``: what the operating system said, and what to do.
 
-
-def read_error(what: str, error: OSError) -> UserError:
-    """The sentence for what cannot be read: what the operating system said, and what to do.
-
-    Args:
-        what: what it is, with its name, as in ``"list 'a.csv'"``.
-        error: that reading it raised.
+    Words of a server, which come as EIO, are told as they stand.
     """
-    cause = _cause(_READ_CAUSES, error)
-    return UserError(f"The {what} cannot be read: {cause}.")
-
-
-def _cause(known: Mapping[int, str], error: OSError) -> str:
-    """What is meant by it, and what to do; words of a server, which come as EIO, as they stand."""
     said = error.strerror or str(error)
     is_of_server = error.errno == errno.EIO and said != os.strerror(errno.EIO)
-    return (None if is_of_server else known.get(error.errno or 0)) or f"{said}; check the place and try again"
+    known = None if is_of_server else _WRITE_CAUSES.get(error.errno or 0)
+    return UserError(f"Cannot write {os.fspath(path)}: {known or f'{said}; check the place and try again'}.")
 
 
 def sync_file(path: Path) -> None:

@@ -53,21 +53,12 @@ def test_select_reorders_rows_with_their_items():
     assert torch.equal(chosen.coarse_clip, batch.coarse_clip[[3, 0, 1]])
 
 
-def test_dense_view_is_free_for_equal_counts_and_refused_otherwise():
-    equal = make_batch([3, 3])
-    assert equal.dense().shape == (2, 3, 4)
-    assert equal.dense().data_ptr() == equal.fine.data_ptr()
-    assert torch.equal(equal.dense()[1], equal.fine[3:])
-    with pytest.raises(ValueError, match="between 1 and 3"):
-        make_batch([3, 1]).dense()
-
-
 def test_empty_and_coarse_only_batches():
     empty = make_batch([])
     assert len(empty) == 0
-    assert empty.dense().shape == (0, 0, 4)
+    assert empty.fine.shape == (0, 4)
     coarse_only = make_batch([0, 0])
-    assert coarse_only.dense().shape == (2, 0, 4)
+    assert coarse_only.counts.tolist() == [0, 0]
     assert_same(FeatureBatch.concatenate([empty, coarse_only]), coarse_only)
 
 

@@ -11,7 +11,6 @@ from tai_engine.files import (
     atomic_path,
     atomic_text,
     check_place,
-    read_error,
     write_atomically,
 )
 
@@ -152,15 +151,6 @@ def test_a_symbolic_link_stays_one(tmp_path):
     write_atomically(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
-
-
-def test_what_cannot_be_read_is_one_sentence_that_leads_on(tmp_path):
-    error = OSError(errno.EACCES, os.strerror(errno.EACCES))
-    assert str(read_error("list 'a.csv'", error)) == (
-        "The list 'a.csv' cannot be read: permission is denied; give yourself the right to read it."
-    )
-    odd = OSError(errno.EXDEV, "Invalid cross-device link")
-    assert "Invalid cross-device link; check the place and try again." in str(read_error("store", odd))
 
 
 def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path):

@@ -18,7 +18,6 @@ from tai_engine.errors import UserError
 
 ARCHITECTURE = "tf_efficientnet_lite2"
 WIDTH = 1280
-STRIDE = 32
 MEAN, STD = 127 / 255, 128 / 255
 
 

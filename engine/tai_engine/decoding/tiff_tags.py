@@ -20,7 +20,6 @@ class Directory:
     Attributes:
         order: of bytes, ``"<"`` or ``">"``.
         begin: where its first entry lies in the file.
-        entry_bytes: of one entry.
         count_format: of `struct`, for the number of entries that stands before them.
         entries: as they stand in the file.
         values: whole numbers by tag; tags of other types have none.
@@ -28,7 +27,6 @@ class Directory:
 
     order: str
     begin: int
-    entry_bytes: int
     count_format: str
     entries: tuple[bytes, ...]
     values: dict[int, tuple[int, ...]]
@@ -63,7 +61,7 @@ def read_directory(data: bytes) -> Directory | None:
                 values[tag] = numbers
     except (struct.error, MemoryError, OverflowError):
         return None
-    return Directory(order, begin, entry_bytes, count_format, entries, values)
+    return Directory(order, begin, count_format, entries, values)
 
 
 def _numbers(data: bytes, entry: bytes, order: str, is_big: bool) -> tuple[int, tuple[int, ...]]:

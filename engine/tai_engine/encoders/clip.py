@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from tai_engine.encoders import devices, keys
-from tai_engine.encoders.dense import ImageVectors, image_recipe
+from tai_engine.encoders.dense import image_recipe
 from tai_engine.encoders.image_encoding import ImageEncoding
 from tai_engine.encoders.known_words import names_with_others, read_known_words
 from tai_engine.encoders.loading import LoadedModel, load_model, place_model
@@ -223,14 +223,6 @@ class Encoder:
         """
         self._images.check(pixels_NCHW, floating=True)
         return self._encode(len(pixels_NCHW), ids, lambda start, stop: pixels_NCHW[start:stop].to(self.device))
-
-    def image_vectors(self, pixels_NCHW: Tensor) -> ImageVectors:
-        """What the tower gives for one batch of normalised pictures, on the device and before normalisation.
-
-        For those who want more than a `FeatureBatch`; no batching, no back-off.
-        """
-        self.prepare_images()
-        return self._images.vectors(pixels_NCHW)
 
     def _stack(self, images: Sequence[Image.Image]) -> Tensor:
         return self._normalised(torch.stack([self.preprocess(image) for image in images]))

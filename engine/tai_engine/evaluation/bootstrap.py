@@ -40,7 +40,7 @@ def bootstrap_map(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Mean average precision with its interval; see `average_precision` for how equal scores are taken.
+    """Mean average precision with its interval; see `mean_average_precision` for how equal scores are taken.
 
     Memory: 64 MB of draws, and the scores.
 

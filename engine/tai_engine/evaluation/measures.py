@@ -64,29 +64,6 @@ class AveragePrecisions:
         return tuple(n for n, count in zip(self.class_names, self.positives.tolist(), strict=True) if not count)
 
 
-def average_precision(scores_N: ArrayLike | Tensor, positives_N: ArrayLike | Tensor) -> float:
-    """Mean of the precision at each positive, without interpolation.
-
-    Equal scores share one rank: the precision at each of them is that of the whole group. This is scikit-learn's
-    ``average_precision_score``, and does not depend on the order of the items.
-
-    Args:
-        scores_N: [N] float32 or float64 (or integers).
-        positives_N: [N] bool.
-
-    Returns:
-        A number from 0 to 1; NaN if there is no positive.
-
-    Raises:
-        ValueError: for shapes that do not fit, NaN, or half-precision scores, whose rounding makes ties that were none.
-    """
-    scores = _scores(scores_N, ndim=1)
-    positives = _array(positives_N)
-    if positives.dtype != np.bool_ or positives.shape != scores.shape:
-        raise ValueError(f"positives are {positives.dtype} {positives.shape}, expected bool {scores.shape}")
-    return _Curve(scores, positives).area()
-
-
 def mean_average_precision(
     scores_NC: ArrayLike | Tensor,
     labels_NC: ArrayLike | Tensor,
@@ -95,7 +72,10 @@ def mean_average_precision(
     difficult: str = "as-negative",
     interpolation: str = "area",
 ) -> AveragePrecisions:
-    """Average precision per class over all items; see `average_precision`.
+    """Average precision per class over all items: the mean of the precision at each positive, without interpolation.
+
+    Equal scores share one rank: the precision at each of them is that of the whole group. This is scikit-learn's
+    ``average_precision_score``, and does not depend on the order of the items.
 
     Args:
         scores_NC: [N, C] float32 or float64.
@@ -110,7 +90,7 @@ def mean_average_precision(
             ``"ignore"`` (no negative would be left).
         UserError: for an unknown rule or interpolation.
     """
-    scores, labels = _scores(scores_NC, ndim=2), _labels(labels_NC)
+    scores, labels = _scores(scores_NC), _labels(labels_NC)
     if labels.shape != scores.shape:
         raise ValueError(f"labels have shape {labels.shape} but scores {scores.shape}")
     if difficult not in DIFFICULT_RULES:
@@ -175,12 +155,12 @@ def _array(values: ArrayLike | Tensor) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _scores(values: ArrayLike | Tensor, ndim: int) -> NDArray[np.float64]:
+def _scores(values: ArrayLike | Tensor) -> NDArray[np.float64]:
     scores = _array(values)
     if scores.dtype == np.float16:
         raise ValueError("float16 is too coarse to rank by: score in float32")
-    if scores.ndim != ndim or scores.dtype.kind not in "fiu":
-        raise ValueError(f"scores are {scores.dtype} {scores.shape}, expected numbers in {ndim} dimension(s)")
+    if scores.ndim != 2 or scores.dtype.kind not in "fiu":
+        raise ValueError(f"scores are {scores.dtype} {scores.shape}, expected numbers in 2 dimensions")
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN")
     return scores.astype(np.float64, copy=False)

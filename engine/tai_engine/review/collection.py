@@ -127,10 +127,6 @@ class Collection:
         """Where pictures ``start`` to ``stop`` stand in the suggestions; `UNKNOWN` for those without any."""
         return self._rows[start:stop]
 
-    def is_missing(self, number: int) -> bool:
-        """Whether the picture is not there."""
-        return bool(self._places[number] == UNKNOWN)
-
     def item(self, number: int) -> SourceItem:
         """The picture as its reader takes it.
 

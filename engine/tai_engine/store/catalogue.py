@@ -12,9 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from tai_engine.errors import UserError
 from tai_engine.store.group import StoredGroup
 from tai_engine.store.inventory import IdSet, Inventory
@@ -130,27 +127,6 @@ class StoreCatalogue:
             for position in some:
                 yield position, str(group.ids_N[position - group.first_slot])
 
-    def labels(self, group: int) -> Tensor:
-        """[n, C] bool: labels of the done items of a committed group, in slot order.
-
-        Raises:
-            UserError: in a store without labels, if there is no such group or it is damaged.
-        """
-        self._require_labels()
-        stored = self._group(group)
-        return torch.from_numpy(stored.labels_NC()[stored.done_N])
-
-    def texts(self, group: int) -> list[str]:
-        """Texts of the done items of a committed group, in slot order.
-
-        Raises:
-            UserError: in a store without texts, if there is no such group or it is damaged.
-        """
-        self._require_texts()
-        stored = self._group(group)
-        texts: list[str] = stored.texts_N()[stored.done_N].tolist()
-        return texts
-
     def inventory(self, *, with_hashes: bool = False) -> Inventory:
         """All items by id, as they are now; memory: see `Inventory`.
 
@@ -178,10 +154,4 @@ class StoreCatalogue:
         if not self.spec.has_text:
             raise UserError(
                 f"The store {self.path} keeps no texts; make a store of sentences with `tai cache texts FILE STORE`."
-            )
-
-    def _require_labels(self) -> None:
-        if self.spec.labels is None:
-            raise UserError(
-                f"The store {self.path} has no labels; make one with `tai cache texts FILE STORE --vocabulary V`."
             )

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tai_engine.features import offsets_from_counts
-
 
 @dataclass(frozen=True, eq=False)
 class ScoreBatch:
@@ -41,31 +39,6 @@ class ScoreBatch:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def top_k(self, k: int, minimum: Tensor | float | None = None) -> SparseScoreBatch:
-        """The ``k`` best classes of each item, best first, equal scores in class order.
-
-        Args:
-            k: at most so many per item; more than C means all of them.
-            minimum: one score or one per class [C]; what lies below is left out.
-        """
-        if k < 0:
-            raise ValueError(f"k is {k}, expected 0 or more")
-        kept = min(k, len(self.class_names))
-        # topk leaves the order of ties open; a stable sort does not.
-        scores_NK, classes_NK = (x[:, :kept] for x in self.scores.sort(dim=1, descending=True, stable=True))
-        if minimum is None:
-            keep_NK = torch.ones_like(scores_NK, dtype=torch.bool)
-        else:
-            minimum_C = torch.as_tensor(minimum, dtype=torch.float32).expand(len(self.class_names))
-            keep_NK = scores_NK >= minimum_C[classes_NK]
-        return SparseScoreBatch(
-            ids=self.ids,
-            class_names=self.class_names,
-            class_indices=classes_NK[keep_NK],
-            scores=scores_NK[keep_NK],
-            offsets=offsets_from_counts(keep_NK.sum(dim=1)),
-        )
 
 
 @dataclass(frozen=True, eq=False)

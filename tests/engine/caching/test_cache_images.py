@@ -48,7 +48,7 @@ def test_features_are_those_of_the_encoder_in_source_order(path):
     # p3 has the colour (3, 252, 7) all over: coarse and both fine rows point along (3, 252, 7, 1).
     expected = torch.nn.functional.normalize(torch.tensor([3.0, 252.0, 7.0, 1.0]), dim=0).half()
     assert torch.equal(got.coarse[3], expected)
-    assert torch.equal(got.dense()[3], expected.expand(2, 4))
+    assert torch.equal(got[3:4].fine, expected.expand(2, 4))
     assert got.coarse_clip is not None
     assert store.groups() == [0, 1, 2]
     assert (report.items, report.done, report.failed, report.skipped) == (20, 20, 0, 0)

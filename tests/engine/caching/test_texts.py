@@ -100,7 +100,8 @@ def test_labels_go_with_their_sentences(path):
         ("2", "two cats on a sofa", (1, 2)),
         ("4", "rain", ()),
     ]
-    assert store.labels(0).tolist() == [[True, False, False], [False, True, True], [False, False, False]]
+    (batch,) = store.iter_coarse()
+    assert batch.labels.tolist() == [[True, False, False], [False, True, True], [False, False, False]]
 
 
 @pytest.mark.parametrize("labels", [None, CLASSES])
@@ -176,5 +177,5 @@ def test_very_long_texts_are_cut(path):
     encoder.context_length = 4000
     cache_sentences([("1", text, None)], encoder, path, options=SMALL)
     store = FeatureStore.open(path)
-    assert store.texts(0) == [text[:MAX_TEXT_CHARACTERS]]
+    assert store.read_texts([0]) == [text[:MAX_TEXT_CHARACTERS]]
     assert cache_sentences([("1", text, None)], encoder, path, options=SMALL).skipped == 1

@@ -162,7 +162,7 @@ def test_other_languages(cache, store, tmp_path):
     (tmp_path / "s.txt").write_text("zwei Hunde\nviele Katzen\n", encoding="utf-8")
     options = ("--vocabulary", tmp_path / "w.txt", "--no-templates", "--language")
     assert cache(tmp_path / "s.txt", store, *options, "de").status == 0
-    assert FeatureStore.open(store).labels(0).tolist() == [[True, False], [False, True]]
+    assert next(FeatureStore.open(store).iter_coarse()).labels.tolist() == [[True, False], [False, True]]
     refused(cache(tmp_path / "s.txt", store, *options, "none"), "language 'de' then, 'none' now")
     refused(cache(tmp_path / "s.txt", store, *options, "klingon"), "'klingon'")
 
@@ -228,7 +228,7 @@ def test_empty_missing_and_wrongly_encoded_files(cache, sentences, words, store,
     assert not store.exists()
     bad.write_bytes("ein Bär\n".encode("latin-1"))
     assert cache(bad, store, "--encoding", "latin-1").status == 0
-    assert FeatureStore.open(store).texts(0) == ["ein Bär"]
+    assert FeatureStore.open(store).read_texts([0]) == ["ein Bär"]
 
 
 def test_no_sentence_with_any_class(cache, words, store, tmp_path):

@@ -45,7 +45,8 @@ def test_the_encoder_takes_its_sizes_from_the_model(encoder):
 
 
 def test_image_vectors_before_normalisation(encoder):
-    vectors = encoder.image_vectors(GOLDEN["images"])
+    encoder.prepare_images()
+    vectors = encoder._images.vectors(GOLDEN["images"])
     assert_close(vectors.coarse, GOLDEN["image_global_no_pos"])
     assert_close(vectors.coarse_clip, GOLDEN["image_global_clip"])
     assert_close(vectors.fine, GOLDEN["image_patches"])
@@ -54,7 +55,7 @@ def test_image_vectors_before_normalisation(encoder):
 def test_image_features(images):
     assert_close(images.coarse, F.normalize(GOLDEN["image_global_no_pos"], dim=-1))
     assert_close(images.coarse_clip, F.normalize(GOLDEN["image_global_clip"], dim=-1))
-    assert_close(images.dense(), F.normalize(GOLDEN["image_patches"], dim=-1))
+    assert_close(images.fine.view(len(images), -1, images.dim), F.normalize(GOLDEN["image_patches"], dim=-1))
 
 
 def test_sentence_vectors_before_normalisation(encoder):

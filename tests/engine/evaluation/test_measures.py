@@ -11,10 +11,16 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from tai_engine.errors import UserError
-from tai_engine.evaluation.measures import average_precision, mean_average_precision
+from tai_engine.evaluation.measures import mean_average_precision
 from tai_engine.evaluation.multilabel import tag_measures, top_k
 
 YES, NO = True, False
+
+
+def average_precision(scores, positives):
+    """Of one class."""
+    columns = [part[:, None] if hasattr(part, "dtype") else np.array(part)[:, None] for part in (scores, positives)]
+    return mean_average_precision(*columns).values[0]
 
 
 @pytest.mark.parametrize(
@@ -70,9 +76,8 @@ def test_average_precision_does_not_depend_on_the_order(scores, random):
         ([0.1, np.nan], [YES, NO], "NaN"),
         (np.zeros(2, np.float16), [YES, NO], "float16 is too coarse"),
         (torch.zeros(2, dtype=torch.bfloat16), [YES, NO], "bfloat16 is too coarse"),
-        ([0.1, 0.2], [1, 0], "expected bool"),
-        ([0.1, 0.2], [YES], "expected bool"),
-        ([[0.1, 0.2]], [YES, NO], r"in 1 dimension"),
+        ([0.1, 0.2], [YES], "labels have shape"),
+        ([[0.1, 0.2]], [YES, NO], r"in 2 dimensions"),
         (["a", "b"], [YES, NO], "expected numbers"),
     ],
 )

@@ -46,8 +46,9 @@ def test_texts_and_labels_come_back(path):
     assert store.spec == text_spec()
     assert store.class_names == NAMES
     assert list(store.ledger()) == ITEMS
-    assert store.texts(0) == ["zebra — a “horse”\0 🦓", "", "x" * 5000]
-    labels = store.labels(0)
+    done = [slot for slot, item in enumerate(ITEMS) if item.status == "done"]
+    assert store.read_texts(done) == ["zebra — a “horse”\0 🦓", "", "x" * 5000]
+    ((_, _, labels),) = store.iter_coarse()
     assert str(labels.dtype) == "torch.bool"
     assert labels.nonzero().tolist() == [[0, 0], [0, 9], [1, 7]]
     assert labels.shape == (3, 10)
@@ -59,15 +60,14 @@ def test_texts_without_labels(path):
     store = FeatureStore.create(path, text_spec(labels=None))
     write_group(store, 0, items, [batch_of(items)])
     store = FeatureStore.open(path)
-    assert (list(store.ledger()), store.texts(0), store.class_names) == (items, ["a dog"], ())
-    with pytest.raises(UserError, match=r"has no labels; .*--vocabulary"):
-        store.labels(0)
+    assert (list(store.ledger()), store.read_texts([0]), store.class_names) == (items, ["a dog"], ())
+    assert next(store.iter_coarse()).labels is None
 
 
 def test_a_store_without_texts_says_so(path):
     store = FeatureStore.create(path, small_spec())
     write_group(store, 0, done("a"), [random_batch("a", [3])])
-    for ask in (lambda: store.texts(0), lambda: store.read_texts([0]), lambda: store.data_fingerprint):
+    for ask in (lambda: store.read_texts([0]), lambda: store.data_fingerprint):
         with pytest.raises(UserError, match=r"keeps no texts; .*tai cache texts"):
             ask()
     assert [(item.text, item.labels) for item in store.ledger()] == [(None, None)]
@@ -187,7 +187,7 @@ def test_damage_is_named(path, name):
     data = bytearray(chunk.read_bytes())
     data[9] ^= 4
     chunk.write_bytes(data)
-    read = {"text": lambda store: store.texts(0), "labels": lambda store: store.labels(0)}[name]
+    read = {"text": lambda store: store.read_texts([0]), "labels": lambda store: next(store.iter_coarse())}[name]
     with pytest.raises(UserError, match=rf"Group 0 .*the chunk {name}/{chunk.name} is damaged"):
         read(FeatureStore.open(path))
     chunk.unlink()

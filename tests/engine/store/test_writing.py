@@ -238,8 +238,8 @@ def test_the_data_fingerprint_is_that_of_what_is_left(path):
         store.delete([1])
     left = contents_digest(content_of(i.id, i.text, i.labels) for i in (items[0], items[2]))
     assert store.data_fingerprint == FeatureStore.open(path).data_fingerprint == left
-    assert store.texts(0) == ["text a", "text c"]
-    assert store.labels(0).tolist() == [[False, False], [True, True]]
+    assert store.read_texts([0, 2]) == ["text a", "text c"]
+    assert next(store.iter_coarse()).labels.tolist() == [[False, False], [True, True]]
 
 
 def test_an_id_may_come_back_after_it_was_deleted(path):

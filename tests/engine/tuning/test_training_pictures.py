@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from feature_samples import write_group
 from tai_engine.errors import UserError
-from tai_engine.evaluation.measures import average_precision
 from tai_engine.evaluation.truth import Truth
 from tai_engine.features import FeatureBatch
 from tai_engine.prompts.learner import ClassVectors
@@ -112,7 +112,9 @@ def test_held_out_figures_leave_out_what_is_unknown(pictures, encoder, vocabular
     scores = (source.read_items(table.positions).coarse @ texts.T).numpy()
     for c, average in enumerate(found.coarse.values):
         is_known = (targets[:, c] != 0).numpy()
-        assert average == pytest.approx(average_precision(scores[is_known, c], (targets[is_known, c] == 1).numpy()))
+        assert average == pytest.approx(
+            average_precision_score((targets[is_known, c] == 1).numpy(), scores[is_known, c])
+        )
 
 
 def test_few_pictures_are_told_where_a_system_wants_thousands():
