@@ -42,14 +42,14 @@ class PictureKind:
 JPEG = PictureKind("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"), ("JPEG", "MPO"))
 PNG = PictureKind("PNG", (".png", ".apng"), ("PNG",))
 WEBP = PictureKind("WebP", (".webp",), ("WEBP",))
-AVIF = PictureKind("AVIF", (".avif",), ("AVIF",))
+AVIF = PictureKind("AVIF", (".avif", ".avifs"), ("AVIF",))
 GIF = PictureKind("GIF", (".gif",), ("GIF",))
 BMP = PictureKind("BMP", (".bmp", ".dib"), ("BMP", "DIB"))
 TIFF = PictureKind("TIFF", (".tif", ".tiff"), ("TIFF",))
-JPEG2000 = PictureKind("JPEG 2000", (".jp2", ".j2k", ".jpx"), ("JPEG2000",))
+JPEG2000 = PictureKind("JPEG 2000", (".jp2", ".j2k", ".jpx", ".j2c", ".jpc", ".jpf"), ("JPEG2000",))
 PPM = PictureKind("PPM", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), ("PPM",))
 ICO = PictureKind("ICO", (".ico",), ("ICO",))
-HEIF = PictureKind("HEIF", (".heic", ".heif", ".hif"), ("HEIF",), "pillow-heif", "pillow_heif")
+HEIF = PictureKind("HEIF", (".heic", ".heif", ".hif", ".heics", ".heifs"), ("HEIF",), "pillow-heif", "pillow_heif")
 JPEG_XL = PictureKind("JPEG XL", (".jxl",), ("JXL",), "pillow-jxl-plugin", "pillow_jxl")
 RAW = PictureKind(
     "camera raw",

@@ -10,8 +10,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from tai_engine.decoding.avif_boxes import without_avif_metadata
 from tai_engine.decoding.tiff_tags import read_directory
-from tai_engine.picture_kinds import HEAD_BYTES, JPEG, PNG, TIFF, WEBP, kind_of
+from tai_engine.picture_kinds import AVIF, HEAD_BYTES, HEIF, JPEG, PNG, TIFF, WEBP, kind_of
 
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
 _PNG_TRANSPARENCY = {0: (2,), 2: (6,), 3: range(1, 257)}
@@ -33,7 +34,7 @@ def without_metadata(data: bytes) -> Iterator[bytes]:
     leave out. Memory: a copy of the file.
     """
     kind = kind_of(data[:HEAD_BYTES])
-    copy = {PNG: _png, JPEG: _jpeg, WEBP: _webp, TIFF: _tiff}.get(kind) if kind else None
+    copy = {PNG: _png, JPEG: _jpeg, WEBP: _webp, TIFF: _tiff, AVIF: _avif, HEIF: _avif}.get(kind) if kind else None
     if copy is None:
         return
     before = data
@@ -116,6 +117,10 @@ def _webp(data: bytes, keeps_orientation: bool) -> bytes | None:
         parts.append(chunk)
     body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<L", len(body)) + body
+
+
+def _avif(data: bytes, _keeps_orientation: bool) -> bytes | None:
+    return without_avif_metadata(data)  # it is turned by boxes of its own, not by Exif
 
 
 def _tiff(data: bytes, keeps_orientation: bool) -> bytes | None:

@@ -33,6 +33,7 @@ _JPEG_PROCESSES = {
 }  # fmt: skip
 _BMP_DEPTHS = (1, 2, 4, 8, 16, 24, 32, 64)
 _BMP_HEADERS = (12, *range(16, 65), 108, 124)
+_MAX_COLOURS = 4096  # more than that is damage
 _BMP_READ = (1, 4, 8, 16, 24, 32)  # without compression
 _BMP_COMPRESSIONS = {
     0: "no compression", 1: "RLE8", 2: "RLE4", 3: "bit fields", 4: "JPEG", 5: "PNG", 6: "bit fields", 11: "CMYK",
@@ -151,9 +152,13 @@ def _jpeg(data: bytes) -> str | None:
 
 
 def _bmp(data: bytes, detail: str) -> str | None:
-    if not detail.startswith("Unsupported BMP") or len(data) < 34:
+    if not detail.startswith(("Unsupported BMP", "invalid palette")) or len(data) < 50:
         return None
     header_bytes = struct.unpack_from("<L", data, 14)[0]
+    if detail.startswith("invalid palette"):
+        depth, colours = struct.unpack_from("<H16xL", data, 28)
+        more = header_bytes >= 40 and 2**depth < colours <= _MAX_COLOURS
+        return f"a BMP with a palette of {colours} colours, more than its pixels can name" if more else None
     if detail.startswith("Unsupported BMP header type"):
         return f"a BMP with a header of {header_bytes} bytes" if header_bytes in _BMP_HEADERS else None
     if header_bytes < 40:

@@ -123,6 +123,16 @@ def bmp_with_header(size: int) -> bytes:
     return b"BM" + struct.pack("<LHHLLll", 118, 0, 0, 54, size, 4, 4) + bytes(90)
 
 
+def bmp_with_colours(count: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("P", (4, 4)).save(file, "BMP")
+    data = bytearray(file.getvalue())
+    head, pixels = data[:54], data[-16:]
+    struct.pack_into("<L", head, 10, 54 + 4 * count)
+    struct.pack_into("<L", head, 46, count)
+    return bytes(head) + bytes(4 * count) + bytes(pixels)
+
+
 def bmp_of(depth: int, compression: int) -> bytes:
     header = struct.pack("<LllHHLLllLL", 40, 4, 4, 1, depth, compression, 64, 0, 0, 0, 0)
     return b"BM" + struct.pack("<LHHL", 118, 0, 0, 54) + header + bytes(64)
@@ -137,6 +147,8 @@ def bmp_of(depth: int, compression: int) -> bytes:
         (bmp_of(77, 0), "broken: Unsupported BMP pixel depth (77)"),
         (bmp_with_header(16), "unsupported: a BMP with a header of 16 bytes"),
         (bmp_with_header(66), "broken: Unsupported BMP header type (66)"),
+        (bmp_with_colours(300), "unsupported: a BMP with a palette of 300 colours, more than its pixels can name"),
+        (bmp_with_colours(60_000), "broken: invalid palette size"),
         (bmp_of(24, 99), "broken: Unsupported BMP compression (99)"),
     ],
 )
