@@ -20,7 +20,7 @@ class PictureServer:
     Attributes:
         url: of the folder, without a slash behind it.
         failures: what the next requests for a path shall meet instead of an answer: a status, ``"cut"`` for a body that
-            ends too early, or None for an answer.
+            ends too early, an address that they are led to, or None for an answer.
         requests: how often each path was asked for, by method and path.
         answers_ranges: whether parts of files can be had.
     """
@@ -62,6 +62,10 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         path = Path(self.translate_path(self.path))
         if isinstance(failure, int):
             self.send_error(failure)
+        elif isinstance(failure, str) and failure != "cut":
+            self.send_response(302)
+            self.send_header("Location", failure)
+            self.end_headers()
         elif path.is_file() and (failure == "cut" or (plan.answers_ranges and "Range" in self.headers)):
             self._send_part(path.read_bytes(), failure == "cut")
         else:

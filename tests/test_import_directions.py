@@ -18,6 +18,7 @@ BASE = {
     "tai_engine.processors",
     "tai_engine.json_documents",
     "tai_engine.picture_kinds",
+    "tai_engine.redirects",
     "tai_engine.regular_files",
     "tai_engine.spaces",
 }
@@ -34,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "tai_engine.processors": set(),
     "tai_engine.json_documents": set(),
     "tai_engine.picture_kinds": set(),
+    "tai_engine.redirects": set(),
     "tai_engine.regular_files": set(),
     "tai_engine.spaces": set(),
     "tai_engine.features": set(),

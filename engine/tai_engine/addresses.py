@@ -11,7 +11,8 @@ import re
 import urllib.parse
 from typing import TYPE_CHECKING, Any, cast
 
-from tai_engine.errors import UserError, unknown_choice
+from tai_engine.errors import ItemError, UserError, unknown_choice
+from tai_engine.redirects import fenced_client
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -153,7 +154,7 @@ def file_system_options(address: str) -> dict[str, Any]:
 
         # A server that falls silent is given up after a minute, however long the file is.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
-        return {**uncached, "client_kwargs": {"timeout": timeout}}
+        return {**uncached, "client_kwargs": {"timeout": timeout}, "get_client": fenced_client}
     return uncached
 
 
@@ -163,7 +164,8 @@ def cause_of(error: Exception) -> Exception:
     hides_cause = isinstance(error, FileNotFoundError) and isinstance(cause, Exception)
     is_of_network = type(cause).__module__.startswith("aiohttp") or isinstance(cause, TimeoutError)
     is_missing = getattr(cause, "status", None) in MISSING_STATUS
-    return cast("Exception", cause) if hides_cause and is_of_network and not is_missing else error
+    is_known = isinstance(cause, ItemError) or (is_of_network and not is_missing)
+    return cast("Exception", cause) if hides_cause and is_known else error
 
 
 def words_of(error: Exception) -> str:

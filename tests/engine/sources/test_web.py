@@ -8,6 +8,7 @@ import pytest
 
 from picture_server import serving, tar_bytes
 from tai_engine.errors import ItemError, UserError
+from tai_engine.redirects import refusal
 from tai_engine.sources import ItemReader, SourceItem, open_source, streams, tar
 from tai_engine.sources.remote import read_error, with_retries
 from tai_engine.sources.streams import AddressStream
@@ -153,6 +154,38 @@ def test_a_server_that_is_not_there(tmp_path):
         AddressStream(url, QUICK) as stream,
     ):
         stream.read(1)
+
+
+@pytest.mark.parametrize(
+    ("origin", "target", "why"),
+    [
+        ("93.184.216.34", "169.254.169.254", "a link-local address"),
+        ("127.0.0.1", "169.254.169.254", "a link-local address"),
+        ("10.1.2.3", "fe80::1%eth0", "a link-local address"),
+        ("93.184.216.34", "127.0.0.1", "this machine itself"),
+        ("10.1.2.3", "::1", "this machine itself"),
+        ("93.184.216.34", "10.1.2.3", "an address within a private network"),
+        ("93.184.216.34", "fd00::1", "an address within a private network"),
+        ("93.184.216.34", "8.8.8.8", None),
+        ("10.1.2.3", "10.9.9.9", None),
+        ("10.1.2.3", "8.8.8.8", None),
+        ("127.0.0.1", "10.1.2.3", None),
+        ("169.254.169.254", "169.254.169.254", None),
+    ],
+)
+def test_where_servers_may_lead(origin, target, why):
+    assert refusal(origin, target) == why
+
+
+def test_no_server_leads_to_where_clouds_keep_credentials(tmp_path, web):
+    write(tmp_path, "a.jpg", "b.jpg")
+    reader = ItemReader(pauses=QUICK)
+    for target in ("http://169.254.169.254/latest/meta-data", "//169.254.169.254/x", "http://[fe80::1]/x"):
+        web.failures["/a.jpg"] = [target] * 5
+        with pytest.raises(ItemError, match=r"no-permission: the server leads to 'http://.*', a link-local address"):
+            reader(SourceItem("a", f"{web.url}/a.jpg"))
+    web.failures["/a.jpg"] = [f"{web.url}/b.jpg", "/b.jpg"]
+    assert reader(SourceItem("a", f"{web.url}/a.jpg")) == b"b.jpg"
 
 
 def test_pages_without_pictures(tmp_path, web):
