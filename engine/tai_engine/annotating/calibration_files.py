@@ -17,19 +17,25 @@ PLOT, PER_TAG = "reliability.png", "per_tag.csv"
 
 
 def read_rates(path: Path) -> dict[str, float]:
-    """Shares of pictures by tag, from a table with the columns ``tag`` and ``rate``.
+    """Shares of pictures by tag, from a table with the columns ``tag`` and ``rate``, in any case.
 
     Raises:
-        UserError: for a file that cannot be read, a rate that is no number, or a tag that comes twice (whatever its
-            case, underscores and blanks).
+        UserError: for a file that cannot be read or lacks a column, a rate that is no number, or a tag that comes twice
+            (whatever its case, underscores and blanks).
     """
-    table = Table(path, ("tag", "rate"), kind="rates")
+    table = Table(path, ("tag", "rate"), kind="table of rates")
+    tag_column, rate_column = table.find(["tag"]), table.find(["rate"])
+    if tag_column is None or rate_column is None:
+        raise UserError(
+            f"The {table.what} needs the columns 'tag' and 'rate', and has {table.listed_columns()}: name them so in "
+            "its first line."
+        )
     rates: dict[str, float] = {}
     seen: set[str] = set()
-    for row in table.rows(("tag", "rate")):
-        name = str(row.values.get("tag", ""))
+    for row in table.rows((tag_column, rate_column)):
+        name = str(row.values.get(tag_column, ""))
         try:
-            rate = float(row.values["rate"])
+            rate = float(row.values[rate_column])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"In {row.place} of '{path}' the rate of {name!r} is no number: "

@@ -92,10 +92,12 @@ class Vocabulary:
                     f"Class {number} of the vocabulary {self.name!r} has a name or synonym of {len(word):,} characters "
                     f"({word[:30]!r}...); tai-engine takes at most {MAX_NAME_CHARACTERS:,}: is it the right file?"
                 )
-            if any(unicodedata.category(letter) == "Cc" for letter in word.strip()):
+            unseen = next(filter(_is_unseen, word.strip()), None)
+            if unseen is not None:
+                what = "a control" if unicodedata.category(unseen) == "Cc" else "an invisible"
                 raise UserError(
-                    f"Class {number} of the vocabulary {self.name!r} has the word {word!r}, in which a control "
-                    "character stands: remove it."
+                    f"Class {number} of the vocabulary {self.name!r} has the word {word!a}, in which {what} "
+                    f"character stands (U+{ord(unseen):04X}): remove it."
                 )
             try:
                 word.encode("utf-8")
@@ -178,6 +180,12 @@ class Vocabulary:
             parts.append([*sorted(self.other_names)])
         content = json.dumps(parts, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _is_unseen(letter: str) -> bool:
+    """Whether a letter controls or formats; joiners, which scripts and emoji need, and the tags of flags do not."""
+    is_needed = letter in "\u200c\u200d" or 0xE0020 <= ord(letter) <= 0xE007F
+    return unicodedata.category(letter) in ("Cc", "Cf") and not is_needed
 
 
 def merged(classes: Sequence[VocabularyClass]) -> tuple[VocabularyClass, ...]:

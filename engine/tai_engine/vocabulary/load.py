@@ -37,6 +37,7 @@ from tai_engine.errors import UserError, unknown_choice
 from tai_engine.regular_files import printable
 from tai_engine.tables import LINE_COLUMN, Table, TableOptions, parse_json, read_small, short_repr
 from tai_engine.vocabulary.classes import Vocabulary, VocabularyClass, merged
+from tai_engine.vocabulary.line_forms import refuse_lists_of_more
 
 BUILT_IN_VOCABULARIES = ("coco80", "everyday", "lvis1203", "nuswide81", "voc20")
 MAX_BYTES = 16 * 2**20
@@ -113,6 +114,7 @@ def _load(path: Path, where: str, merge_duplicates: bool, column: str | None, ta
     text = read_small(path, where, MAX_BYTES)
     if any(line.strip() == "[[class]]" for line in itertools.islice(io.StringIO(text), 10_000)):
         return _parse_toml(text, path.stem, where, merge_duplicates)
+    refuse_lists_of_more([line for line in io.StringIO(text, newline=None) if _is_name(line)], where)
     return _vocabulary(path.stem, _parse_lines(text, where), merge_duplicates, where)
 
 
@@ -135,9 +137,14 @@ def _vocabulary(
     return Vocabulary(title, all_classes, **more)
 
 
+def _is_name(line: str) -> bool:
+    """Whether a line of text is neither blank nor a comment."""
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
 def _parse_lines(text: str, where: str) -> Iterator[VocabularyClass]:
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
+        if not _is_name(line):
             continue
         if "\t" in line.strip():
             raise UserError(
@@ -151,12 +158,17 @@ def _parse_lines(text: str, where: str) -> Iterator[VocabularyClass]:
 
 def _parse_table(rows: Table, column: str | None) -> Iterator[VocabularyClass]:
     name_column = rows.find(NAME_COLUMNS) if column is None else rows.require(column)
-    if name_column is None and not rows.columns:  # lines of text in quotation marks
+    if name_column is None and not rows.columns and rows.shape.format != "parquet":  # lines of text in quotation marks
         name_column = LINE_COLUMN
     if name_column is None:
         raise UserError(
             f"The {rows.what} has no column of names: it has {rows.listed_columns()}, expected one of "
-            f"{', '.join(NAME_COLUMNS)}; name the column that holds them with --vocabulary-column."
+            f"{', '.join(NAME_COLUMNS)}; name the column that holds them with --vocabulary-column"
+            + (
+                ", or, if line 1 is a row already, write a line of names above it."
+                if rows.shape.format == "csv"
+                else "."
+            )
         )
     synonym_column = rows.find(SYNONYM_COLUMNS) or SYNONYM_COLUMNS[0]
     for row in rows.rows((LINE_COLUMN, name_column, synonym_column)):

@@ -106,6 +106,11 @@ def test_rates_alone(collection, tmp_path):
     path.write_text("tag,rate\ncat,often\n")
     with pytest.raises(UserError, match="the rate of 'cat' is no number"):
         read_rates(path)
+    path.write_text("Tag,RATE\ncat,0.1\n")
+    assert read_rates(path) == {"cat": 0.1}
+    path.write_text("dog,0.5\ncat,0.2\n")
+    with pytest.raises(UserError, match=r"needs the columns 'tag' and 'rate', and has 'dog', '0\.5'"):
+        read_rates(path)
     path.write_text("tag,rate\ncat,0.1\ncat,0.2\n")
     with pytest.raises(UserError, match="'cat' comes twice"):
         read_rates(path)

@@ -139,6 +139,18 @@ def test_a_file_named_like_a_built_in_is_reached_by_a_path(tmp_path, monkeypatch
         ("v.txt", "dog: dog\n", "'dog' stands in the class 'dog' twice"),
         ("v.txt", "cat\n\x1b[31mdog\n", r"Class 2 .* has the word '\\x1b\[31mdog', in which a control character"),
         ("v.json", '["dog", "a\\u0007b"]', "Class 2 .* control character"),
+        ("v.txt", "cat\n\u202edog\n", r"Class 2 .* has the word '\\u202edog', in which an invisible .*U\+202E"),
+        ("v.txt", "cat: kit\u200bty\n", r"Class 1 .* invisible character stands \(U\+200B\)"),
+        ("v.txt", "0 tench\n1 goldfish\n", "Every line of .* begins with a number .'0 tench'"),
+        ("v.txt", "# words\n\n7: tench\n9: goldfish\n12: shark\n", "Every line of .* begins with a number"),
+        ("v.csv", "1. tench\n2. goldfish\n", "Every line of .* begins with a number"),
+        ("v.txt", "n01440764 tench, Tinca tinca\nn01443537 goldfish\n", "begins with a number of WordNet"),
+        ("v.txt", "- tench\n* goldfish\n", "begins with the mark of a list"),
+        ("v.txt", "'tench',\n\"goldfish\",\n", "stands in quotation marks"),
+        ("v.txt", "tench|doctor fish\ngoldfish | gold carp\n", r"holds a '\|'"),
+        ("v.txt", "tench, goldfish\n", "The only line of .* has commas in it"),
+        ("v.rtf", r"{\rtf1 tench}", "a rich text document"),
+        ("v.tsv", "n01440764\ttench\nn01443537\tgoldfish\n", "if line 1 is a row already, write a line of names"),
         ("v.yaml", "names:\n  0: dog\n  1: cat\n", "is YAML by its name"),
         ("v.pbtxt", "item {\n  id: 1\n  name: 'dog'\n}\n", "is a label map of TensorFlow by its name"),
         ("v.txt", "dog: puppy, , hound\n", "class 'dog' .* empty synonym"),
@@ -285,6 +297,33 @@ def test_clashes_can_be_merged(tmp_path, caplog):
 )
 def test_the_forms_that_people_have(tmp_path, name, text, names):
     assert load_vocabulary(write(tmp_path, name, text)).names == names
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["1 girl", "2 boys", "solo"],
+        ["3d", "2d"],
+        ["2 cats", "1 dog"],
+        ["0_0", "1_1"],
+        ["101 dalmatians"],
+        ["|_|", "o_|"],
+        ["- _ -", "dog"],
+        ["n01440764", "n01443537"],
+        ["rock 'n' roll", "'tis"],
+        ["tench, Tinca tinca", "goldfish, Carassius auratus"],
+        ["family \U0001f468\u200d\U0001f469\u200d\U0001f467", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"],
+        ["\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"],
+    ],
+)
+def test_names_of_odd_forms_stay_as_they_are(tmp_path, lines):
+    assert load_vocabulary(write(tmp_path, "v.txt", "\n".join(lines))).names == tuple(lines)
+
+
+def test_a_table_of_bytes_has_no_names(tmp_path):
+    pq.write_table(pa.table({"name": [b"dog"]}), tmp_path / "v.parquet")
+    with pytest.raises(UserError, match=r"no column of names: it has none \(and, of bytes .*: 'name'\)"):
+        load_vocabulary(tmp_path / "v.parquet")
 
 
 def test_synonyms_of_tables(tmp_path):
