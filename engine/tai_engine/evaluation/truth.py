@@ -131,6 +131,11 @@ def _read_table(table: Table, matrix: LabelMatrix, options: TruthOptions) -> Non
             if is_long and len(row.values) > 1:  # a picture without a label
                 matrix.row(item_id)
                 continue
+            if column in table.columns:
+                raise UserError(
+                    f"In {row.place} of the {table.what} nothing stands in the column {column!r}: where a picture "
+                    "holds none of the classes, write an empty text or list."
+                )
             raise UserError(
                 f"In {row.place} of the {table.what} there are no {column!r}: it has {table.listed_columns()}, and "
                 "needs a list of class names, or text with ';' between them, empty if there is none; name the column "

@@ -67,13 +67,14 @@ def read_sentences(
     options = options or SentenceOptions()
     number = 0
     for path in [Path(paths)] if isinstance(paths, str | Path) else [Path(p) for p in paths]:
-        before = number
+        is_empty = True
         for text, image_id in _read_file(path, options):
             number += 1
+            is_empty = is_empty and not text.strip()
             if not text.isascii():  # JSON can spell halves of surrogate pairs, which no UTF-8 file can hold
                 text = text.encode("utf-8", "replace").decode("utf-8")
             yield Sentence(str(number), " ".join(text.split()), image_id)
-        if number == before:
+        if is_empty:
             raise UserError(f"The sentence file '{path}' is empty; give a file with at least one sentence.")
 
 
@@ -123,9 +124,9 @@ def _listed(field: str) -> list[str]:
 def _choose_columns(table: Table, options: SentenceOptions) -> tuple[str, str | None]:
     """The names of the text column and of the image column (None where there is none).
 
-    What has no columns at all is lines of text, or empty.
+    What has no columns at all is lines of text, or empty; of Parquet it may be columns that are not read.
     """
-    if not table.columns:
+    if not table.columns and table.shape.format != "parquet":
         return LINE_COLUMN, None
     text = table.find(TEXT_COLUMNS) if options.text_column is None else table.require(options.text_column)
     if text is None:

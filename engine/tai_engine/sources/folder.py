@@ -97,6 +97,7 @@ class FolderSource(Source):
 def nothing_found(what: str, notes: WalkNotes, advice: str = "") -> str:
     """The sentence for a source without pictures; says what is there instead."""
     there = f" There is: {notes.listed()}." if notes.listed() else ""
+    there += "".join(f" {remark}" for remark in notes.remarks_of_folders())
     return (
         f"The {what} has no pictures in it or below it: their names must end in one of {', '.join(IMAGE_SUFFIXES)}, "
         f"and hidden ones do not count.{there}{advice}"

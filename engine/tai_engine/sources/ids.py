@@ -171,6 +171,12 @@ class PictureColumns:
             raise UserError(f"The id or path {where} is not valid Unicode: mend it.") from error
 
     def _no_name(self, row: Row, what: str, wanted: Sequence[str]) -> UserError:
+        there = next((column for column in (*self._locations, self._id) if column in self._table.columns), None)
+        if there is not None:
+            return UserError(
+                f"In {row.place} of the {self._table.what} no column names the picture, for {there!r} is empty or "
+                f"missing there: fill it in, or another one of {', '.join(wanted)}, or remove the row."
+            )
         return UserError(
             f"In {row.place} of the {self._table.what} no column names the picture: it has "
             f"{self._table.listed_columns()}; it needs {what} in one of {', '.join(wanted)}, or name the column with "

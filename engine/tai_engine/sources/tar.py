@@ -138,7 +138,7 @@ class TarSource(Source):
         if any(part.startswith(".") for part in parts):
             if is_image_name(name):
                 notes.pass_hidden()
-        elif self._exclusion.excludes_any(name):
+        elif self._exclusion.excludes_any("/".join(parts)):
             notes.exclude()
         elif (folder := system_folder_in("/".join(parts))) is not None:
             notes.pass_system_folder(folder)

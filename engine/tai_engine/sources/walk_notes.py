@@ -127,6 +127,11 @@ class WalkNotes:
         found = []
         if self._suffixes:
             found.append(f"Passed over, being no pictures by their names: {self.listed()}{self._advice()}.")
+        return [*found, *self.remarks_of_folders()]
+
+    def remarks_of_folders(self) -> Sequence[str]:
+        """A sentence for each kind of what was passed over because of where it lies, or by the user's wish."""
+        found = []
         if self._folders:
             found.append(
                 f"Passed over, being folders of systems: {_listed(self._folders)}; give such a folder itself for what "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from tai_engine.errors import UserError, unknown_choice
@@ -78,6 +78,7 @@ class TableShape:
         separator: of CSV and TSV.
         columns: of CSV and TSV, in order.
         skipped_rows: before the first one that counts; blank lines are none.
+        comments: lines that begin with ``#`` before all others.
         quotes: whether quotation marks may enclose fields.
         blanks: whether blanks stand around the separators of the header, and so around those of all lines.
     """
@@ -88,6 +89,7 @@ class TableShape:
     skipped_rows: int = 0
     quotes: bool = True
     blanks: bool = False
+    comments: int = 0
 
 
 def format_of_name(name: str) -> str | None:
@@ -133,6 +135,11 @@ def recognise(
         is_table = speaks in SEPARATORS
         default = options.separator or SEPARATORS.get(speaks or "csv", ",")
         shape = _delimited(rows, default, options, known, is_sure=is_table)
+        comments = next((n for n, row in enumerate(rows) if not row.lstrip().startswith("#")), 0)
+        if comments and is_table:
+            below = _delimited(rows[comments:], default, options, known, is_sure=True)
+            if below is not None and any(name.lower() in known for name in below.columns):
+                return replace(below, comments=comments)
         if shape is not None:
             return shape
     chosen = chosen or named

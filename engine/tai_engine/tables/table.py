@@ -215,40 +215,54 @@ class Table:
         if not shape.columns:
             return
         dialect = _WithQuotes if shape.quotes else _WithoutQuotes
+        before = _pass_comments(lines, shape.comments)
         reader = csv.reader(lines, dialect, delimiter=shape.separator, skipinitialspace=shape.blanks)
         width = len(shape.columns)
+
+        def where() -> str:
+            return f"Line {before + reader.line_num} of the {self.what}"
+
         wanted = [(n, name) for n, name in enumerate(shape.columns) if columns is None or name in columns]
         passed = 0
         try:
             for fields in reader:
-                if not fields:
+                if not fields or (len(fields) == 1 and not fields[0].strip() and (width > 1 or fields[0])):
                     continue
                 if passed < shape.skipped_rows:
                     passed += 1
                     continue
                 if len(fields) > width or (len(fields) < width and not self._short_rows):
                     raise UserError(
-                        f"Line {reader.line_num} of the {self.what} has {len(fields)} fields but the header {width}: "
+                        f"{where()} has {len(fields)} fields but the header {width}: "
                         f"put quotation marks around fields that contain the separator {shape.separator!r}, or name "
                         "the right one with --separator."
                     )
                 if shape.separator == "|" or shape.blanks:  # as people write them: with blanks around
                     fields = [field.strip() for field in fields]
                 values = {name: fields[n] for n, name in wanted if n < len(fields)}
-                yield Row(f"line {reader.line_num}", values)
+                yield Row(f"line {before + reader.line_num}", values)
         except csv.Error as error:
             if "limit" in str(error):
                 raise UserError(
-                    f"Line {reader.line_num} of the {self.what} has a field of more than {csv.field_size_limit():,} "
+                    f"{where()} has a field of more than {csv.field_size_limit():,} "
                     "characters, the most that tai-engine reads in CSV: is a quotation mark left open, or the "
                     "separator another one (--separator)?"
                 ) from None
             if "new-line character" in str(error):  # and advice for programmers
                 raise UserError(
-                    f"Line {reader.line_num} of the {self.what} has a carriage return within a field: lines end in "
+                    f"{where()} has a carriage return within a field: lines end in "
                     "several ways; save the file with one kind of line ends."
                 ) from None
-            raise UserError(f"Line {reader.line_num} of the {self.what} is not valid CSV ({error}): mend it.") from None
+            raise UserError(f"{where()} is not valid CSV ({error}): mend it.") from None
+
+
+def _pass_comments(lines: Iterator[str], count: int) -> int:
+    """Go past so many lines that begin with ``#``; gives the number of all lines until there."""
+    passed = 0
+    while count:
+        count -= next(lines, "#").lstrip().startswith("#")
+        passed += 1
+    return passed
 
 
 class _WithQuotes(csv.excel):

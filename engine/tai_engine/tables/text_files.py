@@ -35,6 +35,7 @@ _NO_TEXT = (
     (b"BZh", "compressed by bzip2: unpack it with bunzip2"),
     (b"\xfd7zXZ\0", "compressed by xz: unpack it with unxz"),
     (b"\x28\xb5\x2f\xfd", "compressed by Zstandard: unpack it with unzstd"),
+    (b"{\\rtf", "a rich text document: save it as plain text"),
     (b"%PDF-", "a PDF: save its text as a text file"),
     (b"SQLite format 3\0", "an SQLite database: export the table as CSV"),
     (b"version https://git-lfs.github.com/spec/", "a pointer of Git LFS: fetch the file itself with `git lfs pull`"),

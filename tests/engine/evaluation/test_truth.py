@@ -52,6 +52,10 @@ def test_all_formats_give_the_same_truth(tmp_path):
         ),
         (['{"id": "a", "labels": [3]}'], r"The labels in line 1 .* are \[3\]; they must be class names"),
         (['{"id": "a", "labels": {"TV": 1}}'], "they must be class names"),
+        (
+            ['{"id": "a", "labels": []}', '{"id": "b", "labels": null}'],
+            "In line 2 .* nothing stands in the column 'labels': where a picture holds none of the classes, write",
+        ),
         (['{"labels": []}'], "In line 1 .* no column names the picture: it has 'labels'"),
         ([], "has no rows"),
     ],

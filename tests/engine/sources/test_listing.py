@@ -51,6 +51,7 @@ def test_list_paths_are_relative_to_the_list_wherever_one_stands(tmp_path, monke
         (['{"path": "a.jpg"}', '{"path": "b.jpg", "id": "a.jpg"}'], "'a.jpg' occurs in line 1 and in line 2.*two pict"),
         (['{"path": "a.jpg", "id": 1}', '{"path": "b.jpg", "id": "1"}'], "'1' occurs in line 1 and in line 2"),
         (['{"path": "a.jpg"}', '{"url": "b.jpg"}'], "In line 2 of .* no column names the picture.*path, file_name"),
+        (['{"path": "a.jpg"}', '{"path": null}'], "In line 2 of .* for 'path' is empty or missing there: fill it in"),
         (['{"path": {"bytes": "x"}}'], "The path in line 1 .* must be a path as text"),
         (
             ['{"path": "a.jpg"}', '{"path": "nowhere-at-all://a.jpg"}'],

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from picture_server import tar_bytes
 from tai_engine.errors import REASONS, ItemError, UserError
 from tai_engine.sources import SourceItem, open_source, tar
+from tai_engine.sources.source import SourceOptions
 
 PICTURES = {f"{i:04d}.jpg": bytes([i]) * (700 * i + 1) for i in range(5)}
 MODES = {"s.tar": "w", "s.tar.gz": "w:gz", "s.tgz": "w:gz"}
@@ -39,6 +40,14 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
+
+
+def test_names_with_backslashes_are_excluded_by_their_folders(tmp_path):
+    (tmp_path / "a.tar").write_bytes(tar_bytes({"x\\a.jpg": b"1", "x\\y\\b.jpg": b"2", "z\\c.jpg": b"3"}))
+    source = open_source(tmp_path / "a.tar", SourceOptions(exclude=("x/y",)))
+    assert [item.id for item in source] == ["a/x\\a.jpg", "a/z\\c.jpg"]
+    with pytest.raises(UserError, match=r"no pictures .*\. Passed over by --exclude: 3\.$"):
+        open_source(tmp_path / "a.tar", SourceOptions(exclude=("x", "z")))
 
 
 @pytest.mark.parametrize("name", MODES)

@@ -101,6 +101,27 @@ def test_columns_of_parquet_that_are_named_twice_or_hold_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("path,label\n   \na,1\n\t\n\nb,2\n", [3, 6]),
+        ("   \npath,label\na,1\nb,2\n", [3, 4]),
+        ('# made by x, y\n\n# for "z\n path,label\na,1\nb,2\n'.replace(" path", "path"), [5, 6]),
+        ("#\n#\npath;label\na;1\nb;2\n", [4, 5]),
+    ],
+)
+def test_blank_lines_and_comments_above_a_header_are_no_rows(tmp_path, text, lines):
+    (tmp_path / "a.csv").write_text(text)
+    found = list(Table(tmp_path / "a.csv", ["path"]).rows())
+    assert [row.values for row in found] == [{"path": "a", "label": "1"}, {"path": "b", "label": "2"}]
+    assert [row.place for row in found] == [f"line {n}" for n in lines]
+
+
+def test_blank_fields_of_one_column_are_rows(tmp_path):
+    (tmp_path / "a.csv").write_text('path\n""\n   \na\n#b\n')
+    assert [row.values["path"] for row in Table(tmp_path / "a.csv", ["path"]).rows()] == ["", "a", "#b"]
+
+
+@pytest.mark.parametrize(
     ("text", "values"),
     [
         ('path , label\na.jpg , "x, y"\nb.jpg, z\n', [("a.jpg", "x, y"), ("b.jpg", "z")]),
