@@ -7,7 +7,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 
-HEAD_BYTES = 32
+HEAD_BYTES = 64
 """So many bytes from the beginning of a file tell its kind."""
 EXTRA = "pip install 'tai-engine[formats]'"
 """The command that installs every package which is named here."""
@@ -79,7 +79,8 @@ _BEGINNINGS = (
     (re.compile(rb"P[1-7fF]\s"), PPM),
     (re.compile(rb"\x00\x00\x01\x00[^\x00]\x00...\x00", re.DOTALL), ICO),
     (re.compile(rb"(\xff\x0a|\x00\x00\x00\x0cJXL )"), JPEG_XL),
-    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), AVIF),
+    # Of some the first brand is HEIF's, as of all that are made like it, and AVIF's stands among the others.
+    (re.compile(rb".{4}ftyp(avi[fs]|(mif1|msf1).{4}(.{4}){0,10}avi[fs])", re.DOTALL), AVIF),
     (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), HEIF),
     (re.compile(rb".{4}ftypcrx ", re.DOTALL), RAW),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -35,6 +36,13 @@ from tai_engine.cli.named_places import guard_places
 from tai_engine.cli.options import INTERRUPTED, MISTAKE_OF_OURS, USAGE_OR_ENVIRONMENT
 from tai_engine.cli.output import RemarkHandler, prepare_streams, remarks
 from tai_engine.errors import UserError
+from tai_engine.regular_files import printable
+
+# What no code of this program is to blame for, wherever it comes up.
+_OF_THE_SYSTEM = frozenset((
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP,
+    errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT,
+))  # fmt: skip
 
 app = typer.Typer(
     name="tai",
@@ -106,6 +114,16 @@ def _run(debug: bool) -> int:
         if isinstance(error.__cause__, EOFError):  # nobody interrupts by that here, whatever the parser of options says
             return say_mistake_of_ours()
         status = INTERRUPTED
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM or debug:
+            return say_mistake_of_ours()
+        what = printable(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"
+        remarks.print(
+            f"tai: '{what}' cannot be used ({error.strerror}): check its name, its permissions and the disk, then run "
+            "the same command again.",
+            style="red",
+        )
+        return USAGE_OR_ENVIRONMENT
     except Exception as error:
         return say_usage_error(error) if is_usage_error(error) else say_mistake_of_ours()
     if status == INTERRUPTED:

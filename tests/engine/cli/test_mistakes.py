@@ -122,6 +122,31 @@ def test_evaluation_mistakes(tai, filled_store, words, tmp_path):
     refused(tai("evaluate", words, "--truth", truth), "not a whole file of tags")
 
 
+def test_names_that_no_file_system_takes(tai, filled_store, words, tmp_path):
+    long = "x" * 300
+    tags = tmp_path / "t.parquet"
+    assert tai("tag", filled_store, "--vocabulary", words, "--out", tags).status == 0
+    for command in (
+        ["tag", filled_store, "--vocabulary", words, "--out", tmp_path / f"{long}.csv"],
+        [
+            "tag",
+            filled_store,
+            "--vocabulary",
+            words,
+            "--out",
+            tmp_path / f"{long[:246]}.parquet",
+        ],  # parts: more
+        ["tag", filled_store, "--vocabulary", tmp_path / f"{long}.txt", "--out", tmp_path / "u.csv"],
+        ["evaluate", tags, "--truth", tmp_path / f"{long}.csv"],
+        ["evaluate", tmp_path / long, "--truth", words],
+        ["export", tags, "--to", "csv", "--out", tmp_path / f"{long}.csv"],
+        ["report", tags, "--images", tmp_path, "--out", tmp_path / long],
+        ["annotate", tmp_path, "--out", tmp_path / long],
+    ):
+        refused(tai(*command), "File name too long", "check its name")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.parquet", "words.txt"]
+
+
 def test_usage_errors_leave_with_2(tai):
     assert tai("tag").status == 2
     assert tai("no-such-command").status == 2

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tai_engine.decoding.decode import DecodeOptions, decode_image
 from tai_engine.errors import ItemError
-from tai_engine.picture_kinds import KINDS, kind_of, picture_suffixes
+from tai_engine.picture_kinds import HEAD_BYTES, KINDS, kind_of, picture_suffixes
 
 
 @pytest.fixture
@@ -88,6 +88,20 @@ def test_raw_files_without_libraw_say_what_they_are(nothing_installed, data):
 def test_suffixes_count_where_their_package_is_there(nothing_installed):
     assert {".jpg", ".heic"} <= set(picture_suffixes())
     assert not {".jxl", ".dng"} & set(picture_suffixes())
+
+
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1"])
+def test_avif_is_that_whatever_its_first_brand(brand):
+    """Packages for HEIF take it for their own, and cannot decode it."""
+    buffer = io.BytesIO()
+    gradient().save(buffer, "AVIF", quality=100)
+    data = buffer.getvalue()
+    wanted = np.asarray(decode_image(data))
+    renamed = data.replace(b"ftypavif", b"ftyp" + brand, 1)
+    assert kind_of(renamed[:HEAD_BYTES]).name == "AVIF"
+    np.testing.assert_array_equal(np.asarray(decode_image(renamed)), wanted)
+    length = struct.unpack_from(">L", renamed)[0]
+    assert kind_of(renamed[:16] + bytes(length - 16) + renamed[length:]).name != "AVIF"
 
 
 def test_heic_is_decoded_upright():

@@ -82,8 +82,8 @@ def find_writer(files: StoreFiles) -> Holder | None:
     path = files.local_path(LOCK)
     if path is not None and fcntl is not None:
         try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would stop the run for good
+        except (FileNotFoundError, NotADirectoryError):
             return live_lease(files)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -141,6 +141,13 @@ def test_a_lock_file_that_was_removed(files, tmp_path):
     assert files.read(LOCK) == b"of somebody else"  # not ours to remove
 
 
+def test_nobody_writes_where_no_lock_can_be(tmp_path):
+    os.mkfifo(tmp_path / LOCK)
+    assert find_writer(LocalFiles(tmp_path)) is None  # opening it would wait for somebody to write into it
+    (tmp_path / "file").write_bytes(b"")
+    assert find_writer(LocalFiles(tmp_path / "file")) is None
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="Cannot write"), hold_lock(LocalFiles(tmp_path / "nowhere")):
         pytest.fail("no lock")
