@@ -75,7 +75,7 @@ def encode_groups(
             window=2 * slice_items,
             timeout_seconds=options.timeout_seconds,
         )
-        with pool, closing(pool.decode(feed)) as decoded:
+        with closing(pool), closing(pool.decode(feed)) as decoded:
             pixels = PixelSlice(encoder, slice_items, prepare.to_pixels.shape)
             prepared = (None if one is None else _prepared(one, stages) for one in decoded)
             yield from write_groups(prepared, store, pixels.cleared, slice_items, stages, on_slice)

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,12 +102,14 @@ def review(
             heatmaps = _heatmaps(collection, store, prompts)
         journal = journal or default_journal(tags)
         entries = stack.enter_context(
-            Journal(
-                journal,
-                tags_file=tags.name,
-                tags_sha256=collection.suggestions.sha256,
-                by=reviewer or _user_name(),
-                carry_over=carry_over or folder is not None,  # there tags are made anew of the same pictures
+            closing(
+                Journal(
+                    journal,
+                    tags_file=tags.name,
+                    tags_sha256=collection.suggestions.sha256,
+                    by=reviewer or _user_name(),
+                    carry_over=carry_over or folder is not None,  # there tags are made anew of the same pictures
+                )
             )
         )
         if entries.cut_bytes:
@@ -115,7 +117,7 @@ def review(
                 f"The last line of {journal} was cut short by a crash; it was never confirmed and is left out.",
             )
         kept = DiskCache(cache or user_cache_path("tai-engine") / "thumbnails", cache_megabytes * 1_000_000)
-        thumbnails = stack.enter_context(Thumbnails(collection, kept, workers))
+        thumbnails = stack.enter_context(closing(Thumbnails(collection, kept, workers)))
         session = ReviewSession(collection, entries, free_words=free_words)
         guard = Guard(port)
         app = review_app(session, thumbnails, guard, title=title, heatmaps=heatmaps)

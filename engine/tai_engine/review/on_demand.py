@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,7 @@ class OnDemandDecoder:
 
     def _work(self) -> None:
         last: _Request | None = None
-        with self._pool:
+        with closing(self._pool):
             try:
                 for decoded in self._pool.decode(self._stack):
                     if decoded is None:

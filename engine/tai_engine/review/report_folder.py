@@ -6,6 +6,7 @@ import base64
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,11 +197,13 @@ def _thumbnails(
             except NotShownError as error:
                 refused.append((number, str(error)))
 
-    with DecodePool(
-        preparation(collection.read_bytes, side),
-        workers=workers,
-        window=2 * workers,
-        timeout_seconds=TIMEOUT_SECONDS,
+    with closing(
+        DecodePool(
+            preparation(collection.read_bytes, side),
+            workers=workers,
+            window=2 * workers,
+            timeout_seconds=TIMEOUT_SECONDS,
+        )
     ) as pool:
         for decoded in pool.decode(DirectFeed(tasks())):
             if decoded is not None:

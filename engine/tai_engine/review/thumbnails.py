@@ -9,8 +9,6 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from functools import cached_property
-from types import TracebackType
-from typing import Self
 
 from tai_engine.disk_cache import DiskCache
 from tai_engine.review.collection import Collection, NotShownError
@@ -39,14 +37,6 @@ class Thumbnails:
         self._large_views: OrderedDict[int, bytes] = OrderedDict()
         self._under_way: dict[int, Future[bytes]] = {}
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the processes."""

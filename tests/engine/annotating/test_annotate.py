@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_features_tags_and_page(results, photos):
 def test_a_second_run_encodes_what_is_new_and_leaves_decisions(results, photos):
     run(results)
     before = rows_of(results)
-    with Journal(results.journal, tags_file="t", tags_sha256="0" * 64, by="anna") as journal:
+    with closing(Journal(results.journal, tags_file="t", tags_sha256="0" * 64, by="anna")) as journal:
         journal.decide([Change(("0.jpg",), reject=("red",))])
     decided = results.journal.read_bytes()
     write_pictures(photos, ["new.jpg"])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 
 import pyarrow.parquet as pq
 import pytest
@@ -102,7 +103,7 @@ def review(folder, *arguments):
 def test_decisions_stay_when_tags_are_made_anew(tai, annotated, photos, words, tmp_path):
     pytest.importorskip("starlette", reason="needs the extra 'review'")
     journal = annotated / "tags.parquet.decisions.jsonl"
-    with Journal(journal, tags_file="t", tags_sha256="0" * 64, by="anna") as entries:
+    with closing(Journal(journal, tags_file="t", tags_sha256="0" * 64, by="anna")) as entries:
         entries.decide([Change(("0.png",), add=("hat",))])
     words.write_text("cat\ndog\nowl\n")
     again = tai("annotate", photos, "--vocabulary", words, "--out", annotated)
@@ -128,7 +129,9 @@ def test_decisions_stay_when_tags_are_made_anew(tai, annotated, photos, words, t
 def test_calibrating_by_the_decisions_of_the_folder(tai, annotated, tmp_path):
     out = tmp_path / "c.json"
     refused(tai("calibrate", annotated, "--out", out), "by one of --truth")
-    with Journal(annotated / "tags.parquet.decisions.jsonl", tags_file="t", tags_sha256="", by="anna") as entries:
+    with closing(
+        Journal(annotated / "tags.parquet.decisions.jsonl", tags_file="t", tags_sha256="", by="anna")
+    ) as entries:
         entries.decide([Change(("0.png",), accept=("dog",)), Change(("1.png",), none=True)])
     found = tai("calibrate", annotated, "--out", out, "--json")
     assert (found.json()[0]["made_from"], found.json()[0]["examples"]) == ("decisions", 2)

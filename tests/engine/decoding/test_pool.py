@@ -33,7 +33,7 @@ def pool(prepare=PREPARE, workers=2, window=6, timeout_seconds=20.0):
 def outcomes(the_pool, items):
     """Number of the picture as its pixels say, or the reason, for each item in order."""
     found = []
-    with the_pool, closing(the_pool.decode(DirectFeed([GroupTask(0, items)]))) as decoded:
+    with closing(the_pool), closing(the_pool.decode(DirectFeed([GroupTask(0, items)]))) as decoded:
         for one, wanted in zip(decoded, items, strict=True):
             assert one.job.item is wanted
             if one.pixels is None:
@@ -67,7 +67,7 @@ def test_pictures_come_in_order_with_their_own_pixels():
 
 
 def test_pixels_and_hashes_are_those_of_a_call_here():
-    with pool() as one, closing(one.decode(DirectFeed([GroupTask(0, [item(5), item(300)])]))) as decoded:
+    with closing(pool()) as one, closing(one.decode(DirectFeed([GroupTask(0, [item(5), item(300)])]))) as decoded:
         found = [(d.pixels.copy(), d.outcome.content_hash) for d in decoded]
     for one, (pixels, content_hash) in zip((item(5), item(300)), found, strict=True):
         here = np.empty((3, 8, 8), np.uint8)
@@ -97,7 +97,7 @@ def test_workers_load_no_deep_learning_library():
 
 
 def test_a_worker_that_died_with_nothing_to_do_costs_no_picture():
-    with pool(workers=1, window=1) as one:
+    with closing(pool(workers=1, window=1)) as one:
         decoded = one.decode(DirectFeed([GroupTask(0, [item(0, "pid"), item(1), item(2)])]))
         pid = int(next(decoded).outcome.reason.rpartition(" ")[2])
         os.kill(pid, signal.SIGKILL)
@@ -185,7 +185,7 @@ def test_no_more_is_taken_than_the_window_holds():
             taken.append(n)
             yield item(n)
 
-    with pool(window=5) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
+    with closing(pool(window=5)) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
         assert taken == []
         next(decoded)
         assert len(taken) == 6  # five in the window, and one to know whether the group ends
@@ -203,11 +203,14 @@ def test_files_that_items_carry_are_bounded_in_bytes_not_in_items(monkeypatch):
             taken.append(n)
             yield replace(item(n), data=picture(n) + bytes(600 - len(picture(n))))
 
-    with pool(window=8) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
+    with closing(pool(window=8)) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
         next(decoded)
         assert len(taken) == 3  # two of 600 bytes, and one to know whether the group ends
         assert [d.pixels is not None for d in decoded] == [True] * 11
-    with pool(window=8) as one, closing(one.decode(DirectFeed([GroupTask(0, [item(n) for n in range(9)])]))) as decoded:
+    with (
+        closing(pool(window=8)) as one,
+        closing(one.decode(DirectFeed([GroupTask(0, [item(n) for n in range(9)])]))) as decoded,
+    ):
         assert [int(d.pixels[0, 0, 0]) for d in decoded] == list(range(9))  # less than 1,000 bytes all together
 
 
@@ -251,7 +254,7 @@ def test_nothing_is_waited_for_while_there_is_something_to_give():
         assert first_is_out.wait(10)
         yield GroupTask(7, [item(2)])
 
-    with closing(WaitingFeed(tasks())) as feed, pool() as one, closing(one.decode(feed)) as decoded:
+    with closing(WaitingFeed(tasks())) as feed, closing(pool()) as one, closing(one.decode(feed)) as decoded:
         seen = []
         for each in decoded:
             if each is None:
@@ -269,7 +272,7 @@ def test_an_error_among_the_tasks_comes_out_where_they_are_used():
         yield GroupTask(0, [item(0)])
         raise OSError("the source is gone")
 
-    with closing(WaitingFeed(tasks())) as feed, pool() as one, pytest.raises(OSError, match="source is gone"):
+    with closing(WaitingFeed(tasks())) as feed, closing(pool()) as one, pytest.raises(OSError, match="source is gone"):
         list(one.decode(feed))
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,10 +106,10 @@ def serve(tmp_path_factory, tmp_path):
             listener = stack.enter_context(listen(0))
             path = tmp_path / f"{name}.jsonl"
             journal = stack.enter_context(
-                Journal(path, tags_file="t", tags_sha256=collection.suggestions.sha256, by="anna")
+                closing(Journal(path, tags_file="t", tags_sha256=collection.suggestions.sha256, by="anna"))
             )
             cache = DiskCache(tmp_path_factory.getbasetemp() / "thumbnails", 10**8)
-            thumbnails = stack.enter_context(Thumbnails(collection, cache, workers=1))
+            thumbnails = stack.enter_context(closing(Thumbnails(collection, cache, workers=1)))
             guard = Guard(listener.getsockname()[1])
             session = ReviewSession(collection, journal, free_words=free_words)
             app = review_app(session, thumbnails, guard, title="tags", heatmaps=heatmaps)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -540,6 +541,6 @@ def test_a_server_that_is_killed_in_mid_click_loses_nothing_that_it_answered(ope
         page.close()  # it goes on asking for a server that is gone
         kept = set(read_decisions(journal))
         assert {names[place] for place in answered} <= kept
-    with Journal(journal, tags_file="t", tags_sha256=read_decisions(journal).tags_sha256, by="x") as whole:
+    with closing(Journal(journal, tags_file="t", tags_sha256=read_decisions(journal).tags_sha256, by="x")) as whole:
         assert len(whole.decisions) >= len(answered)
     problems.clear()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -21,7 +22,7 @@ def opened(path, digest=DIGEST, **options):
 
 def test_what_was_entered_is_there_when_it_is_opened_again(tmp_path):
     path = tmp_path / "new folder" / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         assert journal.decide([Change(("a.jpg", "ö/b.jpg"), accept=("dog",))]) == ["a.jpg", "ö/b.jpg"]
         journal.decide([Change(("a.jpg",), none=True)])
         journal.undo(2)
@@ -35,7 +36,7 @@ def test_what_was_entered_is_there_when_it_is_opened_again(tmp_path):
         (3, "undo", "anna"),
         (4, "favourites", "anna"),
     ]
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         assert journal.decisions["a.jpg"].present == ("dog",)
         assert journal.decisions.favourites == ("dog", "cat")
         assert journal.redo(2) == ["a.jpg"]
@@ -48,7 +49,7 @@ def test_every_entry_is_synced_before_it_counts(tmp_path, monkeypatch):
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_size), fsync(fd))[1])
     path = tmp_path / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         journal.decide([Change(("a",), none=True)])
         assert synced[-1] == path.stat().st_size
         journal.undo(1)
@@ -58,13 +59,13 @@ def test_every_entry_is_synced_before_it_counts(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rest", [b'{"revision": 2, "at"', b"\0\0\0", b"\xff\xfe\n", b"{}", b"[1]\n"])
 def test_a_last_line_that_was_cut_short_is_left_out(tmp_path, rest):
     path = tmp_path / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         journal.decide([Change(("a",), accept=("dog",))])
     whole = path.read_bytes()
     path.write_bytes(whole + rest)
     assert read_journal(path).cut_bytes == len(rest)
     assert path.read_bytes() == whole + rest  # reading changes nothing
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         assert journal.cut_bytes == len(rest)
         assert path.read_bytes() == whole
         journal.decide([Change(("b",), none=True)])
@@ -96,7 +97,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path, content):
 @pytest.mark.parametrize("line", [2, 3])
 def test_damage_before_the_last_line_is_refused_with_its_line(tmp_path, line):
     path = tmp_path / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         for name in "abc":
             journal.decide([Change((name,), none=True)])
     lines = path.read_bytes().splitlines(keepends=True)
@@ -109,7 +110,7 @@ def test_damage_before_the_last_line_is_refused_with_its_line(tmp_path, line):
 
 def test_a_line_that_is_missing_is_damage(tmp_path):
     path = tmp_path / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         for name in "abc":
             journal.decide([Change((name,), none=True)])
     lines = path.read_bytes().splitlines(keepends=True)
@@ -130,14 +131,14 @@ def test_a_newer_version_and_a_missing_file(tmp_path):
 
 def test_another_file_of_tags_is_refused_unless_decisions_are_carried_over(tmp_path):
     path = tmp_path / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         journal.decide([Change(("a",), accept=("dog",))])
     with pytest.raises(UserError, match=r"other tags than those in 'tags.parquet'.*--carry-over"):
         opened(path, "1" * 64)
-    with opened(path, "1" * 64, carry_over=True) as journal:
+    with closing(opened(path, "1" * 64, carry_over=True)) as journal:
         assert journal.decisions["a"].present == ("dog",)
         journal.decide([Change(("b",), none=True)])
-    with opened(path, "1" * 64) as journal:
+    with closing(opened(path, "1" * 64)) as journal:
         assert set(journal.decisions) == {"a", "b"}
     with pytest.raises(UserError, match="other tags"):
         opened(path)
@@ -145,13 +146,13 @@ def test_another_file_of_tags_is_refused_unless_decisions_are_carried_over(tmp_p
 
 def test_one_process_holds_a_journal(tmp_path):
     path = tmp_path / "j.jsonl"
-    with opened(path), pytest.raises(UserError, match="Another `tai review` holds"):
+    with closing(opened(path)), pytest.raises(UserError, match="Another `tai review` holds"):
         opened(path)
     opened(path).close()
 
 
 def test_undo_of_what_somebody_else_has_changed_is_a_conflict(tmp_path):
-    with opened(tmp_path / "j.jsonl") as journal:
+    with closing(opened(tmp_path / "j.jsonl")) as journal:
         with pytest.raises(ConflictError):
             journal.undo(1)
         journal.decide([Change(("a",), none=True)])
@@ -167,7 +168,7 @@ def test_undo_of_what_somebody_else_has_changed_is_a_conflict(tmp_path):
 @pytest.mark.parametrize("failing", ["write", "fsync"])
 def test_a_full_disk_is_said_and_leaves_the_journal_as_it_was(tmp_path, monkeypatch, failing):
     path = tmp_path / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
         journal.decide([Change(("a",), accept=("dog",))])
         whole, write = path.read_bytes(), os.write
 
@@ -191,7 +192,7 @@ def test_a_full_disk_is_said_and_leaves_the_journal_as_it_was(tmp_path, monkeypa
 
 def test_threads_do_not_mix_their_lines(tmp_path):
     path = tmp_path / "j.jsonl"
-    with opened(path) as journal:
+    with closing(opened(path)) as journal:
 
         def work(name):
             for n in range(20):
@@ -207,9 +208,10 @@ def test_threads_do_not_mix_their_lines(tmp_path):
 
 WRITER = """
 import sys
+from contextlib import closing
 from tai_engine.review.decisions import Change
 from tai_engine.review.journal import Journal
-with Journal(sys.argv[1], tags_file="t", tags_sha256="0" * 64, by="anna") as journal:
+with closing(Journal(sys.argv[1], tags_file="t", tags_sha256="0" * 64, by="anna")) as journal:
     n = len(journal.decisions)
     while True:
         journal.decide([Change((f"picture-{n}",), accept=("dog",))])

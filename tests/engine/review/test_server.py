@@ -1,5 +1,6 @@
 import io
 import json
+from contextlib import closing
 
 import pytest
 from PIL import Image
@@ -36,8 +37,8 @@ def guard():
 def app(tmp_path, guard):
     collection = sample_collection(tmp_path)
     with (
-        Journal(tmp_path / "j.jsonl", tags_file="t", tags_sha256="0" * 64, by="anna") as journal,
-        Thumbnails(collection, DiskCache(tmp_path / "cache", 10**7), workers=1) as thumbnails,
+        closing(Journal(tmp_path / "j.jsonl", tags_file="t", tags_sha256="0" * 64, by="anna")) as journal,
+        closing(Thumbnails(collection, DiskCache(tmp_path / "cache", 10**7), workers=1)) as thumbnails,
     ):
         yield review_app(ReviewSession(collection, journal), thumbnails, guard, title="t", heatmaps=FakeHeatmaps())
 

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import pytest
 
 from review_samples import sample_collection
@@ -8,7 +10,7 @@ from tai_engine.review.session import ReviewSession
 
 @pytest.fixture
 def session(tmp_path):
-    with Journal(tmp_path / "j.jsonl", tags_file="t", tags_sha256="0" * 64, by="anna") as journal:
+    with closing(Journal(tmp_path / "j.jsonl", tags_file="t", tags_sha256="0" * 64, by="anna")) as journal:
         yield ReviewSession(sample_collection(tmp_path), journal)
 
 
@@ -67,7 +69,7 @@ def test_who_is_too_far_behind_gets_all(session, monkeypatch):
 
 def test_a_journal_that_was_begun_earlier(tmp_path):
     for number in range(2):
-        with Journal(tmp_path / "j.jsonl", tags_file="t", tags_sha256="0" * 64, by="anna") as journal:
+        with closing(Journal(tmp_path / "j.jsonl", tags_file="t", tags_sha256="0" * 64, by="anna")) as journal:
             session = ReviewSession(sample_collection(tmp_path), journal)
             assert len(session.since(0)["pictures"]) == number
             session.decide({"changes": [{"pictures": [number], "none": True}]})

@@ -2,6 +2,7 @@ import asyncio
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_thumbnails_and_large_views_are_made_once(collection, tmp_path):
         first = await asyncio.gather(*(thumbnails.thumbnail(n) for n in (0, 0, 1, 3)))
         return first, await thumbnails.large_view(1), await thumbnails.large_view(1)
 
-    with Thumbnails(collection, cache, workers=1) as thumbnails:
+    with closing(Thumbnails(collection, cache, workers=1)) as thumbnails:
         made, large, again = finished(look())
     assert [size_of(data) for data in made] == [
         (THUMBNAIL_SIDE, 96),
@@ -81,7 +82,7 @@ def test_thumbnails_and_large_views_are_made_once(collection, tmp_path):
     assert size_of(large) == (LARGE_SIDE, 400)
     assert again is large
     (tmp_path / "p" / "a.jpg").rename(tmp_path / "elsewhere.jpg")
-    with Thumbnails(collection, cache, workers=1) as thumbnails:
+    with closing(Thumbnails(collection, cache, workers=1)) as thumbnails:
         assert finished(thumbnails.thumbnail(0)) == made[0]  # from the cache
         with pytest.raises(NotShownError, match="missing"):
             finished(thumbnails.large_view(0))
@@ -91,7 +92,7 @@ def test_a_picture_that_cannot_be_shown_says_why_and_others_go_on(collection, tm
     async def look():
         return await asyncio.gather(*(thumbnails.thumbnail(n) for n in (2, 0)), return_exceptions=True)
 
-    with Thumbnails(collection, DiskCache(tmp_path / "cache", 10_000_000), workers=1) as thumbnails:
+    with closing(Thumbnails(collection, DiskCache(tmp_path / "cache", 10_000_000), workers=1)) as thumbnails:
         broken, whole = finished(look())
         assert isinstance(broken, NotShownError)
         assert str(broken).startswith("unknown-format: ")
@@ -100,7 +101,7 @@ def test_a_picture_that_cannot_be_shown_says_why_and_others_go_on(collection, tm
 
 def test_what_is_seen_first_is_made_before_anybody_asks(collection, tmp_path):
     cache = DiskCache(tmp_path / "cache", 10_000_000)
-    with Thumbnails(collection, cache, workers=1) as thumbnails:
+    with closing(Thumbnails(collection, cache, workers=1)) as thumbnails:
         thumbnails.make_first()
         with pytest.raises(NotShownError):  # those before it have been made then
             finished(thumbnails.thumbnail(2))
@@ -108,7 +109,7 @@ def test_what_is_seen_first_is_made_before_anybody_asks(collection, tmp_path):
             time.sleep(0.01)
     for path in (tmp_path / "p").iterdir():
         path.unlink()
-    with Thumbnails(collection, cache, workers=1) as thumbnails:
+    with closing(Thumbnails(collection, cache, workers=1)) as thumbnails:
         assert [size_of(finished(thumbnails.thumbnail(n)))[0] for n in (0, 1, 3)] == [384, 384, 20]
         thumbnails.make_first()
         assert set(thumbnails._under_way) <= {2}
@@ -121,7 +122,7 @@ def test_a_changed_picture_gets_another_thumbnail(tmp_path):
     sizes = []
     for size in ((60, 40), (30, 90)):
         write_pictures(folder, ["a.jpg"], size)
-        with Thumbnails(Collection.open(tags, folder), cache, workers=1) as thumbnails:
+        with closing(Thumbnails(Collection.open(tags, folder), cache, workers=1)) as thumbnails:
             sizes.append(size_of(finished(thumbnails.thumbnail(0))))
     assert sizes == [(60, 40), (30, 90)]
 
