@@ -76,7 +76,6 @@ class StoreReader(StoreCatalogue):
         *,
         with_fine: bool = True,
         groups: Iterable[int] | None = None,
-        pin_memory: bool = False,
     ) -> Iterator[FeatureBatch]:
         """The done items in slot order, rows as they are stored; the next two batches are read while one is worked on.
 
@@ -87,12 +86,11 @@ class StoreReader(StoreCatalogue):
             batch_items: best a multiple of ``spec.chunk_items``, so that no chunk is opened twice.
             with_fine: False reads no fine rows (each batch then has none).
             groups: only these groups, in this order; by default all committed ones.
-            pin_memory: put vectors where a GPU copies from at once; needs CUDA.
 
         Raises:
             UserError: for a group that is not there, or is damaged; it names the file.
         """
-        for _, batch in self.iter_group_batches(batch_items, with_fine=with_fine, groups=groups, pin_memory=pin_memory):
+        for _, batch in self.iter_group_batches(batch_items, with_fine=with_fine, groups=groups):
             yield batch
 
     def iter_group_batches(
@@ -101,7 +99,6 @@ class StoreReader(StoreCatalogue):
         *,
         with_fine: bool = True,
         groups: Iterable[int] | None = None,
-        pin_memory: bool = False,
     ) -> Iterator[tuple[int, FeatureBatch]]:
         """As `iter_batches`, each batch with the number of its group; a group without done items has none."""
         with_fine = with_fine and self.spec.has_fine
@@ -109,14 +106,12 @@ class StoreReader(StoreCatalogue):
         def read(place: tuple[StoredGroup, int, int]) -> tuple[int, FeatureBatch]:
             group, start, stop = place
             slots = slice(start, stop)
-            batch = read_slots(self.spec, self._arrays, group, slots, with_fine, pin_memory, self._buffers)
+            batch = read_slots(self.spec, self._arrays, group, slots, with_fine, self._buffers)
             return group.number, batch
 
         return map_ahead(read, self._slices(batch_items, groups), workers=_AHEAD, window=_AHEAD)
 
-    def iter_shuffled(
-        self, batch_items: int, seed: int, *, with_fine: bool = True, pin_memory: bool = False
-    ) -> Iterator[FeatureBatch]:
+    def iter_shuffled(self, batch_items: int, seed: int) -> Iterator[FeatureBatch]:
         """All done items, each once, in an order drawn from all orders.
 
         The next two batches are read while one is worked on. Memory: 16 bytes for each item of the store, three
@@ -125,8 +120,6 @@ class StoreReader(StoreCatalogue):
         Args:
             batch_items: items of a batch; the last one may have fewer.
             seed: of the order; with the same store and seed it is the same one.
-            with_fine: as `iter_batches`.
-            pin_memory: as `iter_batches`.
 
         Raises:
             UserError: for a group that is damaged; it names the file.
@@ -136,7 +129,7 @@ class StoreReader(StoreCatalogue):
         order = np.random.default_rng(seed).permutation(self.done_positions())
 
         def read(start: int) -> FeatureBatch:
-            return self._reader.read_items(order[start : start + batch_items], with_fine, pin_memory)
+            return self._reader.read_items(order[start : start + batch_items])
 
         return map_ahead(read, range(0, len(order), batch_items), workers=_AHEAD, window=_AHEAD)
 
@@ -167,7 +160,7 @@ class StoreReader(StoreCatalogue):
             batch = read_slots(self.spec, self._arrays, group, slice(start, stop), with_fine=False)
             yield CoarseBatch(positions, batch.coarse, labels)
 
-    def read_items(self, positions: Positions, *, with_fine: bool = True, pin_memory: bool = False) -> FeatureBatch:
+    def read_items(self, positions: Positions, *, with_fine: bool = True) -> FeatureBatch:
         """The items at some positions, in the order given; a position is group x ``spec.group_items`` + slot.
 
         Fast for a few items from anywhere: only their rows are read, but for the first time that a chunk is touched,
@@ -176,22 +169,20 @@ class StoreReader(StoreCatalogue):
         Args:
             positions: of done items (see `iter_coarse`), all different.
             with_fine: False reads no fine rows (the batch then has none).
-            pin_memory: put vectors where a GPU copies from at once; needs CUDA.
 
         Raises:
             UserError: for a group that is not there, or is damaged; it names the file.
             ValueError: for a position that holds no features or comes twice.
         """
-        return self._reader.read_items(positions, with_fine, pin_memory)
+        return self._reader.read_items(positions, with_fine)
 
-    def read_ids(self, ids: Sequence[str], *, with_fine: bool = True, pin_memory: bool = False) -> FeatureBatch:
+    def read_ids(self, ids: Sequence[str], *, with_fine: bool = True) -> FeatureBatch:
         """The items of some ids, in the order given. Memory: what `read_items` says, and from the first call on what
         `Inventory` says, which is made then.
 
         Args:
             ids: of items with features, all different.
             with_fine: as `read_items`.
-            pin_memory: as `read_items`.
 
         Raises:
             UserError: for an id that the store holds no features of, or a damaged group.
@@ -206,7 +197,7 @@ class StoreReader(StoreCatalogue):
                 f"The store {self.path} holds no features of {missing[0]!r}{others}; `tai info {self.path}` says what "
                 "it holds."
             )
-        return self._reader.read_items([positions[name] for name in ids], with_fine, pin_memory)
+        return self._reader.read_items([positions[name] for name in ids], with_fine)
 
     def read_texts(self, positions: Positions) -> list[str]:
         """The texts of the items at some positions, in the order given; memory: these, and those of one group.

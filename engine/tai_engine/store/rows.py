@@ -56,7 +56,6 @@ def read_features(
     spec: StoreSpec,
     arrays: StoreArrays,
     places: ItemPlaces,
-    pin_memory: bool = False,
     buffers: RowBuffers | None = None,
 ) -> FeatureBatch:
     """The items in the order of ``places``, rows as they are stored.
@@ -67,8 +66,7 @@ def read_features(
         spec: of the store.
         arrays: of the store.
         places: of items with features.
-        pin_memory: put vectors where a GPU copies from at once; needs CUDA.
-        buffers: where the memory of the vectors comes from if it is not pinned; by default torch gives it.
+        buffers: where the memory of the vectors comes from; by default torch gives it.
 
     Raises:
         UserError: for a chunk that is missing or damaged.
@@ -79,10 +77,7 @@ def read_features(
     def read(name: str, starts_N: np.ndarray, lengths_N: np.ndarray, dtype: str, width: tuple[int, ...]) -> Tensor:
         shape = (int(lengths_N.sum()), *width)
         torch_dtype: torch.dtype = getattr(torch, dtype)
-        if pin_memory or buffers is None:
-            entries = torch.empty(shape, dtype=torch_dtype, pin_memory=pin_memory)
-        else:
-            entries = buffers.empty(shape, torch_dtype)
+        entries = torch.empty(shape, dtype=torch_dtype) if buffers is None else buffers.empty(shape, torch_dtype)
         starts_R, lengths_R = merged_runs(starts_N, lengths_N)
         arrays.read_runs(name, starts_R.tolist(), lengths_R.tolist(), entries.numpy())
         return entries
@@ -118,7 +113,6 @@ def read_slots(
     group: StoredGroup,
     slots: slice,
     with_fine: bool,
-    pin_memory: bool = False,
     buffers: RowBuffers | None = None,
 ) -> FeatureBatch:
     """The done items among some slots of a group that follow each other; the rest as `read_features`.
@@ -134,7 +128,7 @@ def read_slots(
         first_rows=group.first_rows[slots_N] if with_fine else None,
     )
     try:
-        return read_features(spec, arrays, places, pin_memory, buffers)
+        return read_features(spec, arrays, places, buffers)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -168,7 +162,7 @@ class RandomAccess:
         self._buffers = buffers
         self._group = functools.lru_cache(maxsize=_GROUPS_HELD)(group)
 
-    def read_items(self, positions: Positions, with_fine: bool, pin_memory: bool = False) -> FeatureBatch:
+    def read_items(self, positions: Positions, with_fine: bool = True) -> FeatureBatch:
         """See `FeatureStore.read_items`."""
         positions_N = np.asarray(positions, dtype=np.int64)
         n = len(positions_N)
@@ -183,7 +177,7 @@ class RandomAccess:
                 counts_N[places] = group.counts_N[slots]
                 first_rows_N[places] = group.first_rows[slots]
         where = ItemPlaces(tuple(ids_N), positions_N, *((counts_N, first_rows_N) if with_fine else ()))
-        return read_features(self._spec, self._arrays, where, pin_memory, self._buffers)
+        return read_features(self._spec, self._arrays, where, self._buffers)
 
     def read_texts(self, positions: Positions) -> list[str]:
         """See `FeatureStore.read_texts`."""
