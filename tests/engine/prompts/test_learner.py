@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from golden_set import TOLERANCE, golden_set, golden_state_dict
 from tai_engine.errors import UserError
 from tai_engine.features import offsets_from_counts
-from tai_engine.prompts.learner import PromptLearner
+from tai_engine.prompts.learner import DualPromptLearner, LearnerStart, PromptLearner
 from tai_engine.prompts.losses import ranking_loss
 from tai_engine.prompts.tokens import PromptTokens, tokenize_prompts, word_ids
 from tai_engine.prompts.tower import PromptTower
@@ -120,6 +120,19 @@ def test_contexts_go_from_one_learner_to_another():
     each = PromptLearner(tower(class_specific=True))
     each.load_contexts(saved)
     assert torch.equal(each.local_contexts.detach(), saved["local_contexts"].expand(3, 6, 32))
+
+
+def test_a_start_gives_learners_that_differ_by_the_seed_alone():
+    words = torch.ones(2, 32)
+    drawn, plain = LearnerStart(tower(), words).learner(3), PromptLearner(tower(), seed=3, words=words)
+    assert all(torch.equal(drawn.contexts()[name], contexts) for name, contexts in plain.contexts().items())
+    saved = PromptLearner(tower(), seed=1).contexts()
+    for seed in (1, 2):
+        given = LearnerStart(tower(), contexts=saved).learner(seed)
+        assert all(torch.equal(given.contexts()[name], contexts) for name, contexts in saved.items())
+    assert isinstance(LearnerStart(tower(), is_dual=True).learner(1), DualPromptLearner)
+    with pytest.raises(UserError, match="CUDA graphs need a CUDA GPU"):
+        LearnerStart(tower(), cuda_graphs=True).learner(1)
 
 
 def test_contexts_that_do_not_fit_are_refused_and_nothing_changes():
