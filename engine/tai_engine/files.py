@@ -82,11 +82,31 @@ def check_place(path: str | os.PathLike[str], *, folder: bool = False) -> None:
         place = final if folder else final.parent
         while not place.exists():
             place = place.parent
-        probe = temporary_name(place)
-        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        probe.unlink()
+        _try_to_make_a_file(place)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+_NO_NAMELESS_FILES = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
+
+
+def _try_to_make_a_file(folder: Path) -> None:
+    """A file without a name where there are such: a process that is killed leaves nothing. Else one that goes at once.
+
+    Raises:
+        OSError: when the folder takes no file.
+    """
+    if nameless := getattr(os, "O_TMPFILE", 0):
+        try:
+            os.close(os.open(folder, nameless | os.O_WRONLY))
+        except OSError as error:
+            if error.errno not in _NO_NAMELESS_FILES:
+                raise
+        else:
+            return
+    probe = temporary_name(folder)
+    os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    probe.unlink()
 
 
 @contextlib.contextmanager

@@ -69,6 +69,7 @@ def export(
         exporter.check_place(out)
     rows, provenance, journal = decided_rows(tags, decisions)
     options = ExportOptions(images, image_prefix, xmp_name, file_items, untagged_items(tags, decisions))
+    out = exporter.place(out)
     count = exporter.export(rows, out, provenance, options)
     if as_json:
         print_json({"format": exporter.name, "tags": count, "out": str(out), "decisions": journal and str(journal)})

@@ -42,6 +42,7 @@ class Exporter:
         function: ``function(batches, path, provenance, options) -> rows written``; see the format's module.
         makes: ``"file"``, ``"folder"`` or ``"sidecars"``.
         about: a few words on who reads it.
+        place: what is written where the user says a path, where that is not always the path itself.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Exporter:
     function: ExportFunction
     makes: str
     about: str
+    place: Callable[[Path], Path] = Path
 
     def check_place(self, path: str | Path) -> None:
         """Make sure, as far as it can be told before the work, that ``path`` can be written to.
@@ -56,7 +58,7 @@ class Exporter:
         Raises:
             UserError: when something is in the way, or the folder that it lies in is not writable.
         """
-        path = Path(path)
+        path = self.place(Path(path))
         if self.makes == "file":
             check_place(path)
             return
@@ -77,7 +79,7 @@ class Exporter:
             UserError: when it cannot be written, or the format cannot hold it.
             ValueError: for batches that are not a tag table.
         """
-        return self.function(batches, path, provenance, options)
+        return self.function(batches, self.place(Path(path)), provenance, options)
 
 
 EXPORTERS: Mapping[str, Exporter] = {
@@ -91,7 +93,14 @@ EXPORTERS: Mapping[str, Exporter] = {
         Exporter("cvat", (".xml",), cvat_xml.export, "file", "CVAT for images 1.1"),
         Exporter("datumaro", (), datumaro_dataset.export, "folder", "Datumaro, CVAT"),
         Exporter("fiftyone", (), fiftyone_dataset.export, "file", "FiftyOneImageClassificationDataset's labels.json"),
-        Exporter("huggingface", (), huggingface_folder.export, "file", "ImageFolder's metadata.jsonl"),
+        Exporter(
+            "huggingface",
+            (),
+            huggingface_folder.export,
+            "file",
+            "ImageFolder's metadata.jsonl",
+            huggingface_folder.place,
+        ),
         Exporter("label-studio", (), label_studio.export, "folder", "tasks with predictions"),
         Exporter("xmp", (), xmp_sidecars.export, "sidecars", "digiKam, darktable, Lightroom, Immich"),
     )

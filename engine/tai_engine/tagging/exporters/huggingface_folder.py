@@ -19,26 +19,34 @@ from tai_engine.tagging.exporters.json_pieces import json_text
 FILE_NAME = "metadata.jsonl"
 
 
-def export(
-    batches: Iterable[pa.RecordBatch],
-    path: str | Path,
-    provenance: Mapping[str, str],  # noqa: ARG001 - every key of a line would be taken for a column
-    options: ExportOptions = DEFAULT_OPTIONS,
-) -> int:
-    """Write one line a picture. ``path`` is the file, or the folder that it shall lie in.
-
-    Memory: one batch.
+def place(path: Path) -> Path:
+    """The file that is written where a user says ``path``: itself, or the one in the folder of that name.
 
     Raises:
-        UserError: for another file name, or when the file cannot be written; an older one stays as it was.
+        UserError: for another file name.
     """
-    path = Path(path)
     path = path / FILE_NAME if path.is_dir() or path.suffix != ".jsonl" else path
     if path.name != FILE_NAME:
         raise UserError(
             f"Hugging Face's ImageFolder reads {FILE_NAME} only, not '{path.name}': "
             "give --out the folder of the pictures."
         )
+    return path
+
+
+def export(
+    batches: Iterable[pa.RecordBatch],
+    path: str | Path,
+    provenance: Mapping[str, str],  # noqa: ARG001 - every key of a line would be taken for a column
+    options: ExportOptions = DEFAULT_OPTIONS,
+) -> int:
+    """Write one line a picture.
+
+    Memory: one batch.
+
+    Raises:
+        UserError: when the file cannot be written; an older one stays as it was.
+    """
     rows = 0
     with atomic_text(path) as file:
         for item in items_of(batches, options.untagged):

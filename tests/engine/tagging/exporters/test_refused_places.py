@@ -63,3 +63,14 @@ def test_a_folder_that_takes_nothing(name):
         EXPORTERS[name].check_place(target)
     with pytest.raises(UserError, match=r"Cannot write /proc/no-such-thing"):
         EXPORTERS[name].export(batches(), target, PROVENANCE)
+
+
+def test_a_folder_in_place_of_the_one_file_that_a_tool_reads(tmp_path):
+    """Whether it is there or not, and whether it was written to before: the check and the work agree."""
+    exporter = EXPORTERS["huggingface"]
+    for folder in (tmp_path, tmp_path / "new", tmp_path / "new"):
+        exporter.check_place(folder)
+        exporter.export(batches(), folder, PROVENANCE)
+        assert contents(folder)["metadata.jsonl"] == contents(tmp_path)["metadata.jsonl"] != b""
+    with pytest.raises(UserError, match=r"reads metadata\.jsonl only"):
+        exporter.check_place(tmp_path / "tags.jsonl")
