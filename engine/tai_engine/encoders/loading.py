@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import tempfile
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -122,11 +124,16 @@ def _trained_size(files: ModelFiles, wanted_size: int) -> int:
     that the weights could no longer be told from others.
     """
     try:
-        state = dict(load_state_dict(str(files.weights), weights_only=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, to those who write programs
+            state = dict(load_state_dict(str(files.weights), weights_only=True))
     except Exception as error:  # safetensors, pickle, zip and torch each have their own errors
+        # What torch says of a pickle that would run code is how to have it run.
+        is_code = isinstance(error, pickle.UnpicklingError)
+        why = "it is damaged, or asks for more than tensors, which is not done" if is_code else reason_of(error)
         raise UserError(
             f"The weights {str(files.weights)!r} cannot be read as safetensors or as a plain PyTorch state dict "
-            f"({reason_of(error)}); get the file again, in safetensors format if there is a choice."
+            f"({why}); get the file again, in safetensors format if there is a choice."
         ) from error
     vision = files.config["vision_cfg"]
     for key, cell in (
