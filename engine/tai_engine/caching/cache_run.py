@@ -94,7 +94,7 @@ class CacheRun(Generic[Input]):
             UserError: if it cannot be made, or another process has filled it already.
         """
         if self.store is None:
-            self.store = FeatureStore.create(self._path, self.spec)
+            self.store = FeatureStore.open_or_create(self._path, self.spec)
             self._begin_writing(self.store)
             if self.store.groups():
                 # Between the two steps another process came, filled it and went.

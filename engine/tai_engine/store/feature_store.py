@@ -22,6 +22,7 @@ from tai_engine.store.layout.commits import CommitRecord, create_record, record_
 from tai_engine.store.layout.labels import content_of, contents_digest
 from tai_engine.store.layout.live_records import delete_slots, deletion_names, read_live_record
 from tai_engine.store.layout.spec import StoredItem, StoreSpec
+from tai_engine.store.places.abstract_files import PlaceTakenError
 from tai_engine.store.places.damage import unreadable
 from tai_engine.store.places.store_files import open_files
 from tai_engine.store.rows import Positions
@@ -56,7 +57,7 @@ class FeatureStore(WritableStore):
             UserError: if something lies there already, or the place cannot be written.
         """
         if not cls.is_free(path):
-            raise UserError(f"Something lies at {path} already; choose another path for the new store.")
+            raise PlaceTakenError(str(path))
         with open_files(path).new_store() as folder:
             create_arrays(folder, spec)
         return cls(path)
@@ -69,7 +70,8 @@ class FeatureStore(WritableStore):
             UserError: as `open` and `create` do, or if the store there is of another kind, space, recipe or vocabulary.
         """
         if cls.is_free(path):
-            return cls.create(path, spec)
+            with contextlib.suppress(PlaceTakenError):  # by another process, in this moment
+                return cls.create(path, spec)
         store = cls(path)
         if store.unknown_parts:
             unknown = ", ".join(store.unknown_parts)

@@ -114,6 +114,13 @@ class StoreContract:
         with pytest.raises(UserError, match="Something lies at"):
             FeatureStore.create(place, small_spec())
 
+    def test_of_two_who_make_a_store_at_once_the_second_opens_it(self, filled, monkeypatch):
+        place, content = filled
+        monkeypatch.setattr(FeatureStore, "is_free", staticmethod(lambda _place: True))  # as it was a moment before
+        until_done(lambda: FeatureStore.open_or_create(place, small_spec()))
+        monkeypatch.undo()
+        assert stored_content(place) == content
+
     def test_of_two_who_create_a_file_one_succeeds(self, filled):
         place, _ = filled
         first, second = open_files(place), open_files(place)

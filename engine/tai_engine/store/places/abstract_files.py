@@ -12,8 +12,17 @@ from pathlib import Path
 
 from zarr.abc.store import Store
 
+from tai_engine.errors import UserError
+
 METADATA = "zarr.json"
 """The file that makes a store: it is written last and read first."""
+
+
+class PlaceTakenError(UserError):
+    """Something lies where a new store was to be made, perhaps since a moment."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"Something lies at {place} already; choose another path for the new store.")
 
 
 class StoreFiles(ABC):

@@ -19,7 +19,7 @@ from tai_engine.files import (
     write_atomically,
     write_error,
 )
-from tai_engine.store.places.abstract_files import StoreFiles
+from tai_engine.store.places.abstract_files import PlaceTakenError, StoreFiles
 from tai_engine.unfinished import temporary_folder
 
 
@@ -104,10 +104,19 @@ class LocalFiles(StoreFiles):
                     for name in files:
                         sync_file(Path(folder, name))
                     sync_directory(Path(folder))
-                temporary.rename(self._path)
+                self._take_place(temporary)
             sync_directory(self._path.parent)
         except OSError as error:
             raise write_error(self._path, error) from error
+
+    def _take_place(self, folder: Path) -> None:
+        """Rename a whole store to where it belongs."""
+        try:
+            folder.rename(self._path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise PlaceTakenError(str(self)) from error
+            raise
 
     def zarr_store(self) -> Store:
         """See `StoreFiles.zarr_store`."""

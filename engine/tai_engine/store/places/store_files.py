@@ -26,7 +26,7 @@ from tai_engine.addresses import (
 )
 from tai_engine.errors import UserError
 from tai_engine.files import write_error
-from tai_engine.store.places.abstract_files import METADATA, StoreFiles
+from tai_engine.store.places.abstract_files import METADATA, PlaceTakenError, StoreFiles
 from tai_engine.store.places.local_files import LocalFiles
 
 _BEGUN = ".new-store.tmp"
@@ -174,7 +174,7 @@ class AddressFiles(StoreFiles):
             try:
                 self.create(METADATA, (folder / METADATA).read_bytes())
             except FileExistsError as error:
-                raise UserError(f"Something lies at {self} already; choose another path for the new store.") from error
+                raise PlaceTakenError(str(self)) from error
             with contextlib.suppress(OSError):  # then `tai verify --repair` removes it
                 self._remove(_BEGUN)
 
