@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from tai_engine.errors import UserError
+from tai_engine.regular_files import printable
 from tai_engine.review.decisions import Decisions, PictureDecision
 from tai_engine.review.journal import default_journal, read_decisions
 from tai_engine.review.merging import merge
@@ -34,13 +37,34 @@ def decided_rows(
     provenance = read_provenance(tags)
     beside = default_journal(tags)
     journal = decisions or (beside if beside.exists() else None)
-    rows = iter_tag_rows(tags)
+    rows = _each_picture_once(iter_tag_rows(tags), tags, provenance.get("items", ""))
     if journal is None:
         return rows, provenance, None
     names = read_class_names(tags, provenance)
     decided = _as_spelt(read_decisions(journal), tags, names)
     own = sorted(_words_of(decided) - set(names))
     return merge(rows, decided), {**provenance, "class_names": json.dumps([*names, *own])}, journal
+
+
+def _each_picture_once(rows: Iterator[pa.RecordBatch], tags: Path, said: str) -> Iterator[pa.RecordBatch]:
+    """The same rows; refuses at their end what holds more pictures than were scored, as copies behind each other do.
+
+    Raises:
+        UserError: for such a file.
+    """
+    runs, last = 0, None
+    for batch in rows:
+        ids = batch.column("id").dictionary_encode()
+        places = ids.indices.to_numpy(zero_copy_only=False)
+        if len(places):
+            runs += int(np.count_nonzero(np.diff(places))) + (ids.dictionary[int(places[0])].as_py() != last)
+            last = ids.dictionary[int(places[-1])].as_py()
+        yield batch
+    if said.isdecimal() and runs > int(said):
+        raise UserError(
+            f"The file of tags '{printable(tags)}' says that {int(said):,} pictures were scored but has the tags of "
+            f"{runs:,}, or of some in several places: make it again with `tai tag`."
+        )
 
 
 def untagged_items(tags: Path, decisions: Path | None = None) -> list[str]:

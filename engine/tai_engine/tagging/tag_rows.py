@@ -212,4 +212,4 @@ def _check(batch: pa.RecordBatch) -> None:
             row = int(np.flatnonzero(~np.isfinite(scores))[0])
             names = [name for name in ("tag", "id") if name in batch.schema.names]
             where = " of ".join(short_repr(batch.column(name)[row].as_py()) for name in names)
-            raise ValueError(f"the score of {where} is {scores[row]}, which is no number")
+            raise ValueError(f"the score of {where or 'a tag'} is {scores[row]}, which is no number")

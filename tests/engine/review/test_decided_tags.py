@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from tai_engine.errors import UserError
 from tai_engine.review import decided_tags
 from tai_engine.review.decided_tags import decided_rows, untagged_items
 from tai_engine.review.decisions import PictureDecision
@@ -55,3 +56,20 @@ def test_decisions_hold_however_accents_are_composed(tmp_path, monkeypatch):
     rows = [(row["id"], row["tag"], row["decision"]) for batch in batches for row in batch.to_pylist()]
     assert rows == [("caf\u00e9.jpg", "dog", "add"), ("b.jpg", "cr\u00e8me", "accept")]
     assert json.loads(found["class_names"]) == ["cr\u00e8me", "dog"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_picture_that_is_there_twice_is_not_exported_twice(tmp_path, suffix):
+    tags = tmp_path / f"t.{suffix}"
+    rows = [{"id": item_id, "tag": tag, "score": 1.0} for item_id, tag in ROWS]
+    provenance = {"class_names": json.dumps(["cat", "dog"]), "items": "3"}
+    table = pa.Table.from_pylist(rows, schema=TAG_SCHEMA)
+    for copies, is_right in ((1, True), (2, False)):
+        batches = [batch for _ in range(copies) for batch in table.to_batches(max_chunksize=3)]
+        exporters.get(tags).export(iter(batches), tags, provenance, ExportOptions(untagged=()))
+        found, _, _ = decided_rows(tags)
+        if is_right:
+            assert sum(map(len, found)) == len(ROWS)
+            continue
+        with pytest.raises(UserError, match="says that 3 pictures were scored but has the tags of 6, or of some"):
+            list(found)
