@@ -1,8 +1,9 @@
 """AVIF without what is not pixels, and with what its pixels lack to be decoded; no byte moves.
 
-libavif refuses a whole picture for a damaged Exif or gain map, for groups of items that it does not know, and for two
-mistakes that encoders make: properties in several boxes of one kind, and transparency whose size is not said. All of
-this stands in the box ``meta`` (ISO/IEC 14496-12 and 23008-12), and is named otherwise or joined there.
+libavif refuses a whole picture for a damaged Exif or gain map, for groups of items that it does not know, and for
+mistakes that encoders make: properties in several boxes of one kind, and transparency that does not say its size or of
+which picture it is. All of this stands in the box ``meta`` (ISO/IEC 14496-12 and 23008-12), and is named otherwise or
+joined there.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ def _tidied(data: bytes) -> bytes | None:
                 out[at : at + 4] = _PASSED_OVER
     if (groups := inner.get(b"grpl")) is not None:
         out[groups.begin - 4 : groups.begin] = _PASSED_OVER
+    if (references := inner.get(b"iref")) is not None and (primary := inner.get(b"pitm")) is not None:
+        width = 4 if data[references.begin] else 2
+        number = data[primary.end - (4 if data[primary.begin] else 2) : primary.end]
+        for _, master, at in _transparencies(data, references):
+            if master == 0:  # which is no item, and stands for the only other one
+                out[at : at + width] = int.from_bytes(number, "big").to_bytes(width, "big")
     if (properties := inner.get(b"iprp")) is not None:
         _mend_properties(data, out, properties, inner.get(b"iref"))
     return bytes(out)
@@ -74,18 +81,19 @@ def _mend_properties(data: bytes, out: bytearray, properties: _Box, references: 
                 elif kind == b"pixi":
                     spare[item] = at, is_wide
                 at += 2 if is_wide else 1
-    for item, master in _transparencies(data, references) if references is not None else ():
+    for item, master, _ in _transparencies(data, references) if references is not None else ():
         if item not in sizes and master in sizes and item in spare:
             at, is_wide = spare[item]
             out[at : at + (2 if is_wide else 1)] = sizes[master].to_bytes(2 if is_wide else 1, "big")
 
 
-def _transparencies(data: bytes, references: _Box) -> Iterator[tuple[int, int]]:
-    """Items that are auxiliary to another one, and that one."""
+def _transparencies(data: bytes, references: _Box) -> Iterator[tuple[int, int, int]]:
+    """Items that are auxiliary to another one, that one, and where its number stands."""
     form, width = (">L", 4) if data[references.begin] else (">H", 2)
     for box in _boxes(data, references.begin + 4, references.end):
         if box.name == b"auxl":
-            yield tuple(struct.unpack_from(form, data, box.begin + n)[0] for n in (0, width + 2))
+            at = box.begin + width + 2
+            yield struct.unpack_from(form, data, box.begin)[0], struct.unpack_from(form, data, at)[0], at
 
 
 def _boxes(data: bytes, begin: int, end: int) -> Iterator[_Box]:

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tai_engine.decoding.decode import DecodeOptions, decode_image
+from tai_engine.decoding.apart import decode_apart
+from tai_engine.decoding.decode import DecodeOptions
 from tai_engine.errors import ItemError, UserError
 from tai_engine.features import FeatureBatch
 from tai_engine.store import FeatureStore
@@ -42,7 +43,7 @@ def open_picture(path: Path, decoding: Any = None) -> Image.Image:
     """
     known = {name: value for name, value in (decoding or {}).items() if name in DecodeOptions.__dataclass_fields__}
     try:
-        return decode_image(path, DecodeOptions(**known))
+        return decode_apart(path, DecodeOptions(**known))
     except ItemError as error:
         raise UserError(f"The picture '{path}' cannot be read ({error}): give another one.") from error
 

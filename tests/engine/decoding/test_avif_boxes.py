@@ -105,10 +105,18 @@ def unknown_group() -> bytes:
     return with_boxes(data, end, end, box(b"grpl", group), ())
 
 
+def transparency_of_nothing() -> bytes:
+    data = picture()
+    at = data.index(b"auxl") + 8  # behind the item's number and the count
+    assert struct.unpack_from(">HHH", data, at - 4)[1] == 1
+    return data[:at] + b"\0\0" + data[at + 2 :]
+
+
 KINDS = {
     "Exif that is none": damaged_exif,
     "properties in two boxes": properties_apart,
     "transparency without a size": transparency_without_size,
+    "transparency of no picture": transparency_of_nothing,
     "a group of an unknown kind": unknown_group,
 }
 
