@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
         "tai_engine.vocabulary.spelling",
         "tai_kernels",
     },
-    "tai_engine.tagging.exporters": {"tai_engine.sources.ids"},
+    "tai_engine.tagging.exporters": {"tai_engine.decoding.decode", "tai_engine.sources.ids"},
     "tai_engine.tagging.normalisation": set(),
     "tai_engine.tagging.score_batch": {"tai_engine.features"},
     "tai_engine.tagging.tag_selection": set(),

@@ -17,7 +17,7 @@ from tai_engine.decoding import raw
 from tai_engine.decoding.colours import to_rgb
 from tai_engine.decoding.cut_off import bytes_missing, with_end_marker
 from tai_engine.decoding.metadata import without_metadata
-from tai_engine.decoding.orientation import box_of_draft, turn_of
+from tai_engine.decoding.orientation import box_of_draft, is_quarter, turn_of
 from tai_engine.decoding.pillow import open_picture, pillow_in_use
 from tai_engine.decoding.unsupported import is_raw, unsupported_kind
 from tai_engine.errors import ItemError, UserError, reason_of
@@ -167,6 +167,23 @@ def decode_picture(source: bytes | str | os.PathLike[str], options: DecodeOption
         if missing := bytes_missing(data):
             raise ItemError("truncated", f"the file ends {missing:,} bytes before what it declares")
         raise failure
+
+
+def shown_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of the upright picture in a file, by its header alone where that says it.
+
+    Raises:
+        ItemError: as `decode_image`.
+    """
+    with contextlib.suppress(Exception), _open_source(path) as file, pillow_in_use:  # what is odd is decoded instead
+        kind = kind_of(file.read(HEAD_BYTES))
+        file.seek(0)
+        if kind is not None and not kind.is_raw and kind is not TIFF:
+            with open_picture(file, kind) as image:
+                width, height = image.size
+                turn = turn_of(image)
+                return (height, width) if turn is not None and is_quarter(turn) else (width, height)
+    return decode_image(path).size
 
 
 def _failure(error: Exception) -> ItemError:

@@ -37,6 +37,11 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def is_quarter(turn: Image.Transpose) -> bool:
+    """Whether a turn exchanges width and height."""
+    return _EDGES[turn][2]
+
+
 def box_of_draft(
     image: Image.Image, size: tuple[int, int], extent: tuple[float, float], turn: Image.Transpose | None
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from tai_engine.decoding.decode import DecodeOptions, decode_picture
+from tai_engine.errors import ItemError
 from tai_engine.searching.search import Hit
 from tai_engine.sheets import GREY, INK, Cell, draw_sheet
 from tai_engine.sources.ids import picture_path
@@ -39,10 +41,8 @@ def _cells(found: Sequence[tuple[str, Sequence[Hit]]], images: Path) -> Iterator
 def small_picture(images: Path, item_id: str) -> Image.Image | None:
     """A picture of the folder, no larger than a cell; None if it cannot be had."""
     try:
-        with Image.open(picture_path(images, item_id)) as picture:
-            picture.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-            shown = picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        shown = decode_picture(picture_path(images, item_id), DecodeOptions(draft=1.0), 2 * _SIDE).image
+    except (ItemError, ValueError):
         return None
     shown.thumbnail((_SIDE, _SIDE))
     return shown

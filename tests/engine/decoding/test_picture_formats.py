@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tai_engine.decoding.decode import DecodeOptions, decode_image
+from tai_engine.decoding.decode import DecodeOptions, decode_image, shown_size
 from tai_engine.errors import ItemError
 from tai_engine.picture_kinds import HEAD_BYTES, KINDS, kind_of, picture_suffixes
 
@@ -167,3 +167,29 @@ def test_kinds_by_their_first_bytes():
         b"\0" * 32,
     ):
         assert kind_of(other) is None
+
+
+@pytest.mark.parametrize(("format", "package"), [("HEIF", "pillow_heif"), ("JXL", "pillow_jxl")])
+def test_sizes_of_what_other_packages_read(tmp_path, format, package):  # noqa: A002 - Pillow's word
+    module = pytest.importorskip(package)
+    if package == "pillow_heif":
+        module.register_heif_opener()
+    gradient().save(tmp_path / "a", format)
+    assert shown_size(tmp_path / "a") == decode_image(tmp_path / "a").size == (64, 32)
+
+
+def test_sizes_of_raw_files(tmp_path):
+    pytest.importorskip("rawpy")
+    (tmp_path / "a.dng").write_bytes(dng())
+    assert shown_size(tmp_path / "a.dng") == decode_image(dng()).size
+
+
+def test_sizes_of_files_whose_metadata_no_decoder_takes(tmp_path):
+    buffer = io.BytesIO()
+    gradient().save(buffer, "PNG")
+    data = buffer.getvalue()
+    at = data.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(data[:at] + b"\0\0\0\1gAMA\1\0\0\0\0" + data[at:])
+    assert shown_size(tmp_path / "a.png") == (64, 32)
+    with pytest.raises(ItemError, match="missing"):
+        shown_size(tmp_path / "b.png")

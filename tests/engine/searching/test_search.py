@@ -95,3 +95,20 @@ def test_the_sheet_has_a_frame_for_each_hit(tmp_path):
     assert draw_found([("dog", hits)], tmp_path, tmp_path / "sheet.png") == 2
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.convert("RGB").getpixel((112, 136))[0] > 250
+
+
+def test_pictures_on_the_sheet_are_those_that_were_encoded(tmp_path):
+    """Upright, and whatever stands in their metadata."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # what is at the left is to be above
+    halves = Image.new("RGB", (300, 200), "blue")
+    halves.paste("red", (0, 0, 150, 200))
+    halves.save(tmp_path / "a.jpg", exif=exif)
+    halves.save(tmp_path / "b.png")
+    data = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(data[:33] + b"\0\0\0\1gAMA\1\0\0\0\0" + data[33:])
+    assert draw_found([("dog", [Hit("a.jpg", 2.0), Hit("b.png", 1.0)])], tmp_path, tmp_path / "sheet.png") == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        above, below = (sheet.convert("RGB").getpixel((112, y)) for y in (90, 180))
+    assert above[0] > 200 > 50 > above[2]
+    assert below[2] > 200 > 50 > below[0]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tai_engine.errors import UserError, unknown_choice
+from tai_engine.errors import ItemError, UserError, unknown_choice
 from tai_engine.json_documents import parse_json
 from tai_engine.sources.ids import picture_path
 from tai_engine.tagging.exporters.tag_table import conform
@@ -129,13 +129,10 @@ class ImageSizes:
         """Width and height in pixels as the picture is shown, or None."""
         if self.images is None:
             return None
-        from PIL import Image, ImageOps
+        from tai_engine.decoding.decode import shown_size
 
         try:
-            with Image.open(picture_path(self.images, item_id)) as picture:
-                turned = picture.getexif().get(ImageOps.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-                width, height = picture.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return shown_size(picture_path(self.images, item_id))
+        except (ItemError, ValueError):
             self.missing += 1
             return None
-        return (height, width) if turned else (width, height)

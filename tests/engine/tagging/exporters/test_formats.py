@@ -167,12 +167,13 @@ def test_label_studio_has_small_files_and_addresses_it_can_open(tmp_path):
     assert [choice.get("value") for choice in choices] == CLASSES
 
 
-def test_sizes_are_those_of_the_picture_as_it_is_shown(tmp_path):
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+def test_sizes_are_those_of_the_picture_as_it_is_shown(tmp_path, kind):
     images = tmp_path / "images"
     images.mkdir()
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    Image.new("RGB", (30, 20)).save(images / "a.jpg", exif=exif)
+    Image.new("RGB", (30, 20)).save(images / "a.jpg", kind, exif=exif)
     value = json.loads(export("coco", tmp_path, options=ExportOptions(images=images)).read_text("utf-8"))
     assert (value["images"][0]["width"], value["images"][0]["height"]) == (20, 30)
     assert "width" not in value["images"][1]
