@@ -78,7 +78,11 @@ class DecodeOptions:
                 "--max-megapixels takes more",
             )
         if max(width, height) > self.max_aspect * min(width, height):
-            raise ItemError("too-narrow", f"{width} x {height}: sides may differ {self.max_aspect:g} times at most")
+            raise ItemError(
+                "too-narrow",
+                f"{width} x {height}: one side is more than {self.max_aspect:g} times the other, the most that "
+                "tai-engine takes",
+            )
 
     @property
     def recipe(self) -> dict[str, str | int | float | bool]:

@@ -58,7 +58,10 @@ class LocalFiles(StoreFiles):
 
     def size(self, name: str) -> int:
         """See `StoreFiles.size`."""
-        return (self._path / name).stat().st_size
+        found = (self._path / name).stat()
+        if stat.S_ISDIR(found.st_mode):  # somebody's, with whatever is in it: not to be measured, nor removed
+            raise OSError(errno.EISDIR, "it is a folder", name)
+        return found.st_size
 
     def names(self, folder: str = "") -> list[str]:
         """See `StoreFiles.names`."""

@@ -13,6 +13,7 @@ from feature_samples import done, random_batch, same, small_spec, write_group
 from tai_engine.errors import UserError
 from tai_engine.store import FeatureStore
 from tai_engine.store.layout import arrays
+from tai_engine.store.upkeep.repair import repair_store
 from tai_engine.store.upkeep.verify import verify_store
 
 
@@ -76,6 +77,20 @@ def test_a_newer_schema(path):
     change_attributes(path, lambda a: a.update(schema_version=3))
     with pytest.raises(UserError, match=r"schema version 3, and this tai-engine reads versions up to 2; upgrade"):
         FeatureStore.open(path)
+
+
+def test_a_folder_in_place_of_a_chunk_is_left_alone(path):
+    chunk = path / "coarse" / "c.0.0"
+    chunk.unlink()
+    chunk.mkdir()
+    (chunk / "mine.txt").write_text("mine")
+    before = sorted(path.rglob("*"))
+    for repairs in (False, True):
+        with pytest.raises(
+            UserError, match=r"c\.0\.0 cannot be read just now \(it is a folder\).* nothing was changed"
+        ):
+            (repair_store if repairs else verify_store)(path)
+    assert sorted(path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
