@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from tai_engine.store import StoredItem
 from tai_engine.store.layout.commits import CommitRecord
 
 SLICE_PICTURES = 128
+CPU_SLICE_PICTURES = 32
+"""A whole number of the batches that an encoder chooses there; more would only lie about, and nothing be told."""
 
 
 class PixelEncoder(Protocol):
@@ -67,7 +69,7 @@ def encode_groups(
         UserError: when the disk is full or the encoder gives up.
         WorkerStartError: if decoding processes cannot be started.
     """
-    slice_items = options.slice_items or SLICE_PICTURES
+    slice_items = options.slice_items or _slice_pictures(encoder)
     with closing(_feed(tasks, tasks_may_wait)) as feed:
         pool = DecodePool(
             prepare,
@@ -79,6 +81,15 @@ def encode_groups(
             pixels = PixelSlice(encoder, slice_items, prepare.to_pixels.shape)
             prepared = (None if one is None else _prepared(one, stages) for one in decoded)
             yield from write_groups(prepared, store, pixels.cleared, slice_items, stages, on_slice)
+
+
+def _device_of(encoder: PixelEncoder) -> torch.device:
+    device: torch.device = getattr(encoder, "device", torch.device("cpu"))
+    return device
+
+
+def _slice_pictures(encoder: PixelEncoder) -> int:
+    return CPU_SLICE_PICTURES if _device_of(encoder).type == "cpu" else SLICE_PICTURES
 
 
 def _feed(tasks: Iterable[GroupTask], may_wait: bool) -> Feed:
@@ -106,7 +117,7 @@ class PixelSlice:
 
     def __init__(self, encoder: PixelEncoder, size: int, shape: tuple[int, int, int]) -> None:
         self._encoder = encoder
-        self._device: Any = getattr(encoder, "device", torch.device("cpu"))
+        self._device = _device_of(encoder)
         self._pixels = torch.empty((size, *shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
         self._names: list[str] = []
 

@@ -20,7 +20,7 @@ class CacheOptions:
         group_items: items that are committed together, fixed when the store is made; a run that is stopped loses less
             than twice so many. 0 is automatic: 1024, or fewer so that their rows stay below 256 MiB.
         slice_items: items handed to the encoder at once, which cuts them further as its memory demands. 0 is automatic:
-            128 pictures, or 1024 sentences, so that encoding them sorted by length pays.
+            128 pictures (32 on a CPU), or 1024 sentences, so that encoding them sorted by length pays.
         workers: how many decode; 0 means one per CPU that this process may use.
         timeout_seconds: a process that takes longer to read and decode a picture is replaced, and the picture failed; 0
             is no limit.

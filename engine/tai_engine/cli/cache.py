@@ -143,6 +143,7 @@ def images(
         "image_size": image_size,
         "dense": "none" if coarse_only else dense,
         "batch_size": batch_size,
+        "images_only": True,
     }
     require_place(store)
     table = TableOptions(format_, separator, header, encoding)
@@ -173,7 +174,7 @@ def texts(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="Sentences: text, JSONL, CSV, TSV, Parquet or COCO's captions JSON, also gzipped."
+            metavar="FILE", help="Sentences: text, JSONL, CSV, TSV, Parquet, COCO's or Karpathy's JSON, also gzipped."
         ),
     ],
     store: Store,

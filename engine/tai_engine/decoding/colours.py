@@ -9,7 +9,7 @@ from tai_engine.errors import ItemError
 
 
 def to_rgb(image: Image.Image, alpha: str) -> Image.Image:
-    """A picture of its own in mode RGB, never the one that was given."""
+    """The picture in mode RGB; the one that was given if it is that already."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_eight_bits(image)).convert("RGB")
     if image.mode == "LAB":
@@ -19,7 +19,7 @@ def to_rgb(image: Image.Image, alpha: str) -> Image.Image:
             raise ItemError("broken", "its LAB colours cannot be converted")
         return turned
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     rgba = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
     ground = Image.new("RGB", image.size, alpha)
     ground.paste(rgba, mask=rgba.getchannel("A"))

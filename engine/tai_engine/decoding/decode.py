@@ -96,7 +96,7 @@ class Picture:
     """What was decoded of a file.
 
     Attributes:
-        image: RGB, upright; at a smaller scale if it was drafted.
+        image: RGB, upright; at a smaller scale if it was drafted. It may be of a class of the file's format.
         size: width and height of the upright picture at its own scale.
         box: where the picture lies in ``image``, whose last pixels at a smaller scale may be of it in part only: left,
             top, right, bottom. None is all of it.
@@ -120,8 +120,8 @@ def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions 
     Damage in what is not pixels (text, profiles, other metadata, a JPEG's mark of its end), and more of it than a
     decoder takes, does not matter.
 
-    Memory: the decoded picture, and a second copy of it while it is converted; of a damaged file two copies, and of a
-    JPEG that is cut off a third of its pixels.
+    Memory: the decoded picture, and a second copy of it while it is converted or turned; of a damaged file two copies,
+    and of a JPEG that is cut off a third of its pixels.
 
     Args:
         source: a path, or a file's contents.
@@ -131,7 +131,8 @@ def decode_image(source: bytes | str | os.PathLike[str], options: DecodeOptions 
         ItemError: whatever is wrong with the picture, running out of memory included. Nothing else escapes but
             exceptions that are no `Exception`, such as KeyboardInterrupt.
     """
-    return decode_picture(source, options or DecodeOptions(), None).image
+    image = decode_picture(source, options or DecodeOptions(), None).image
+    return image if type(image) is Image.Image else image.copy()
 
 
 def decode_picture(source: bytes | str | os.PathLike[str], options: DecodeOptions, image_size: int | None) -> Picture:

@@ -6,16 +6,36 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Protocol
 
-MAX_CARRIED_BYTES = 64 * 2**20
+MAX_CARRIED_BYTES = 32 * 2**20
 """Of files that items carry with them while they wait for something, at most; a single one may be larger."""
 
 
 def carried_bytes(item: Any) -> int:
     """Of the file that an item carries with it, where its source had to read it on its way."""
     return len(getattr(item, "data", None) or b"")
+
+
+class Parcel:
+    """An item on its way to another process, and beside it the file that it carries, which is let go of once sent.
+
+    Attributes:
+        item: without its file.
+        has_file: whether it carried one.
+        file: that, until `sent`; empty if there is none.
+    """
+
+    def __init__(self, item: Any) -> None:
+        data = getattr(item, "data", None) if is_dataclass(item) and not isinstance(item, type) else None
+        self.item = item if data is None else replace(item, data=None)
+        self.has_file = data is not None
+        self.file: bytes = data or b""
+
+    def sent(self) -> None:
+        """The file is where it should be."""
+        self.file = b""
 
 
 @dataclass(frozen=True)

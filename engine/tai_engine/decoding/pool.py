@@ -11,13 +11,14 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
-from tai_engine.decoding.feed import MAX_CARRIED_BYTES, Feed, Job, carried_bytes
+from tai_engine.decoding.feed import MAX_CARRIED_BYTES, Feed, Job, Parcel
 from tai_engine.decoding.process import WorkerProcess, anonymous_file, cannot_start, spare
 from tai_engine.decoding.worker import Outcome, Preparation
 
@@ -27,7 +28,7 @@ class Decoded:
     """A picture that was read and decoded, or failed.
 
     Attributes:
-        job: which one.
+        job: which one; its item is without the file that it may have carried.
         outcome: what became of it.
         pixels: uint8 [3, S, S] if all went well; valid until the next picture is asked for.
     """
@@ -37,11 +38,16 @@ class Decoded:
     pixels: np.ndarray | None
 
 
+_Ahead: TypeAlias = tuple[Job, Parcel, int, Future[Outcome]]
+"""A job without its file, that, the slot of its pixels, and what becomes of it."""
+
+
 class DecodePool:
     """Decodes in processes; used as a context manager. Each is started when there is something for it to do.
 
-    Memory: the pixels of ``window`` pictures, `MAX_CARRIED_BYTES` and one more item of files that items carry, and in
-    each worker a file and its decoded picture; a process has 40 MB of its own, and keeps up to 64 MB between pictures.
+    Memory: the pixels of ``window`` pictures; of files that items carry and no worker has yet, `MAX_CARRIED_BYTES` and
+    one more; and in each worker a file and its decoded picture. A process has 40 MB of its own, and keeps up to 64 MB
+    between pictures.
 
     Args:
         prepare: reads and decodes an item; pickled (WorkerStartError if that cannot be).
@@ -83,11 +89,10 @@ class DecodePool:
         Raises:
             WorkerStartError: if processes cannot be started.
         """
-        ahead: deque[tuple[Job, int, Future[Outcome]]] = deque()
-        carried = 0  # bytes of the items in it
+        ahead: deque[_Ahead] = deque()
         has_more = True
         while has_more or ahead:
-            while has_more and self._free_slots and carried < MAX_CARRIED_BYTES:
+            while has_more and self._free_slots and _bytes_of(ahead) < MAX_CARRIED_BYTES:
                 try:
                     job = feed.take()
                 except StopIteration:
@@ -95,26 +100,28 @@ class DecodePool:
                     break
                 if job is None:
                     break
-                carried += carried_bytes(job.item)
-                slot = self._free_slots.popleft()
-                ahead.append((job, slot, self._threads.submit(self._outcome, job, slot)))
+                parcel, slot = Parcel(job.item), self._free_slots.pop()
+                job = replace(job, item=parcel.item)
+                ahead.append((job, parcel, slot, self._threads.submit(self._outcome, parcel, slot)))
             if ahead:
-                job, slot, future = ahead.popleft()
+                job, _, slot, future = ahead.popleft()
                 outcome = future.result()
-                carried -= carried_bytes(job.item)
                 yield Decoded(job, outcome, self._slots[slot] if outcome.reason is None else None)
                 self._free_slots.append(slot)
             elif has_more:
                 yield None
                 feed.wait()
 
-    def _outcome(self, job: Job, slot: int) -> Outcome:
+    def _outcome(self, parcel: Parcel, slot: int) -> Outcome:
         """In a thread: have its own process do it."""
         process: WorkerProcess | None = getattr(self._own, "process", None)
         # One that died with nothing to do, for want of memory perhaps, costs no picture.
         if process is None or not process.is_alive():
             process = self._replace(process)
-        return process.decode(slot, job.item, self._timeout_seconds)
+        try:
+            return process.decode(slot, parcel, self._timeout_seconds)
+        finally:
+            parcel.sent()  # nobody else will have it
 
     def _replace(self, old: WorkerProcess | None) -> WorkerProcess:
         """A new process for this thread, ready to work."""
@@ -129,6 +136,11 @@ class DecodePool:
             self._processes.add(process)
         process.begin(self._start_message, self._memory)
         return process
+
+
+def _bytes_of(ahead: Iterable[_Ahead]) -> int:
+    """Of the files that no worker has yet."""
+    return sum(len(parcel.file) for _, parcel, *_ in ahead)
 
 
 def _start_message(prepare: Preparation, window: int, timeout_seconds: float) -> bytes:

@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
-from typing import Any
 
+from tai_engine.decoding.feed import Parcel
 from tai_engine.decoding.worker import READY, Outcome, reason_of, with_words
 from tai_engine.errors import UserError
 
@@ -100,18 +100,18 @@ class WorkerProcess:
         """Whether it can be asked."""
         return not self._is_over and self._process.poll() is None
 
-    def decode(self, slot: int, item: Any, timeout_seconds: float) -> Outcome:
+    def decode(self, slot: int, parcel: Parcel, timeout_seconds: float) -> Outcome:
         """What became of an item; a process that died over it, or took too long, does not live on."""
         # The file that an item carries goes by itself: pickled, it would be there twice.
         try:
-            file = getattr(item, "data", None) if is_dataclass(item) else None
-            request = pickle.dumps((slot, item if file is None else replace(item, data=None), file is not None))
+            request = pickle.dumps((slot, parcel.item, parcel.has_file))
         except Exception as error:  # pickling raises whatever it raises
             return Outcome(reason_of(error))
         try:
             os.ftruncate(self._said, 0)
             self._channel.send_bytes(request)
-            self._channel.send_bytes(file or b"")
+            self._channel.send_bytes(parcel.file)
+            parcel.sent()
             if self._channel.poll(timeout_seconds or None):
                 outcome: Outcome = self._channel.recv()
                 reason = outcome.reason

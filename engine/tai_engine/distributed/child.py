@@ -1,7 +1,7 @@
 """The child's side of `tai_engine.distributed.processes`: takes tasks from a pipe, sends results back.
 
-Messages to the child are ``(task,)``, and None when there are no more. Messages to the parent are pairs of a kind and a
-value, see `Said`.
+Messages to the child are tasks, see `send_task`, and None when there are no more. Messages to the parent are pairs of a
+kind and a value, see `Said`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+from tai_engine.decoding.feed import Parcel
 from tai_engine.distributed.work import Recipe, Workplace
 from tai_engine.errors import UserError
 
@@ -40,7 +42,7 @@ def work(recipe: Recipe[Any, Any], place: Workplace, connection: Connection) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # An exception, so that the worker closes what it has open, other processes among it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    tasks: queue.SimpleQueue[tuple[Any] | None] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), name="tasks", daemon=True).start()
     try:
         worker = recipe.start(place)
@@ -57,16 +59,45 @@ def work(recipe: Recipe[Any, Any], place: Workplace, connection: Connection) -> 
         sys.exit(1)
 
 
-def _until_none(tasks: queue.SimpleQueue[tuple[Any] | None]) -> Iterator[Any]:
+def send_task(connection: Connection, task: Any) -> None:
+    """Send a task, and after it, each by itself, the files that its items carry: pickled, they would be there twice."""
+    items = getattr(task, "items", ())
+    parcels = list(map(Parcel, items)) if isinstance(items, tuple) else []
+    if not any(parcel.has_file for parcel in parcels):
+        connection.send((task, ()))
+        return
+    light = replace(task, items=tuple(parcel.item for parcel in parcels))
+    connection.send((light, tuple(parcel.has_file for parcel in parcels)))
+    for parcel in parcels:
+        if parcel.has_file:
+            connection.send_bytes(parcel.file)
+
+
+def receive_task(connection: Connection) -> list[Any] | None:
+    """What `send_task` sent, in a list to be taken from, so that nothing else holds it; None for None."""
+    message = connection.recv()
+    if message is None:
+        return None
+    task, have_files = message
+    if have_files:
+        items = (
+            replace(item, data=connection.recv_bytes()) if has_file else item
+            for item, has_file in zip(task.items, have_files, strict=True)
+        )
+        task = replace(task, items=tuple(items))
+    return [task]
+
+
+def _until_none(tasks: queue.SimpleQueue[list[Any] | None]) -> Iterator[Any]:
     while (message := tasks.get()) is not None:
-        yield message[0]
+        yield message.pop()
 
 
-def _receive(connection: Connection, tasks: queue.SimpleQueue[tuple[Any] | None]) -> None:
+def _receive(connection: Connection, tasks: queue.SimpleQueue[list[Any] | None]) -> None:
     """Empty the pipe at once, so that the parent never waits for a child that computes."""
     try:
         while True:
-            message = connection.recv()
+            message = receive_task(connection)
             tasks.put(message)
             if message is None:
                 return

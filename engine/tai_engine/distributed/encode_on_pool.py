@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
@@ -123,7 +124,7 @@ class GroupEncoder:
         Raises:
             UserError: as `encode_groups` does.
         """
-        tasks = iter(tasks)
+        tasks = map(_giving_away, tasks)
         first = next(tasks, None)
         if first is None:
             return
@@ -140,6 +141,18 @@ class GroupEncoder:
                 seconds = {name: now[name] - before[name] for name in now}
                 yield EncodedGroup(record, seconds, stages.remarks - remarked)
                 before, remarked = now, stages.remarks.copy()
+
+
+def _giving_away(task: GroupTask) -> GroupTask:
+    """The same task, which holds of its items those alone that were not taken yet."""
+
+    def taken(items: Iterable[Any]) -> Iterator[Any]:
+        left = deque(items)
+        del items
+        while left:
+            yield left.popleft()
+
+    return GroupTask(task.group, taken(task.items))
 
 
 class PreparedOnce:

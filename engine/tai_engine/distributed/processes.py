@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from tai_engine.decoding.feed import carried_bytes
-from tai_engine.distributed.child import Said, work
+from tai_engine.distributed.child import Said, send_task, work
 from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Workplace, died_over
 from tai_engine.errors import UserError
 
@@ -131,7 +131,7 @@ class ProcessPool(Generic[Task, Result]):
                 seat.held.append(held)
                 # A process that is gone is noticed by its sentinel, and everything that it holds is given again.
                 with contextlib.suppress(OSError):
-                    seat.connection.send((held.task,))
+                    send_task(seat.connection, held.task)
 
     def _events(self) -> Iterator[Result]:
         """Wait for messages and deaths; results among them are given out."""

@@ -40,6 +40,7 @@ def load_encoder(
     cache_dir: str | Path | None = None,
     decoding: Mapping[str, Any] | None = None,
     fast: bool = True,
+    images_only: bool = False,
 ) -> Encoder:
     """Load a model of open_clip as an encoder.
 
@@ -58,6 +59,7 @@ def load_encoder(
         fast: encode pictures by a tower rewritten for the device, if its features have a cosine of 0.999 or more to the
             exact ones, which is found out when the first pictures come. False is the tower as open_clip has it, in fp32
             unless another precision is asked for.
+        images_only: keep no text tower, nor a model that others could use: half the memory.
 
     Raises:
         UserError: for an unknown or missing model, weights, device, precision, image size or recipe.
@@ -83,6 +85,7 @@ def load_encoder(
         batch_size=batch_size,
         decoding=decoding or {},
         fast=fast,
+        images_only=images_only,
     )
 
 
@@ -96,6 +99,7 @@ class Encoder:
 
     Attributes:
         model: the open_clip model itself on ``device``, in ``precision``; with a fast tower, its image tower in fp32.
+            None of an encoder of images only.
         space_key: of the embedding space (architecture, tokenizer, weights).
         recipe, recipe_key: how images become features.
         sentence_recipe, sentence_recipe_key: how sentences do.
@@ -127,6 +131,7 @@ class Encoder:
         batch_size: int,
         decoding: Mapping[str, Any],
         fast: bool,
+        images_only: bool = False,
     ) -> None:
         visual = loaded.model.visual
         recipe = image_recipe(visual, image_size, dense, coarse)
@@ -153,8 +158,8 @@ class Encoder:
             batch_size=batch_size,
             fast=fast,
         )
-        self._sentences = SentenceEncoding(loaded, self.dim, device, precision, batch_size)
-        self.has_fine_sentences = self._sentences.tower.has_fine
+        sentences = SentenceEncoding(loaded, self.dim, device, precision, batch_size)
+        self.has_fine_sentences = sentences.tower.has_fine
         self._known_words = read_known_words(files.folder)
         self.recipe: dict[str, Any] = {
             **self.preprocess.recipe,
@@ -165,7 +170,7 @@ class Encoder:
         self.recipe_key = keys.recipe_key(self.recipe)
         self.sentence_recipe: dict[str, Any] = {
             "context_length": self.context_length,
-            "dense": self._sentences.tower.name if self.has_fine_sentences else "none",
+            "dense": sentences.tower.name if self.has_fine_sentences else "none",
             "coarse": "clip",
         }
         self.sentence_recipe_key = keys.recipe_key(self.sentence_recipe)
@@ -181,6 +186,9 @@ class Encoder:
             "torch": torch.__version__,
             "open_clip": open_clip.__version__,
         }
+        self._sentences: SentenceEncoding | None = sentences
+        if images_only:
+            self.model = self._sentences = None
 
     # Images
 
@@ -250,7 +258,7 @@ class Encoder:
 
     def tokenize(self, sentences: Sequence[str]) -> Tensor:
         """[N, context_length] int64; what does not fit is cut off before the end-of-text token."""
-        return self._sentences.tokenize(sentences)
+        return self._text_half().tokenize(sentences)
 
     def encode_sentences(self, sentences: Sequence[str], ids: Sequence[str]) -> FeatureBatch:
         """Features of sentences: coarse at the end of text, fine rows of all tokens from start to end, packed."""
@@ -264,7 +272,7 @@ class Encoder:
         """
         if len(ids) != len(tokens_NL):
             raise ValueError(f"there are {len(tokens_NL)} items but {len(ids)} ids")
-        coarse, fine, lengths_N = self._sentences.encode(tokens_NL, wants_fine=True)
+        coarse, fine, lengths_N = self._text_half().encode(tokens_NL, wants_fine=True)
         return FeatureBatch(
             ids=tuple(ids),
             coarse=coarse,
@@ -275,7 +283,12 @@ class Encoder:
 
     def encode_class_texts(self, texts: Sequence[str]) -> Tensor:
         """[C, D] fp32 unit rows: one vector per text, such as "a photo of a dog."."""
-        return self._sentences.encode(self.tokenize(texts), wants_fine=False)[0]
+        return self._text_half().encode(self.tokenize(texts), wants_fine=False)[0]
+
+    def _text_half(self) -> SentenceEncoding:
+        if self._sentences is None:
+            raise ValueError("the encoder was loaded for images only")
+        return self._sentences
 
     def unread_words(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those names with a word that the text tower has hardly read, or never, in order.

@@ -39,8 +39,7 @@ class ImageEncoding:
         fast: bool,
     ) -> None:
         """``visual`` is on ``device`` when it is first used; ``batch_size`` 0 is automatic."""
-        self._visual = visual
-        self._recipe = recipe
+        self._exact: tuple[ImageRecipe, Any] | None = (recipe, visual)  # until `prepare`
         self._dim = dim
         self._device = device
         self._image_size = image_size
@@ -50,18 +49,19 @@ class ImageEncoding:
         self.is_fast = fast
 
     def prepare(self) -> None:
-        """Make the fast tower, if it is asked for, and compare it with the exact one."""
-        if self._compute is not None:
+        """Make the fast tower, if it is asked for, and compare it with the exact one, of which nothing is kept then."""
+        if self._exact is None:
             return
+        recipe, visual = self._exact
         if self.is_fast:
             with devices.exact_arithmetic(self._device, "fp32"):
-                fast = fast_tower(self._recipe, self._visual, self._image_size, self.precision, self._device)
+                fast = fast_tower(recipe, visual, self._image_size, self.precision, self._device)
             if fast is not None:
-                self.precision, self._compute = fast.precision, fast.compute
+                self.precision, self._compute, self._exact = fast.precision, fast.compute, None
                 return
             self.precision, self.is_fast = "fp32", False
         dtype = devices.PRECISIONS[self.precision]
-        self._compute = lambda pixels_NCHW: self._recipe.compute(pixels_NCHW.to(dtype))
+        self._compute, self._exact = (lambda pixels_NCHW: recipe.compute(pixels_NCHW.to(dtype))), None
 
     def check(self, pixels_NCHW: Tensor, floating: bool) -> None:
         """Refuse pictures that are not [N, 3, S, S], of a float dtype or of uint8.

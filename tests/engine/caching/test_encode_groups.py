@@ -7,10 +7,11 @@ import threading
 import time
 
 import pytest
+import torch
 
 from fake_encoders import FakeEncoder
 from hostile_pictures import HostileReader, item
-from tai_engine.caching.encode_groups import encode_groups
+from tai_engine.caching.encode_groups import _slice_pictures, encode_groups
 from tai_engine.caching.images import cache_images, image_spec, update_store
 from tai_engine.caching.report import CacheOptions
 from tai_engine.caching.stages import Stages
@@ -158,6 +159,14 @@ def test_seconds_are_counted_by_stage(store):
     list(encode_groups([GroupTask(0, [item(0, "slow"), item(1)])], store, FakeEncoder(), PREPARE, SMALL, stages))
     assert stages.seconds["read"] > 0.02
     assert all(seconds > 0 for seconds in stages.seconds.values())
+
+
+def test_slices_on_a_cpu_are_32_pictures_elsewhere_128(tmp_path):
+    encoder = FakeEncoder()
+    cache_images(ItemSource([item(n) for n in range(40)]), encoder, tmp_path / "s")
+    assert encoder.batches == [32, 8]
+    encoder.device = torch.device("cuda")
+    assert _slice_pictures(encoder) == 128
 
 
 def test_groups_that_travel_as_a_whole_are_bounded_in_bytes(tmp_path):

@@ -17,11 +17,12 @@ import pytest
 from hostile_pictures import HostileReader, item, picture
 from tai_engine.decoding import pool as pool_module
 from tai_engine.decoding.decode import DecodeOptions
-from tai_engine.decoding.feed import DirectFeed, GroupTask, WaitingFeed
+from tai_engine.decoding.feed import DirectFeed, GroupTask, Parcel, WaitingFeed
 from tai_engine.decoding.pixels import SquarePixels
 from tai_engine.decoding.pool import DecodePool
 from tai_engine.decoding.process import Spare, WorkerStartError
 from tai_engine.decoding.worker import Preparation
+from tai_engine.sources import SourceItem
 
 PREPARE = Preparation(HostileReader(), SquarePixels(8), DecodeOptions())
 
@@ -35,7 +36,8 @@ def outcomes(the_pool, items):
     found = []
     with closing(the_pool), closing(the_pool.decode(DirectFeed([GroupTask(0, items)]))) as decoded:
         for one, wanted in zip(decoded, items, strict=True):
-            assert one.job.item is wanted
+            # The worker has the file that it carried.
+            assert one.job.item == (replace(wanted, data=None) if isinstance(wanted, SourceItem) else wanted)
             if one.pixels is None:
                 found.append(one.outcome.reason)
             else:
@@ -212,6 +214,33 @@ def test_files_that_items_carry_are_bounded_in_bytes_not_in_items(monkeypatch):
         closing(one.decode(DirectFeed([GroupTask(0, [item(n) for n in range(9)])]))) as decoded,
     ):
         assert [int(d.pixels[0, 0, 0]) for d in decoded] == list(range(9))  # less than 1,000 bytes all together
+
+
+def test_a_file_is_let_go_of_when_a_worker_has_it_not_when_its_pixels_are_asked_for(monkeypatch):
+    monkeypatch.setattr(pool_module, "MAX_CARRIED_BYTES", 1000)
+    sent, taken = [], []
+    let_go = Parcel.sent
+
+    def recorded(self):
+        let_go(self)
+        sent.append(self.item.id)
+        assert self.file == b""
+
+    monkeypatch.setattr(Parcel, "sent", recorded)
+
+    def items():
+        for n in range(8):
+            taken.append(n)
+            yield replace(item(n), data=picture(n) + bytes(600 - len(picture(n))))
+
+    with pool(workers=1, window=8) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
+        first = next(decoded)
+        assert first.job.item == replace(item(0), data=None)
+        assert taken == [0, 1, 2]  # two of 600 bytes, and one to know whether the group ends
+        wait_until(lambda: "1" in sent)
+        assert int(next(decoded).pixels[0, 0, 0]) == 1
+        assert len(taken) >= 5  # two more at once, for nothing waited any more
+        assert [int(d.pixels[0, 0, 0]) for d in decoded] == list(range(2, 8))
 
 
 def test_what_libraries_write_to_stderr_belongs_to_their_picture(capfd):

@@ -166,6 +166,8 @@ def test_first_batch_sizes():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert image_batch(0, cpu, 224).size == 16
     assert image_batch(0, cpu, 448).size == 4
+    assert image_batch(0, cpu, 320).size == 4  # of 7, the power of two below
+    assert image_batch(0, cuda, 320).size == 125
     assert image_batch(0, cuda, 224).size == 256
     assert image_batch(0, cpu, 4096).size == 1
     assert image_batch(0, cuda, 32).size == 1024

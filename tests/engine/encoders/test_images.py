@@ -317,6 +317,23 @@ def test_unknown_recipes(model_folder):
         load_encoder(model_folder("vit"), device="cpu", coarse="x")
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_encoder_of_images_only_gives_the_same_bits_and_holds_no_text_tower(model_folder, fast):
+    whole, images = (
+        load_encoder(model_folder("resnet"), device="cpu", precision="fp32", fast=fast, images_only=only)
+        for only in (False, True)
+    )
+    expected, found = (one.encode_images(pictures(3), names(3)) for one in (whole, images))
+    for kind in ("coarse", "fine", "coarse_clip"):
+        assert torch.equal(getattr(found, kind), getattr(expected, kind))
+    for name in ("space_key", "recipe_key", "sentence_recipe_key", "provenance"):
+        assert getattr(images, name) == getattr(whole, name)
+    assert images.model is None
+    for ask in (images.encode_class_texts, images.tokenize):
+        with pytest.raises(ValueError, match="for images only"):
+            ask(["a dog"])
+
+
 def test_pixels_of_another_shape_or_type(tiny_encoder):
     encoder = tiny_encoder("vit")
     with pytest.raises(ValueError, match=r"expected uint8 \(N, 3, 64, 64\)"):

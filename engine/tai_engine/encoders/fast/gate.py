@@ -86,7 +86,7 @@ def fast_tower(
         level = logging.WARNING if name == names[-1] else logging.INFO
         try:
             fast = rewritten(exact, visual, image_size, name, device)
-            cosine = lowest_cosine(exact.compute, fast, gate_pictures(image_size).to(device))
+            cosine = lowest_cosine(_one_by_one(exact.compute), fast, gate_pictures(image_size).to(device))
         except Exception as error:  # another torch, an unusual tower, no memory: the exact way is always there
             message = "pictures are encoded without the fast tower in %s, which failed here (%s)"
             logger.warning(message, name, reason_of(error))
@@ -140,6 +140,17 @@ def rewritten(exact: ImageRecipe, visual: Any, image_size: int, precision: str, 
         return lambda pixels: ImageVectors(*timm_vectors(tower, pixels.to(dtype)), None)
     compute = image_recipe(tower, image_size, exact.dense).compute
     return lambda pixels: compute(pixels.to(dtype))
+
+
+def _one_by_one(compute: Compute) -> Compute:
+    """The same with the memory of one picture, of which an exact tower takes the most."""
+
+    def of_each(pixels_NCSS: Tensor) -> ImageVectors:
+        coarse, fine, clip = zip(*map(compute, pixels_NCSS.split(1)), strict=True)
+        joined = (None if rows[0] is None else torch.cat(rows) for rows in (fine, clip))
+        return ImageVectors(torch.cat(coarse), *joined)
+
+    return of_each
 
 
 def lowest_cosine(exact: Compute, fast: Compute, pixels_NCSS: Tensor) -> float:
