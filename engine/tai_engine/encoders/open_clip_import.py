@@ -1,7 +1,7 @@
 """open_clip, imported without torch's compiler, which its libraries ask for and nothing here uses.
 
 torchvision wants one function of the compiler (torch._dynamo), and timm has it pass over some methods. Loading it, and
-with it Triton and SymPy, would take 160 MB and two seconds of every command.
+with it Triton and SymPy, would take 160 MB and one to two seconds of every command.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ CONFIDENCE_COLUMN = "confidence"
 PICTURE_COLUMNS = (*LOCATION_COLUMNS, "image_id", "imageid")
 UNKNOWN_LABELS = ("error", "ignore")
 
+_COCO_NUMBER = "category_id"
 _YES = ("1", "1.0", "true", "yes")
-_NO = ("", "0", "0.0", "false", "no")
+_NO = ("0", "0.0", "false", "no")
+_EMPTY = ("",)
 _SEPARATORS = (";", "|", ",")
 
 
@@ -82,7 +84,8 @@ def load_truth(path: str | Path, class_names: Sequence[str], options: TruthOptio
       text, or text with ``;``, ``|`` or ``,`` between them; may be empty. ``difficult``, of the same form, is optional.
     - A table with a label a row: a picture has as many rows as labels. A ``confidence`` of 0 says that it is not there
       (as in Open Images), a ``difficult`` of 1 that it is difficult.
-    - A table with a column of 1 and 0 for every class (multi-hot).
+    - A table with a column of 1 and 0 for every class (multi-hot). Empty is 0 in a column without a 0, which had
+      no pictures without the class otherwise; beside a 0 it could be unknown, and is refused.
     - COCO's instances JSON, with ``images``, ``annotations`` and ``categories``.
     - A folder of Pascal VOC's XML files (or the folder above ``Annotations``).
 
@@ -122,6 +125,11 @@ def _read_table(table: Table, matrix: LabelMatrix, options: TruthOptions) -> Non
     if column is None and (classes := [name for name in table.columns if matrix.column(name) is not None]):
         _read_multi_hot(table, matrix, pictures, classes)
         return
+    if column is None and table.find([_COCO_NUMBER]):
+        raise UserError(
+            f"The {table.what} has annotations of COCO alone, whose {_COCO_NUMBER} are numbers: give the whole JSON, "
+            "with its 'categories' and 'images', or write the names in a column 'category'."
+        )
     column = column or LABELS_COLUMNS[0]
     difficult, confidence = (table.find([name]) or name for name in (DIFFICULT_COLUMN, CONFIDENCE_COLUMN))
     is_long = column.lower() in LABEL_COLUMNS
@@ -148,10 +156,15 @@ def _read_table(table: Table, matrix: LabelMatrix, options: TruthOptions) -> Non
                 "one of them."
             )
         matrix.row(item_id, row.place)
-        if is_long and _is(row.values.get(confidence, 1), _NO):
+        if is_long and _is(sure := row.values.get(confidence, 1), (*_NO, *_EMPTY)):
+            if _is(sure, _EMPTY):
+                raise UserError(
+                    f"The {confidence} {where} is empty, which does not say whether {short_repr(row.values[column])} "
+                    "is there: write 1 (there) or 0 (not there), or remove the row."
+                )
             continue
         hard = row.values.get(difficult, [])
-        if _is(hard, (*_YES, *_NO)) and matrix.column(str(hard)) is None:  # 1 or 0, of all labels of the row
+        if _is(hard, (*_YES, *_NO, *_EMPTY)) and matrix.column(str(hard)) is None:  # 1 or 0, of all labels of the row
             for name in names:
                 matrix.mark(item_id, name, 0 if _is(hard, _YES) else 1, where)
             continue
@@ -171,6 +184,8 @@ def _read_multi_hot(table: Table, matrix: LabelMatrix, pictures: PictureColumns,
     others = [name for name in table.columns if name not in classes and name not in pictures.names]
     for name in others:
         matrix.check(name, f"as a column of the {table.what}")
+    empty: dict[str, str] = {}  # classes, and where each has its first cell of that kind
+    with_no: set[str] = set()
     for row in table.rows((*pictures.names, *classes)):
         item_id = pictures.id_of(row)
         if matrix.has(item_id):
@@ -183,11 +198,21 @@ def _read_multi_hot(table: Table, matrix: LabelMatrix, pictures: PictureColumns,
             value = row.values.get(name, "")
             if _is(value, _YES):
                 matrix.mark(item_id, name, 1, row.place)
-            elif not _is(value, _NO):
+            elif _is(value, _EMPTY):
+                empty.setdefault(name, row.place)
+            elif _is(value, _NO):
+                with_no.add(name)
+            else:
                 raise UserError(
                     f"In {row.place} of the {table.what} the class {name!r} is {short_repr(value)}; it must be 1 "
                     f"(there) or 0 (not there); for difficult ones write the columns 'labels' and 'difficult'."
                 )
+    if unclear := next((name for name in empty if name in with_no), None):
+        raise UserError(
+            f"In {empty[unclear]} of the {table.what} the class {unclear!r} is empty, and in other rows it is 0 (not "
+            "there): write 0 or 1 in all; of what nobody knows write the columns 'labels' and 'difficult', with the "
+            "class in the second one."
+        )
 
 
 def _is(value: Any, words: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ Memory: that of a `Table`: no file is ever held whole.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tai_engine.tables import LINE_COLUMN, Table, TableOptions, read_list, short
 
 # In the order of preference; compared without case.
 TEXT_COLUMNS = ("caption", "text", "sentence", "captions", "sentences", "raw", "description", "comment", "prompt")
+SPLIT_FILE_ARRAY = "images"
 IMAGE_COLUMNS = ("image_id", "imageid", "image", "image_name", "file_name", "filename", "image_path")
 
 
@@ -54,7 +56,8 @@ def read_sentences(
     """The sentences of one or several files, in order.
 
     A record without text gives a sentence with empty text, so that the caller can count it; a record whose text is a
-    list (several captions of an image) gives one sentence each.
+    list (several captions of an image) gives one sentence each. Of the split files of Flickr8k, Flickr30k and COCO
+    (Karpathy's ``dataset_....json``) all sentences are read, whatever their split.
 
     Args:
         paths: local files; sentences of several files are numbered on.
@@ -81,6 +84,8 @@ def read_sentences(
 def _read_file(path: Path, options: SentenceOptions) -> Iterator[tuple[str, str | None]]:
     named = [column for column in (options.text_column, options.image_column) if column is not None]
     table = Table(path, (*TEXT_COLUMNS, *IMAGE_COLUMNS, *named), options.table, kind="sentence file", short_rows=True)
+    if table.shape.format == "json" and _has_sentences_by_image(table):
+        table.take_array(SPLIT_FILE_ARRAY)
     if table.shape.format == "text" and named:
         raise UserError(
             f"The {table.what} is read as text with a sentence a line, which has no column {named[0]!r}: say what it "
@@ -96,6 +101,13 @@ def _read_file(path: Path, options: SentenceOptions) -> Iterator[tuple[str, str 
         yield from _texts(table, place, values.get(text_column), None if image in (None, "") else _image_id(image))
 
 
+def _has_sentences_by_image(table: Table) -> bool:
+    """Whether its first image has sentences, as in Karpathy's ``dataset_flickr8k.json``; COCO's images have none."""
+    with closing(table.elements(frozenset({SPLIT_FILE_ARRAY}))) as images:
+        first = next(images, (SPLIT_FILE_ARRAY, None))[1]
+    return isinstance(first, dict) and isinstance(first.get("sentences"), list)
+
+
 def _image_id(value: Any) -> str:
     return value if isinstance(value, str) else short_repr(value) if isinstance(value, dict | list) else str(value)
 
@@ -106,13 +118,20 @@ def _texts(table: Table, place: str, value: Any, image_id: str | None) -> Iterat
     elif isinstance(value, str):
         for text in _listed(value) if table.shape.format == "csv" and value.startswith("[") else (value,):
             yield text, image_id
-    elif isinstance(value, list) and all(isinstance(v, str) for v in value):
-        for text in value:
-            yield text, image_id
+    elif isinstance(value, list) and all(isinstance(_text_of(one), str) for one in value):
+        for one in value:
+            yield _text_of(one), image_id
     else:
         raise UserError(
             f"The sentence in {place} of the {table.what} is {short_repr(value)}, expected text or a list of texts."
         )
+
+
+def _text_of(value: Any) -> Any:
+    """The text of an object in a list of sentences, ``{"raw": "A dog."}``; any other value as it is."""
+    if not isinstance(value, dict):
+        return value
+    return next((value[column] for column in TEXT_COLUMNS if column in value), None)
 
 
 def _listed(field: str) -> list[str]:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from tai_engine.errors import UserError
 from tai_engine.picture_kinds import EXTRA, KINDS
 
 # Of network storage, Windows, Apple's systems, Android and Linux: previews, caches, waste bins. In lower case; a name
@@ -52,9 +53,16 @@ class Exclusion:
 
     A pattern without a slash is that of a name, of a file or of a folder with all that is in it; one with a slash is
     that of a path from the source on. ``*`` and ``?`` stand for any letters, ``[...]`` for some.
+
+    Raises:
+        UserError: for a pattern that is broken, or that no name can fit.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
+        patterns = tuple(patterns)
+        for pattern in patterns:
+            if why := _why_it_fits_nothing(pattern):
+                raise UserError(f"The pattern {pattern!r} of --exclude fits nothing: {why}.")
         patterns = [pattern.strip("/") if pattern.strip("/") else pattern for pattern in patterns]
         self._names = [re.compile(fnmatch.translate(p)) for p in patterns if "/" not in p]
         self._paths = [re.compile(fnmatch.translate(p)) for p in patterns if "/" in p]
@@ -71,6 +79,29 @@ class Exclusion:
         """Whether a relative path or a folder on its way is excluded."""
         parts = path.split("/")
         return bool(self) and any(self.excludes("/".join(parts[:end])) for end in range(1, len(parts) + 1))
+
+
+def _why_it_fits_nothing(pattern: str) -> str | None:
+    """What is wrong with a pattern of `Exclusion`; None for a good one."""
+    parts = pattern.strip("/").split("/")
+    if parts == [""]:
+        return "it is empty; give the name of a file or folder, such as '*.tmp'"
+    if odd := next((part for part in parts if part in ("", ".", "..")), None):
+        return f"no path has a part {odd!r} from the source on; leave it out"
+    if "" in parts:
+        return "it has two slashes in a row; write one"
+    # Brackets as fnmatch reads them, which takes one without an end for itself, and turns a range around into nothing.
+    at = 0
+    while (begun := pattern.find("[", at)) >= 0:
+        first = begun + 1 + (pattern[begun + 1 : begun + 2] == "!")
+        end = pattern.find("]", first + 1)
+        if end < 0:
+            return "it has a '[' without its ']'; write '[[]' for that letter itself"
+        letters = pattern[begun : end + 1]
+        if "(?!)" in fnmatch.translate(letters):
+            return f"{letters} stands for no letter; write its range the other way around"
+        at = end + 1
+    return None
 
 
 class WalkNotes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import reprlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -46,9 +46,9 @@ class Row(NamedTuple):
 class Table:
     """Rows of a JSONL, JSON, CSV, TSV, Parquet or text file; may be read again and again.
 
-    A JSON file is an array of rows, or an object with an array ``annotations``, as COCO's caption files. Text has one
-    row a line. Of Parquet files, columns of structs and bytes are passed over: pictures inside a table are no paths.
-    All but Parquet may be gzipped.
+    A JSON file is an array of rows, or an object with an array ``annotations``, as COCO's caption files, or another one
+    that `take_array` names. Text has one row a line. Of Parquet files, columns of structs and bytes are passed over:
+    pictures inside a table are no paths. All but Parquet may be gzipped.
 
     Args:
         path: of the file.
@@ -83,6 +83,7 @@ class Table:
         self._options = options or TableOptions()
         self._short_rows = short_rows
         self._encoding = "utf-8"
+        self._arrays = _JSON_ARRAYS
         self.shape = self._look(name or self.path.name, known, default_format)
 
     def _look(self, name: str, known: Collection[str], default_format: str | None) -> TableShape:
@@ -167,7 +168,11 @@ class Table:
         else:
             yield from self._delimited_rows((line for _, line in lines), columns)
 
-    def elements(self, keys: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    def take_array(self, key: str) -> None:
+        """Let the rows of a file in JSON be those of the array under a key, before any is read."""
+        self._arrays = frozenset({key})
+
+    def elements(self, keys: frozenset[str]) -> Generator[tuple[str, Any]]:
         """Key and element of every array under one of these keys of a file in JSON, in its order; memory: one element.
 
         Raises:
@@ -178,7 +183,7 @@ class Table:
 
     def _json_rows(self, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Row]:
         arrays = JsonArrays(in_utf8(file, self._encoding), self.what)
-        for number, (_, value) in enumerate(arrays.elements(_JSON_ARRAYS), 1):
+        for number, (_, value) in enumerate(arrays.elements(self._arrays), 1):
             yield self._json_row(f"entry {number}", value, columns)
         if not arrays.found and not arrays.is_empty:
             raise UserError(

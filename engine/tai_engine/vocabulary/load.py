@@ -17,7 +17,7 @@ Text has one name a line, synonyms after a colon and a blank; lines that begin w
 
 A colon that no blank follows belongs to the name (``rating:safe``). Tables (CSV, TSV, JSONL, Parquet) have a column of
 names, as a tagger's ``selected_tags.csv``; JSON is a list of names, a mapping of numbers to names, or holds COCO's
-``categories``.
+``categories`` or, as the ``config.json`` of a model on Hugging Face, ``id2label``.
 
 Memory: the file, at most `MAX_BYTES`, and what its at most `MAX_CLASSES` classes take.
 """
@@ -27,6 +27,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
@@ -49,6 +50,7 @@ _OTHER_KINDS = {
 # In the order of preference; compared without case.
 NAME_COLUMNS = ("name", "tag", "label", "class", "class_name", "category", "display_name", "tag_name", "keyword")
 SYNONYM_COLUMNS = ("synonyms", "aliases")
+_NO_NAME = re.compile(r"LABEL_\d+")
 
 _log = logging.getLogger(__name__)
 
@@ -187,6 +189,8 @@ def _parse_json(text: str, where: str) -> Iterator[VocabularyClass]:
         raise UserError(f"The {where} is not valid JSON: {error}.") from None
     if isinstance(document, dict) and isinstance(document.get("categories"), list):
         document = document["categories"]
+    if isinstance(document, dict) and isinstance(document.get("id2label"), dict):
+        document = _names_of_model(document["id2label"], where)
     if isinstance(document, dict):
         document = _names_by_number(document)
     if not isinstance(document, list):
@@ -201,6 +205,20 @@ def _parse_json(text: str, where: str) -> Iterator[VocabularyClass]:
             yield VocabularyClass(_string(entry.get("name", ""), f"name {what}"), synonyms)
         else:
             yield VocabularyClass(_string(entry, f"name {what}"))
+
+
+def _names_of_model(names: dict[str, Any], where: str) -> dict[str, Any]:
+    """The ``id2label`` of a model, by number.
+
+    Raises:
+        UserError: where a model's training has left the names out.
+    """
+    if names and all(isinstance(name, str) and _NO_NAME.fullmatch(name) for name in names.values()):
+        raise UserError(
+            f"The {where} calls its classes {short_repr(next(iter(names.values())))} and so on, which are no names: "
+            "give a list of what they stand for."
+        )
+    return names
 
 
 def _names_by_number(document: dict[str, Any]) -> list[Any] | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tai_engine.decoding.cut_off import lacks_scans
 from tai_engine.decoding.decode import END_REMARK, DecodeOptions, decode_picture
 from tai_engine.decoding.metadata import without_metadata
 from tai_engine.errors import ItemError
@@ -107,6 +108,43 @@ def test_a_jpeg_without_the_mark_of_its_end_has_all_its_pixels(mode, options):
     for missing in (6, 10, 40):
         with pytest.raises(ItemError, match="truncated"):
             decode_picture(data[:-missing], DecodeOptions(), None)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_progressive_jpeg_that_is_cut_between_two_scans_is_cut_off(mode):
+    data = encode(noise(64, 48).convert(mode), "JPEG", progressive=True)
+    # A scan is what stands between two of these marks, or their tables.
+    ends = [at for at in range(len(data) - 1) if data[at] == 0xFF and data[at + 1] in (0xC4, 0xDA)]
+    first = next(at for at in ends if data[at + 1] == 0xDA)
+    cuts = [at for at in ends if at > first]
+    assert len(cuts) >= 5
+    for cut in cuts:
+        assert lacks_scans(data[:cut])
+        with pytest.raises(ItemError, match="truncated"):
+            decode_picture(data[:cut], DecodeOptions(), None)
+    assert not lacks_scans(data)
+    assert not lacks_scans(data[:-2])  # as above: nothing but the mark is missing
+    assert not lacks_scans(encode(noise(64, 48).convert(mode), "JPEG")[:300])
+
+
+def test_what_scans_have_sent_is_counted_to_the_last_bit_of_every_component():
+    def frame(*components: int) -> bytes:
+        body = bytes([8, 0, 8, 0, 8, len(components)]) + b"".join(bytes([c, 0x11, 0]) for c in components)
+        return b"\xff\xd8" + segment(0xC2, body)
+
+    def scan(components: tuple[int, ...], first: int, last: int, bits: int) -> bytes:
+        chosen = b"".join(bytes([c, 0]) for c in components)
+        head = bytes([len(components)]) + chosen + bytes([first, last, bits])
+        return segment(0xDA, head) + b"\x12\xff\x00\xff\xd0\x34"
+
+    coarse, fine = scan((1, 2), 0, 0, 0x01), scan((1, 2), 0, 0, 0x10)
+    rest = scan((1,), 1, 63, 0x00) + scan((2,), 1, 5, 0x00)
+    assert lacks_scans(frame(1, 2))
+    assert lacks_scans(frame(1, 2) + coarse + rest + scan((2,), 6, 63, 0x00))  # the last bit of 0 is missing
+    assert lacks_scans(frame(1, 2) + coarse + fine + rest)  # 6 to 63 of the second
+    assert lacks_scans(frame(1, 2) + coarse + fine + rest + scan((2,), 6, 63, 0x02))
+    assert not lacks_scans(frame(1, 2) + coarse + fine + rest + scan((2,), 6, 63, 0x02) + scan((2,), 6, 63, 0x10))
+    assert not lacks_scans(frame(1) + scan((1,), 0, 0, 0x00) + scan((1,), 1, 63, 0x00))
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_a_file_is_let_go_of_when_a_worker_has_it_not_when_its_pixels_are_asked_
             taken.append(n)
             yield replace(item(n), data=picture(n) + bytes(600 - len(picture(n))))
 
-    with pool(workers=1, window=8) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
+    with closing(pool(workers=1, window=8)) as one, closing(one.decode(DirectFeed([GroupTask(0, items())]))) as decoded:
         first = next(decoded)
         assert first.job.item == replace(item(0), data=None)
         assert taken == [0, 1, 2]  # two of 600 bytes, and one to know whether the group ends

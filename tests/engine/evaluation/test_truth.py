@@ -95,7 +95,8 @@ FORMS = {
     "semicolons.csv": "id;labels\np0;person\np1;TV,dining table\np2;\n",
     "json.csv": 'id,labels\np0,"[""person""]"\np1,"[""TV"", ""dining table""]"\np2,[]\n',
     "python.csv": "id,labels\np0,['person']\np1,\"['TV', 'dining table']\"\np2,[]\n",
-    "multihot.csv": "id,person,dining table,tv\np0,1,0,0\np1,0,1,1\np2,0,,0\n",
+    "multihot.csv": "id,person,dining table,tv\np0,1,0,0\np1,0,1,1\np2,0,0,0\n",
+    "only_ones.csv": "id,person,dining table,tv\np0,1,,\np1,,1,1\np2,,,\n",
     "multihot.tsv": "Image\tTV\tperson\tdining_table\np0\tFalse\tTrue\tfalse\np1\t1.0\t0.0\tyes\np2\tno\t0\t0\n",
     "long.csv": "image,label\np0,person\np1,TV\np1,dining table\np1,TV\np2,\n",
     "open_images.csv": "ImageID,Source,LabelName,Confidence\np0,v,person,1\np1,v,tv,1\np1,v,dining table,1\n"
@@ -127,6 +128,47 @@ def test_the_forms_that_people_have(tmp_path, name):
     assert truth.ids == ("p0", "p1", "p2")
     assert truth.labels.tolist() == [[1, -1, -1], [-1, 1, 1], [-1, -1, -1]]
     assert truth.passed_over == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("id,person,dining table,tv\np0,1,,0\np1,0,1,1\np2,0,,0\np3,0,0,0\n", "line 2"),
+        ('{"id": "p0", "person": 0, "dining table": 0}\n{"id": "p1", "person": 1, "dining table": null}\n', "line 2"),
+    ],
+)
+def test_an_empty_cell_of_a_multi_hot_table_is_no_0(tmp_path, file, place):
+    path = tmp_path / ("truth.jsonl" if file.startswith("{") else "truth.csv")
+    path.write_text(file)
+    with pytest.raises(UserError) as refused:
+        load_truth(path, NAMES)
+    assert str(refused.value) == (
+        f"In {place} of the truth '{path}' the class 'dining table' is empty, and in other rows it is 0 (not there): "
+        "write 0 or 1 in all; of what nobody knows write the columns 'labels' and 'difficult', with the class in the "
+        "second one."
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_annotations_of_coco_without_its_categories_are_numbers(tmp_path, whole):
+    entries = [{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5}]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"annotations": entries} if whole else entries))
+    with pytest.raises(UserError) as refused:
+        load_truth(path, NAMES)
+    assert str(refused.value) == (
+        f"The truth '{path}' has annotations of COCO alone, whose category_id are numbers: give the whole JSON, with "
+        "its 'categories' and 'images', or write the names in a column 'category'."
+    )
+    path.write_text(json.dumps([{"file_name": "p0", "category": "TV"}, {"file_name": "p0", "category": "person"}]))
+    assert load_truth(path, NAMES).labels.tolist() == [[1, -1, 1]]
+
+
+def test_an_empty_confidence_says_nothing(tmp_path):
+    path = tmp_path / "truth.csv"
+    path.write_text("ImageID,LabelName,Confidence\np0,person,1\np1,TV,\n")
+    with pytest.raises(UserError, match=r"The Confidence in line 3 of the truth .* is empty, .* whether 'TV' is there"):
+        load_truth(path, NAMES)
 
 
 def test_multi_hot_parquet(tmp_path):

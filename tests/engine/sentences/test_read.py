@@ -48,6 +48,62 @@ FILES = {
 }
 
 
+SPLIT_FILE = {
+    "dataset": "flickr8k",
+    "images": [
+        {
+            "sentids": [0, 1],
+            "imgid": 0,
+            "sentences": [
+                {"tokens": ["a", "dog"], "raw": "A dog\nruns .", "imgid": 0, "sentid": 0},
+                {"tokens": ["two", "cats"], "raw": "Two cats.", "imgid": 0, "sentid": 1},
+            ],
+            "split": "train",
+            "filename": "2513.jpg",
+        },
+        {"sentences": [], "split": "test", "filename": "7.jpg", "imgid": 1},
+        {"sentences": [{"raw": "A bird."}], "split": "test", "filepath": "val2014", "filename": "8.jpg", "cocoid": 9},
+    ],
+}
+OF_SPLIT_FILE = [("A dog runs .", "2513.jpg"), ("Two cats.", "2513.jpg"), ("A bird.", "8.jpg")]
+
+
+def test_karpathys_split_files(tmp_path: Path) -> None:
+    path = tmp_path / "dataset_flickr8k.json"
+    for document in (SPLIT_FILE, dict(reversed(SPLIT_FILE.items())), SPLIT_FILE["images"]):
+        path.write_text(json.dumps(document))
+        assert [(one.text, one.image_id) for one in read_sentences(path)] == OF_SPLIT_FILE
+    path.write_text(json.dumps(SPLIT_FILE))
+    by_number = read_sentences(path, SentenceOptions(image_column="imgid"))
+    assert [one.image_id for one in by_number] == ["0", "0", None]
+    with pytest.raises(UserError, match=r"'cocoid'; choose one of 'filename', 'imgid'"):
+        list(read_sentences(path, SentenceOptions(image_column="cocoid")))
+    path.write_text(json.dumps(SPLIT_FILE).replace('"raw"', '"row"'))
+    with pytest.raises(UserError, match=r"entry 1 of the sentence file .* expected text or a list of texts"):
+        list(read_sentences(path))
+
+
+def test_a_split_file_is_never_held_whole(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    with path.open("w") as file:
+        file.write('{"images": [')
+        for n in range(20_000):
+            file.write(json.dumps({"sentences": [{"raw": f"{n} " + "dog " * 200}], "filename": f"{n}.jpg"}) + ",")
+        file.write('{"sentences": [], "filename": "z.jpg"}], "dataset": "own"}')
+    tracemalloc.start()
+    assert sum(1 for _ in read_sentences(path)) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size > 16_000_000
+    assert peak < 2_000_000
+
+
+def test_a_bare_list_of_cocos_captions(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(COCO["annotations"]))
+    assert list(read_sentences(path)) == EXPECTED
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_format_gives_the_same_sentences(name: str, tmp_path: Path) -> None:
     path = tmp_path / name

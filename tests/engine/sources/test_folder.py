@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tai_engine.errors import ItemError, UserError
-from tai_engine.sources import IMAGE_SUFFIXES, SourceItem, open_source
+from tai_engine.sources import IMAGE_SUFFIXES, SourceItem, SourceOptions, open_source
 from tai_engine.sources.walk_notes import is_system_folder, suffix_of
 
 
@@ -30,6 +30,39 @@ def test_a_folder_in_the_order_of_the_paths_bytes(tmp_path):
     assert list(source) == list(source)
     assert source.estimate_count() == 8
     assert source.describe() == f"the folder {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("", "it is empty; give the name of a file or folder, such as '*.tmp'"),
+        ("//", "it is empty; give the name of a file or folder, such as '*.tmp'"),
+        ("[", "it has a '[' without its ']'; write '[[]' for that letter itself"),
+        ("cam[1", "it has a '[' without its ']'; write '[[]' for that letter itself"),
+        ("[a]/[!]", "it has a '[' without its ']'; write '[[]' for that letter itself"),
+        ("cam[9-0].jpg", "[9-0] stands for no letter; write its range the other way around"),
+        ("./cam1", "no path has a part '.' from the source on; leave it out"),
+        ("../cam1/*", "no path has a part '..' from the source on; leave it out"),
+        ("cam1//*.jpg", "it has two slashes in a row; write one"),
+    ],
+)
+def test_a_pattern_that_fits_nothing_is_refused(tmp_path, pattern, why):
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(UserError) as refused:
+        open_source(str(tmp_path), SourceOptions(exclude=("*.tmp", pattern)))
+    assert str(refused.value) == f"The pattern {pattern!r} of --exclude fits nothing: {why}."
+
+
+def test_patterns_with_brackets_that_fit_something(tmp_path):
+    touch(tmp_path, "[.jpg", "].jpg", "0.jpg", "5.jpg", "z.jpg", "cam1/a.jpg")
+    for pattern, left in (
+        ("[[]*", {"].jpg", "0.jpg", "5.jpg", "z.jpg", "cam1/a.jpg"}),
+        ("[]].jpg", {"[.jpg", "0.jpg", "5.jpg", "z.jpg", "cam1/a.jpg"}),
+        ("[!0-5].jpg", {"0.jpg", "5.jpg"}),
+        ("/cam1/", {"[.jpg", "].jpg", "0.jpg", "5.jpg", "z.jpg"}),
+        ("cam[1-9]/a.*", {"[.jpg", "].jpg", "0.jpg", "5.jpg", "z.jpg"}),
+    ):
+        assert {one.id for one in open_source(str(tmp_path), SourceOptions(exclude=(pattern,)))} == left
 
 
 def test_items_carry_location_size_and_time(tmp_path):

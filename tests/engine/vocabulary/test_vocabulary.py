@@ -292,6 +292,11 @@ def test_clashes_can_be_merged(tmp_path, caplog):
             '{"images": [], "categories": [{"id": 1, "name": "dog"}, {"id": 9, "name": "cat"}]}',
             ("dog", "cat"),
         ),
+        (
+            "config.json",
+            '{"architectures": ["X"], "id2label": {"0": "dog", "10": "cow", "2": "cat"}, "label2id": {"dog": 0}}',
+            ("dog", "cat", "cow"),
+        ),
         ("v.txt", '# kept as TOML is\n[[class]]\nname = "dog"\n', ("dog",)),
     ],
 )
@@ -324,6 +329,18 @@ def test_a_table_of_bytes_has_no_names(tmp_path):
     pq.write_table(pa.table({"name": [b"dog"]}), tmp_path / "v.parquet")
     with pytest.raises(UserError, match=r"no column of names: it has none \(and, of bytes .*: 'name'\)"):
         load_vocabulary(tmp_path / "v.parquet")
+
+
+def test_a_model_whose_classes_have_no_names_is_no_vocabulary(tmp_path):
+    path = write(tmp_path, "config.json", '{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}')
+    with pytest.raises(UserError) as refused:
+        load_vocabulary(path)
+    assert str(refused.value) == (
+        f"The vocabulary file '{path}' calls its classes 'LABEL_0' and so on, which are no names: give a list of what "
+        "they stand for."
+    )
+    with pytest.raises(UserError, match="holds no names"):
+        load_vocabulary(write(tmp_path, "other.json", '{"id2label": {"a": "dog"}}'))
 
 
 def test_synonyms_of_tables(tmp_path):
