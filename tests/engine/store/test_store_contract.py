@@ -116,9 +116,9 @@ class StoreContract:
 
     def test_of_two_who_make_a_store_at_once_the_second_opens_it(self, filled, monkeypatch):
         place, content = filled
-        monkeypatch.setattr(FeatureStore, "is_free", staticmethod(lambda _place: True))  # as it was a moment before
-        until_done(lambda: FeatureStore.open_or_create(place, small_spec()))
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(FeatureStore, "is_free", staticmethod(lambda _place: True))  # as it was a moment before
+            until_done(lambda: FeatureStore.open_or_create(place, small_spec()))
         assert stored_content(place) == content
 
     def test_of_two_who_create_a_file_one_succeeds(self, filled):
