@@ -63,7 +63,13 @@ def targets_plot(targets: Sequence[SpeedTarget], theme: str) -> bytes:
     colours = [line if target.reached else second for target in targets][::-1]
     axes.barh(names, shares, color=colours)
     axes.axvline(1, color=ink, linewidth=1)
-    axes.set(xscale="log", xlabel="share of the target (1 = reached)")
+    # Bars begin well before the line whatever they are; powers of ten would leave most pictures one labelled tick.
+    begin, end = min([0.5, *(0.8 * share for share in shares)]), max([1.0, *shares]) * 1.1
+    axes.set(xscale="log", xlim=(begin, end), xlabel="share of the target (1 = reached)")
+    ticks = [digit * 10.0**power for power in range(-6, 7) for digit in (1, 2, 5)]
+    axes.set_xticks([tick for tick in ticks if begin <= tick <= end])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     _dress(axes, paper, ink)
     return _png(figure)
 
