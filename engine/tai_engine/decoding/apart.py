@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import struct
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from tai_engine.decoding.decode import DecodeOptions, decode_image
+from tai_engine.decoding.process import words_of_end
 from tai_engine.errors import ItemError
 
 TIMEOUT_SECONDS = 60.0
@@ -52,7 +52,7 @@ def decode_apart(
     if kind == _FAILED:
         reason, _, detail = answer.decode("utf-8", "replace").partition(": ")
         raise ItemError(reason, detail)
-    raise ItemError("crashed", f"the process died while decoding ({_words_of_end(done.returncode)})")
+    raise ItemError("crashed", f"the process died while decoding ({words_of_end(done.returncode)})")
 
 
 def main() -> None:
@@ -65,8 +65,3 @@ def main() -> None:
         answer = _FAILED + str(error).encode("utf-8", "backslashreplace")
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
-
-
-def _words_of_end(code: int) -> str:
-    names = {-one.value: one.name for one in signal.Signals}
-    return names.get(code, f"exit status {code}")

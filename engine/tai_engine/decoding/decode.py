@@ -19,6 +19,7 @@ from tai_engine.decoding.cut_off import bytes_missing, with_end_marker
 from tai_engine.decoding.metadata import without_metadata
 from tai_engine.decoding.orientation import box_of_draft, is_quarter, turn_of
 from tai_engine.decoding.pillow import open_picture, pillow_in_use
+from tai_engine.decoding.tiff_tags import HEIGHT, WIDTH
 from tai_engine.decoding.unsupported import is_raw, unsupported_kind
 from tai_engine.errors import ItemError, UserError, reason_of
 from tai_engine.picture_kinds import EXTRA, HEAD_BYTES, TIFF, kind_of
@@ -183,9 +184,11 @@ def shown_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     with contextlib.suppress(Exception), _open_source(path) as file, pillow_in_use:  # what is odd is decoded instead
         kind = kind_of(file.read(HEAD_BYTES))
         file.seek(0)
-        if kind is not None and not kind.is_raw and kind is not TIFF:
+        if kind is not None and not kind.is_raw:
             with open_picture(file, kind) as image:
-                width, height = image.size
+                # Some versions of Pillow turn the size of a TIFF before its pixels, some with them.
+                tags = getattr(image, "tag_v2", None) if kind is TIFF else None
+                width, height = image.size if tags is None else (int(tags[WIDTH]), int(tags[HEIGHT]))
                 turn = turn_of(image)
                 return (height, width) if turn is not None and is_quarter(turn) else (width, height)
     return decode_image(path).size

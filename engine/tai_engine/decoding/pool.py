@@ -43,7 +43,7 @@ _Ahead: TypeAlias = tuple[Job, Parcel, int, Future[Outcome]]
 
 
 class DecodePool:
-    """Decodes in processes; used as a context manager. Each is started when there is something for it to do.
+    """Decodes in processes, until it is closed. Each is started when there is something for it to do.
 
     Memory: the pixels of ``window`` pictures; of files that items carry and no worker has yet, `MAX_CARRIED_BYTES` and
     one more; and in each worker a file and its decoded picture. A process has 40 MB of its own, and keeps up to 64 MB

@@ -144,12 +144,17 @@ class WorkerProcess:
             code = self._process.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:  # stuck in the kernel, over a dead network drive
             return "it cannot be ended"
-        if code >= 0:
-            return f"exit status {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
+        return words_of_end(code)
+
+
+def words_of_end(code: int | None) -> str:
+    """How a process ended, by its exit status as `subprocess` and `multiprocessing` tell it."""
+    if code is None or code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 class Spare:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, Self
 
 from tai_engine.decoding.feed import carried_bytes
+from tai_engine.decoding.process import words_of_end
 from tai_engine.distributed.child import Said, send_task, work
 from tai_engine.distributed.work import MAX_ATTEMPTS, Recipe, Result, Task, Workplace, died_over
 from tai_engine.errors import UserError
@@ -241,11 +242,8 @@ def _name(task: object) -> str:
 
 
 def _cause_of_death(exit_code: int | None) -> str:
+    name = words_of_end(exit_code)
     if exit_code is None or exit_code >= 0:
-        return f"exit status {exit_code}"
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
+        return name
     lack = ", which the system sends when memory runs out" if name == "SIGKILL" else ""
     return f"killed by {name}{lack}"

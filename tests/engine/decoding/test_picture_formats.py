@@ -178,6 +178,16 @@ def test_sizes_of_what_other_packages_read(tmp_path, format, package):  # noqa: 
     assert shown_size(tmp_path / "a") == decode_image(tmp_path / "a").size == (64, 32)
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_of_turned_tiffs_by_their_headers(tmp_path, monkeypatch, orientation, compression):
+    """However Pillow turns them, and without their pixels."""
+    gradient().save(tmp_path / "a.tif", compression=compression, tiffinfo={274: orientation})
+    decoded = decode_image(tmp_path / "a.tif").size
+    monkeypatch.setattr("tai_engine.decoding.decode.decode_image", lambda _: pytest.fail("it was decoded"))
+    assert shown_size(tmp_path / "a.tif") == decoded == ((64, 32) if orientation < 5 else (32, 64))
+
+
 def test_sizes_of_raw_files(tmp_path):
     pytest.importorskip("rawpy")
     (tmp_path / "a.dng").write_bytes(dng())
