@@ -268,3 +268,5 @@ class Tuner:
         state.finished = epoch + 1 == config.epochs or (config.patience is not None and waited >= config.patience)
         self._updating = False
         self.save()
+        if self._folder:
+            self._folder.write_metrics(state.history)

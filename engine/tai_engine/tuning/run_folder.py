@@ -104,7 +104,7 @@ class RunFolder:
     identity: Mapping[str, Any]
 
     def save(self, state: RunState) -> None:
-        """Replace the checkpoint, and the figures and the curve of its epochs; each is whole or the old one.
+        """Replace the checkpoint; it is whole or the old one.
 
         Raises:
             UserError: when the file system refuses.
@@ -119,9 +119,6 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         write_atomically(self.path / CHECKPOINT, buffer.getbuffer())
-        if state.history:
-            self.write_lines(METRICS, content["history"])
-            write_atomically(self.path / CURVE, draw_curve(state.history))
 
     def load(self, sizes: RunSizes) -> RunState | None:
         """The state that a run left here; None if there was none.
@@ -157,6 +154,11 @@ class RunFolder:
                 f"go on with it, {advice}."
             )
         return state
+
+    def write_metrics(self, history: Sequence[EpochMetrics]) -> None:
+        """``metrics.jsonl`` and ``curve.png``, which change with an epoch, not with every checkpoint."""
+        self.write_lines(METRICS, [asdict(metrics) for metrics in history])
+        write_atomically(self.path / CURVE, draw_curve(history))
 
     def write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """A file of JSON objects, one a line."""
