@@ -26,7 +26,7 @@ from tai_engine.store.layout.commits import CommitRecord
 
 SLICE_PICTURES = 128
 CPU_SLICE_PICTURES = 32
-"""A whole number of the batches that an encoder chooses there; more would only lie about, and nothing be told."""
+"""A whole number of the batches that an encoder chooses there: more would take memory and be no faster."""
 
 
 class PixelEncoder(Protocol):

@@ -1,7 +1,8 @@
 """open_clip, imported without torch's compiler, which its libraries ask for and nothing here uses.
 
 torchvision wants one function of the compiler (torch._dynamo), and timm has it pass over some methods. Loading it, and
-with it Triton and SymPy, would take 160 MB and one to two seconds of every command.
+with it Triton and SymPy, would take 160 MB and one to two seconds of every command. A program that itself compiles
+timm's models imports torch._dynamo or open_clip before this package; then nothing is done here.
 """
 
 from __future__ import annotations

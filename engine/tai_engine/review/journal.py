@@ -134,7 +134,7 @@ def _damaged(path: str | Path, line: int, error: Exception) -> UserError:
 
 
 class Journal:
-    """A journal that is open for decisions; one process holds it at a time. A context manager; safe with threads.
+    """A journal that is open for decisions; one process holds it at a time, until it is closed. Safe with threads.
 
     Memory: what `Decisions` says.
 
